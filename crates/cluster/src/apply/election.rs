@@ -1,0 +1,284 @@
+//! The term change: `BeginTerm`, `Elect`, `Opened`.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use crate::command::{Ballot, Change, Command, Evidence, Kind, MemberState, Trigger};
+use crate::node::{MemberId, NodeId};
+use crate::policy::Durability;
+use crate::reason::{Missing, NotShown, Reason};
+use crate::recruited::{is_valid, recruited};
+use crate::refused::Refused;
+use crate::rule::{ActiveRule, Rule};
+use crate::state::{ClusterState, Election, Opening, Phase};
+use crate::term::Term;
+
+pub(super) fn begin(s: &mut ClusterState, c: &Command, term: Term, trigger: &Trigger) -> Result<(), Refused> {
+    if term != s.ctl.term.next() {
+        return Err(Refused::WrongTerm { asked: term, current: s.ctl.term });
+    }
+    check_trigger(s, trigger)?;
+    let old_leader = s.ctl.leader.as_ref().map(|m| m.node.clone());
+    s.ctl.term = term;
+    s.ctl.phase = Phase::Revoking;
+    s.ctl.coordinator = Some(c.by.clone());
+    s.ctl.since_ms = c.at_ms;
+    s.ctl.preferred = None;
+    if let Trigger::Operator { to, accept_loss } = trigger {
+        s.ctl.preferred = to.clone();
+        write_off(s, accept_loss);
+    }
+    s.note(c, Reason::TermBegan { trigger: trigger.clone(), old_leader });
+    Ok(())
+}
+
+/// C-13, and O-3 for terms that don't open.
+fn check_trigger(s: &ClusterState, trigger: &Trigger) -> Result<(), Refused> {
+    match trigger {
+        Trigger::Resigned if s.ctl.leader.is_none() => Err(no_trigger("nobody leads who could resign")),
+        Trigger::Resigned => Ok(()),
+        Trigger::Missed { .. } if s.ctl.paused => Err(no_trigger("automatic failover is paused")),
+        Trigger::Missed { by, .. } => check_missed(s, by),
+        Trigger::Operator { to, accept_loss } => check_operator(s, to.as_ref(), accept_loss),
+        Trigger::Stuck { .. } if s.ctl.phase == Phase::Open => Err(no_trigger("the term is open, not stuck")),
+        Trigger::Stuck { .. } => Ok(()),
+    }
+}
+
+fn no_trigger(why: &'static str) -> Refused {
+    Refused::NoTrigger(why.into())
+}
+
+/// A pre-vote counts only if those who miss the leader could carry an election;
+/// else it would cut a working leader off for nothing (C-24).
+fn check_missed(s: &ClusterState, by: &BTreeSet<NodeId>) -> Result<(), Refused> {
+    let ids: Vec<MemberId> = by.iter().filter_map(|n| s.member_id(n)).collect();
+    let data = |m: &&MemberId| s.member(m).is_some_and(|m| m.kind == Kind::Data);
+    if !ids.iter().any(|m| data(&m)) {
+        return Err(no_trigger("no data node misses the leader"));
+    }
+    let could_block = |r: &ActiveRule| {
+        if r.mode == Durability::Async && r.rule.is_leader_only() {
+            let all =
+                s.members.values().filter(|m| m.raft_id != 0 && m.state != MemberState::Removed).count();
+            return ids.len() * 2 > all;
+        }
+        r.rule.is_blocked_by(&ids) || ids.contains(&r.leader)
+    };
+    if s.rules.iter().all(could_block) {
+        Ok(())
+    } else {
+        Err(no_trigger("those who miss the leader are too few to elect another"))
+    }
+}
+
+fn check_operator(
+    s: &ClusterState,
+    to: Option<&NodeId>,
+    accept_loss: &BTreeSet<NodeId>,
+) -> Result<(), Refused> {
+    if let Some(node) = to {
+        check_fit(s, node, true)?;
+        if accept_loss.contains(node) {
+            let why = "it is declared dead in the same breath".into();
+            return Err(Refused::CandidateUnfit { node: node.clone(), why });
+        }
+    }
+    match accept_loss.iter().find(|n| !s.members.contains_key(*n)) {
+        Some(unknown) => Err(Refused::NoSuchNode(unknown.clone())),
+        None => Ok(()),
+    }
+}
+
+fn write_off(s: &mut ClusterState, dead: &BTreeSet<NodeId>) {
+    for node in dead {
+        if let Some(id) = s.member_id(node) {
+            s.ctl.written_off.insert(id);
+        }
+        if let Some(m) = s.members.get_mut(node) {
+            m.state = MemberState::WrittenOff;
+        }
+    }
+}
+
+/// Whether `node` may lead at all. An operator may name one that is tagged.
+pub(super) fn check_fit(s: &ClusterState, node: &NodeId, named: bool) -> Result<(), Refused> {
+    let unfit = |why: &'static str| Err(Refused::CandidateUnfit { node: node.clone(), why: why.into() });
+    let Some(m) = s.members.get(node) else { return Err(Refused::NoSuchNode(node.clone())) };
+    if m.kind == Kind::Witness {
+        return unfit("it is a witness and has no database");
+    }
+    if m.tags.no_failover && !named {
+        return unfit("it is tagged no_failover");
+    }
+    match &m.state {
+        MemberState::Voter if m.leaving => unfit("it is being taken out"),
+        MemberState::Voter => Ok(()),
+        MemberState::Registered => unfit("it has not joined yet"),
+        MemberState::Clone | MemberState::Catchup => unfit("it is not caught up with the leader"),
+        MemberState::Removed => unfit("it was taken out of the cluster"),
+        MemberState::Quarantined { .. } => unfit("it is quarantined"),
+        MemberState::WrittenOff => unfit("it was declared dead"),
+    }
+}
+
+pub(super) fn begin_and_elect(s: &mut ClusterState, c: &Command, ballot: &Ballot) -> Result<(), Refused> {
+    if s.ctl.phase != Phase::Open || s.ctl.target.is_none() {
+        return Err(Refused::NoSwitchover);
+    }
+    begin(s, c, ballot.term, &Trigger::Resigned)?;
+    elect(s, c, ballot, true)
+}
+
+pub(super) fn elect(s: &mut ClusterState, c: &Command, b: &Ballot, planned: bool) -> Result<(), Refused> {
+    if b.term != s.ctl.term {
+        return Err(Refused::WrongTerm { asked: b.term, current: s.ctl.term });
+    }
+    if s.ctl.phase != Phase::Revoking {
+        return Err(Refused::WrongPhase { term: s.ctl.term, phase: s.ctl.phase });
+    }
+    if b.tli.0 != s.tli_next {
+        return Err(Refused::WrongTimeline { asked: b.tli.0, next: s.tli_next });
+    }
+    let base = check_candidate(s, b)?;
+    check_opening_rule(s, &b.leader, &b.rule)?;
+    let rule = b.rule.clone();
+    s.elections.push(Election {
+        term: b.term,
+        leader: b.leader.clone(),
+        tli: b.tli,
+        parent_tli: b.parent_tli,
+        base,
+        rule: rule.clone(),
+        opened: None,
+    });
+    if !s.ctl.written_off.is_empty() {
+        s.rules.clear();
+    }
+    push_rule(s, &b.leader, rule.clone());
+    s.tli_next = s.tli_next.saturating_add(1);
+    s.ctl.phase = Phase::Elected;
+    s.ctl.leader = Some(b.leader.clone());
+    s.ctl.since_ms = c.at_ms;
+    let evidence = b.evidence.iter().map(|e| e.member.node.clone()).collect();
+    let leader = b.leader.node.clone();
+    s.note(c, Reason::Elected { leader, position: base, evidence, rule, planned });
+    Ok(())
+}
+
+/// The candidate is fit, its evidence valid, and it reaches all that is needed.
+fn check_candidate(s: &ClusterState, b: &Ballot) -> Result<crate::Position, Refused> {
+    let node = &b.leader.node;
+    if s.member(&b.leader).is_none() {
+        return Err(Refused::StaleIncarnation(b.leader.clone()));
+    }
+    check_fit(s, node, s.ctl.preferred.as_ref() == Some(node))?;
+    let found = recruited(s, b.term, &b.evidence).map_err(Refused::NotRecruited)?;
+    let own = b.evidence.iter().find(|e| e.member == b.leader && is_valid(s, b.term, e));
+    let Some(Evidence { position: Some(base), lineage, .. }) = own else {
+        let why = "its own position is not known for this term".into();
+        return Err(Refused::CandidateUnfit { node: node.clone(), why });
+    };
+    if lineage.timeline != b.parent_tli {
+        return Err(Refused::CandidateUnfit { node: node.clone(), why: "it is on another timeline".into() });
+    }
+    if *base < found.needed {
+        let rule = s.rules.last().map_or_else(Rule::leader_only, |r| r.rule.clone());
+        let what = NotShown::Reached;
+        return Err(Refused::NotRecruited(Missing {
+            term: found.needed.term,
+            rule,
+            leader: node.clone(),
+            what,
+        }));
+    }
+    Ok(*base)
+}
+
+/// O-4: the new rule names voters, and is the leader alone only where the mode allows it.
+fn check_opening_rule(s: &ClusterState, leader: &MemberId, rule: &Rule) -> Result<(), Refused> {
+    let bad = |why: &'static str| Err(Refused::BadRule { rule: rule.clone(), why: why.into() });
+    if rule.names(leader) {
+        return bad("a leader does not acknowledge its own commits");
+    }
+    if rule.is_leader_only() {
+        return if may_be_leader_only(s, leader) {
+            Ok(())
+        } else {
+            bad("durability 'quorum' never waits for nobody")
+        };
+    }
+    if s.settings.durability == Durability::Async {
+        return bad("durability 'async' waits for nobody");
+    }
+    let usable =
+        |m: &MemberId| s.member(m).is_some_and(|m| m.kind == Kind::Data && m.state != MemberState::Removed);
+    if rule.standbys().iter().all(usable) { Ok(()) } else { bad("it names somebody who is no data node") }
+}
+
+/// In `quorum` only while it always was, or while there is nobody else.
+pub(super) fn may_be_leader_only(s: &ClusterState, leader: &MemberId) -> bool {
+    let other = |(n, m): (&NodeId, &crate::command::Member)| {
+        let counts = m.kind == Kind::Data && !m.leaving;
+        counts && *n != leader.node && m.state != MemberState::Removed
+    };
+    s.settings.durability != Durability::Quorum
+        || s.rules.iter().all(|r| r.rule.is_leader_only() && r.mode != Durability::Async)
+        || !s.members.iter().any(other)
+}
+
+/// Adds a rule of the current term with a number that never repeats.
+pub(super) fn push_rule(s: &mut ClusterState, leader: &MemberId, rule: Rule) {
+    s.sub_next = s.sub_next.saturating_add(1);
+    let (term, sub, mode) = (s.ctl.term, s.sub_next, s.settings.durability);
+    s.rules.push(ActiveRule { term, leader: leader.clone(), sub, rule, mode });
+}
+
+pub(super) fn opened(s: &mut ClusterState, c: &Command) -> Result<(), Refused> {
+    let Change::Opened { term, sysid, timeline, switch_lsn, next_xid, sub } = &c.change else {
+        return Err(Refused::NothingToDo("not an opening".into()));
+    };
+    if *term != s.ctl.term {
+        return Err(Refused::WrongTerm { asked: *term, current: s.ctl.term });
+    }
+    if s.ctl.phase != Phase::Elected {
+        return Err(Refused::WrongPhase { term: s.ctl.term, phase: s.ctl.phase });
+    }
+    if s.ctl.leader.as_ref().map(|l| &l.node) != Some(&c.by) {
+        return Err(Refused::NotLeader(*term));
+    }
+    if !s.own_rules().any(|r| r.sub == *sub) {
+        return Err(Refused::WrongRule(*sub));
+    }
+    if s.sysid != 0 && s.sysid != *sysid {
+        let why = "its database has another system identifier".into();
+        return Err(Refused::CandidateUnfit { node: c.by.clone(), why });
+    }
+    let Some(e) = s.elections.last_mut().filter(|e| e.term == *term) else {
+        return Err(Refused::NotLeader(*term));
+    };
+    if e.tli != *timeline {
+        return Err(Refused::WrongTimeline { asked: timeline.0, next: e.tli.0 });
+    }
+    e.opened = Some(Opening { switch_lsn: *switch_lsn, next_xid: *next_xid });
+    s.sysid = *sysid;
+    open(s, c);
+    s.note(c, Reason::Opened { leader: c.by.clone(), timeline: *timeline, switch_lsn: *switch_lsn });
+    Ok(())
+}
+
+/// Drops only the rules of older terms: dropping more loses commits (I4).
+fn open(s: &mut ClusterState, c: &Command) {
+    let term = s.ctl.term;
+    s.rules.retain(|r| r.term == term);
+    s.ctl.phase = Phase::Open;
+    s.ctl.target = None;
+    s.ctl.preferred = None;
+    s.ctl.written_off.clear();
+    s.ctl.since_ms = c.at_ms;
+    let leader = s.ctl.leader.clone();
+    if let Some(m) = leader.and_then(|l| s.members.get_mut(&l.node)) {
+        m.state = MemberState::Voter;
+        m.reinit = false;
+    }
+}

@@ -1,0 +1,122 @@
+//! Changing the commit rule under a sitting leader: M1 and M3 (protocol (i)).
+
+use alloc::collections::BTreeSet;
+
+use super::election::{may_be_leader_only, push_rule};
+use crate::command::{Command, Kind, MemberState};
+use crate::lsn::Lsn;
+use crate::node::{MemberId, NodeId};
+use crate::policy::Durability;
+use crate::reason::Reason;
+use crate::refused::Refused;
+use crate::rule::Rule;
+use crate::state::{ClusterState, Phase};
+use crate::term::Term;
+
+pub(super) fn begin(
+    s: &mut ClusterState,
+    c: &Command,
+    term: Term,
+    from_sub: u64,
+    rule: &Rule,
+    agreed_by: &BTreeSet<NodeId>,
+) -> Result<(), Refused> {
+    let leader = check_leads(s, c, term)?;
+    if s.own_rules().count() != 1 {
+        return Err(bad(rule, "another change of the commit rule is under way"));
+    }
+    let Some(from) = s.own_rules().find(|r| r.sub == from_sub).map(|r| r.rule.clone()) else {
+        return Err(Refused::WrongRule(from_sub));
+    };
+    if from == *rule {
+        return Err(Refused::NothingToDo("that rule is in force".into()));
+    }
+    if !from.is_elementary_to(rule) {
+        return Err(bad(
+            rule,
+            "PostgreSQL can't go there in one step: add or drop at equal k, or change k alone",
+        ));
+    }
+    check_members(s, &leader, &from, rule)?;
+    check_agreed(s, &leader, &from, rule, agreed_by)?;
+    push_rule(s, &leader, rule.clone());
+    s.note(c, Reason::RuleBegan { from, to: rule.clone(), agreed_by: agreed_by.clone() });
+    Ok(())
+}
+
+fn bad(rule: &Rule, why: &'static str) -> Refused {
+    Refused::BadRule { rule: rule.clone(), why: why.into() }
+}
+
+fn check_leads(s: &ClusterState, c: &Command, term: Term) -> Result<MemberId, Refused> {
+    if term != s.ctl.term {
+        return Err(Refused::WrongTerm { asked: term, current: s.ctl.term });
+    }
+    if s.ctl.phase == Phase::Revoking {
+        return Err(Refused::WrongPhase { term, phase: s.ctl.phase });
+    }
+    match &s.ctl.leader {
+        Some(leader) if leader.node == c.by => Ok(leader.clone()),
+        Some(_) | None => Err(Refused::NotLeader(term)),
+    }
+}
+
+/// Those added are voters; nobody is left alone where the mode forbids it.
+fn check_members(s: &ClusterState, leader: &MemberId, from: &Rule, rule: &Rule) -> Result<(), Refused> {
+    if rule.names(leader) {
+        return Err(bad(rule, "a leader does not acknowledge its own commits"));
+    }
+    if rule.is_leader_only() && !may_be_leader_only(s, leader) {
+        return Err(bad(rule, "durability 'quorum' never waits for nobody"));
+    }
+    let voter = |m: &MemberId| {
+        s.member(m).is_some_and(|m| m.kind == Kind::Data && m.state == MemberState::Voter && !m.leaving)
+    };
+    if rule.standbys().difference(from.standbys()).all(voter) {
+        Ok(())
+    } else {
+        Err(bad(rule, "it adds somebody who is no caught-up data node"))
+    }
+}
+
+/// C-13: an isolated leader must not shrink its way out of stepping down, so
+/// dropping a member needs a word from another agent, unless the agreed state
+/// itself says that this life of the member is over or on its way out.
+fn check_agreed(
+    s: &ClusterState,
+    leader: &MemberId,
+    from: &Rule,
+    rule: &Rule,
+    agreed_by: &BTreeSet<NodeId>,
+) -> Result<(), Refused> {
+    let over =
+        |m: &MemberId| s.member(m).is_none_or(|m| m.leaving || m.reinit || m.state != MemberState::Voter);
+    let mut dropped = from.standbys().difference(rule.standbys());
+    let another = agreed_by.iter().any(|n| *n != leader.node && s.members.contains_key(n));
+    if another || s.settings.durability == Durability::Async || dropped.all(over) {
+        Ok(())
+    } else {
+        Err(bad(rule, "no other agent agrees that those dropped are gone"))
+    }
+}
+
+pub(super) fn end(
+    s: &mut ClusterState,
+    c: &Command,
+    term: Term,
+    keep: u64,
+    drop: u64,
+    lsn: Lsn,
+) -> Result<(), Refused> {
+    check_leads(s, c, term)?;
+    let own = |sub: u64| s.own_rules().any(|r| r.sub == sub);
+    if keep == drop || !own(drop) {
+        return Err(Refused::WrongRule(drop));
+    }
+    let Some(kept) = s.own_rules().find(|r| r.sub == keep).map(|r| r.rule.clone()) else {
+        return Err(Refused::WrongRule(keep));
+    };
+    s.rules.retain(|r| r.sub != drop);
+    s.note(c, Reason::RuleInForce { rule: kept, lsn });
+    Ok(())
+}

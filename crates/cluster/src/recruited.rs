@@ -1,0 +1,160 @@
+//! C-3: when it is safe to elect.
+//!
+//! For every active rule of a term s two things must be shown. *Blocked*:
+//! nothing more can be acknowledged under it. *Discovered*: we know a position
+//! that holds everything that was. Each by members of its S, or by its leader
+//! having resigned, or by somebody whose WAL is of a later term (which by
+//! induction grew from a leader that had it all).
+//!
+//! ```text
+//!              by members of S(ρ)                by its leader         by a later term
+//! blocked      promised to this term ∈ B(ρ)      resigned s            a valid position of a term > s
+//! discovered   valid position ∈ B(ρ)             resigned s, with one  a valid position of a term > s
+//! ```
+//!
+//! The proof that this loses nothing is in docs/protocol.md, section 2.
+
+use alloc::vec::Vec;
+
+use crate::command::{Evidence, MemberState};
+use crate::lsn::Position;
+use crate::node::MemberId;
+use crate::policy::Durability;
+use crate::reason::{Missing, NotShown};
+use crate::rule::ActiveRule;
+use crate::state::ClusterState;
+use crate::term::Term;
+
+/// What the candidate must at least hold, and when that was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Discovered {
+    /// Everything acknowledged lies at or before this position.
+    pub needed: Position,
+}
+
+/// Checks C-3 for term `term` over every active rule.
+///
+/// # Errors
+/// The first rule that is not covered, and which half of it.
+pub fn recruited(state: &ClusterState, term: Term, evidence: &[Evidence]) -> Result<Discovered, Missing> {
+    let mut needed = Position::default();
+    for rule in &state.rules {
+        let case = Case { state, term, evidence, rule };
+        if !case.is_blocked() {
+            return Err(case.missing(NotShown::Blocked));
+        }
+        let least = case.discovered().ok_or_else(|| case.missing(NotShown::Discovered))?;
+        needed = needed.max(least);
+    }
+    Ok(Discovered { needed })
+}
+
+/// Whether `evidence` holds a valid position: one that may be believed,
+/// reported for this term, so that it was read after the ack path was cut.
+#[must_use]
+pub fn is_valid(state: &ClusterState, term: Term, evidence: &Evidence) -> bool {
+    evidence.promise == term && is_believable(state, term, evidence)
+}
+
+/// Whether `evidence` holds a voter's position on a past that this cluster's
+/// elections gave out (C-2). Enough for a resigned leader, whose dead server
+/// acknowledges nothing whatever term it has promised since.
+fn is_believable(state: &ClusterState, term: Term, evidence: &Evidence) -> bool {
+    let voter = state.member(&evidence.member).is_some_and(|m| m.state == MemberState::Voter);
+    voter && evidence.position.is_some_and(|p| p.term < term) && evidence.lineage.is_legal(&state.elections)
+}
+
+struct Case<'a> {
+    state: &'a ClusterState,
+    term: Term,
+    evidence: &'a [Evidence],
+    rule: &'a ActiveRule,
+}
+
+impl Case<'_> {
+    fn is_blocked(&self) -> bool {
+        let promised = self.evidence.iter().filter(|e| e.promise == self.term).map(|e| &e.member);
+        let gone = self.state.ctl.written_off.iter();
+        self.rule.rule.is_blocked_by(promised.chain(gone))
+            || self.leader_is_done()
+            || self.later().is_some()
+            || self.time_fenced()
+    }
+
+    /// The least position that holds everything acknowledged under this rule.
+    fn discovered(&self) -> Option<Position> {
+        if self.time_fenced() {
+            return Some(Position::default());
+        }
+        [self.by_standbys(), self.by_leader(), self.later(), self.by_operator()].into_iter().flatten().min()
+    }
+
+    fn by_standbys(&self) -> Option<Position> {
+        let valid = self.valid().filter(|e| self.rule.rule.names(&e.member));
+        let found: Vec<(&MemberId, Position)> =
+            valid.filter_map(|e| e.position.map(|p| (&e.member, p))).collect();
+        if !self.rule.rule.is_blocked_by(found.iter().map(|(m, _)| *m)) {
+            return None;
+        }
+        found.into_iter().map(|(_, p)| p).max()
+    }
+
+    fn by_leader(&self) -> Option<Position> {
+        let resigned = |e: &&Evidence| e.member == self.rule.leader && e.resigned >= self.rule.term;
+        let believable = |e: &&Evidence| is_believable(self.state, self.term, e);
+        self.evidence.iter().filter(believable).find(resigned).and_then(|e| e.position)
+    }
+
+    fn later(&self) -> Option<Position> {
+        let positions = self.valid().filter_map(|e| e.position);
+        positions.filter(|p| p.term > self.rule.term).min()
+    }
+
+    /// An operator declared some members dead (C-18): all who are left of the
+    /// rule must speak, and what only the dead had is lost.
+    fn by_operator(&self) -> Option<Position> {
+        let dead = &self.state.ctl.written_off;
+        if dead.is_empty() {
+            return None;
+        }
+        let everyone = self.rule.rule.standbys().iter().chain([&self.rule.leader]);
+        let mut left = everyone.filter(|m| !dead.contains(*m));
+        let heard = |m: &MemberId| self.valid().any(|e| e.member == *m);
+        if !left.all(heard) {
+            return None;
+        }
+        self.valid().filter_map(|e| e.position).max()
+    }
+
+    fn leader_is_done(&self) -> bool {
+        let resigned = |e: &Evidence| e.member == self.rule.leader && e.resigned >= self.rule.term;
+        self.evidence.iter().any(resigned) || self.state.ctl.written_off.contains(&self.rule.leader)
+    }
+
+    /// Async (O-2): a majority of all agents say that the leader's time has run
+    /// out. Discovery is waived; the loss bound is the reports' own.
+    fn time_fenced(&self) -> bool {
+        if self.rule.mode != Durability::Async || !self.rule.rule.is_leader_only() {
+            return false;
+        }
+        let fenced = |e: &&Evidence| e.time_fenced && e.promise == self.term;
+        let said =
+            self.evidence.iter().filter(fenced).filter(|e| self.state.member(&e.member).is_some()).count();
+        let all =
+            self.state.members.values().filter(|m| m.raft_id != 0 && m.state != MemberState::Removed).count();
+        said * 2 > all && self.valid().next().is_some()
+    }
+
+    fn valid(&self) -> impl Iterator<Item = &Evidence> {
+        self.evidence.iter().filter(|e| is_valid(self.state, self.term, e))
+    }
+
+    fn missing(&self, what: NotShown) -> Missing {
+        Missing {
+            term: self.rule.term,
+            rule: self.rule.rule.clone(),
+            leader: self.rule.leader.node.clone(),
+            what,
+        }
+    }
+}
