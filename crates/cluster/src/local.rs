@@ -8,6 +8,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lineage::Lineage;
 use crate::lsn::Position;
 use crate::node::MemberId;
 use crate::rule::Rule;
@@ -27,6 +28,8 @@ pub struct Vows {
     pub resigned: Term,
     /// Where our WAL ended when we resigned, if we could tell.
     pub resigned_at: Option<Position>,
+    /// The history that `resigned_at` lies on.
+    pub resigned_lineage: Option<Lineage>,
     /// Whether that server was shut down cleanly, so that its WAL is complete.
     pub resigned_clean: bool,
     /// We asked PostgreSQL to promote in this term; never twice in one.
@@ -60,4 +63,13 @@ pub enum Rebuild {
     Rewind,
     /// By a new base backup.
     Clone,
+}
+
+impl Vows {
+    /// The newest term that this member may have acted in.
+    #[must_use]
+    pub fn promising_up_to(&self) -> Term {
+        let promoting = self.promoting.map_or(Term(0), |p| p.term);
+        self.promise.max(promoting).max(self.resigned)
+    }
 }

@@ -1,1 +1,36 @@
-//! Placeholder.
+//! Who leads, and what each node must do next.
+//!
+//! A cluster is steered by what is agreed (`ClusterState`) and what is reported
+//! (`Report`). From these and the moment, `decide` gives at most one deed for
+//! the own server, one command for the store and one promise to keep. It gives
+//! the same answer until something changes, so nothing depends on a deed having
+//! succeeded, and an agent that was restarted needs no memory of what it did.
+//!
+//! ```text
+//!   probe, peers, store ──▶ Controller (what is known) ──▶ View ──▶ decide ──▶ Verdict
+//! ```
+//!
+//! Never reads a clock, touches a server or a socket, or judges safety: every
+//! command is judged again by `ClusterState::apply`.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
+
+pub mod controller;
+pub mod decide;
+pub mod election;
+pub mod facts;
+pub mod fencing;
+pub mod rejoin;
+pub mod retry;
+pub mod rules;
+pub mod suspicion;
+pub mod switchover;
+pub mod view;
+pub mod waiting;
+
+pub use controller::{Controller, Effects, Event, Outcome};
+pub use decide::{Verdict, decide};
+pub use facts::Facts;
+pub use view::View;
+pub use waiting::Waiting;

@@ -1,0 +1,379 @@
+//! The small machine around `decide`: keeps what is known, and turns a verdict
+//! into what the shell must do that it is not doing already.
+//!
+//! The shell hands in events with the moment they happened and carries out the
+//! effects. It sends a fresh `Probed` and `Vows` before each `Done`, so that a
+//! deed is judged by what it changed and not by its return.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use cluster::command::Change;
+use cluster::recruited::recruited;
+use cluster::report::{Leading, Progress, Recruited, Report, ServerReport, ServerState};
+use cluster::state::Phase;
+use cluster::{Action, ClusterState, Lsn, NodeId, Term, Time, Vows};
+
+use crate::decide::{Verdict, decide};
+use crate::election;
+use crate::facts::{Facts, Proof};
+use crate::fencing;
+use crate::retry::{Failure, kind_of, preempts};
+use crate::suspicion::{self, Watch};
+use crate::view::{Heard, View};
+use crate::waiting::Waiting;
+
+/// A command that failed is not sent again before this has passed.
+pub const RESUBMIT: Duration = Duration::from_millis(100);
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time has passed.
+    Tick,
+    /// Our own loop ran late by so much.
+    Late(Duration),
+    /// The agreed state, newer than any before.
+    State(Arc<ClusterState>),
+    /// Another agent's report.
+    Heard(Box<Report>),
+    /// The own server was probed; `leading` while it is primary.
+    Probed(Box<ServerReport>, Option<Box<Leading>>),
+    /// What is on disk now.
+    Vows(Box<Vows>),
+    /// The leader's PostgreSQL sent WAL or answered on its port.
+    LeaderAlive,
+    /// Our postmaster answers nobody (true), or does again.
+    Hung(bool),
+    /// A linearizable read that started then showed this term.
+    StoreRead(Time, Term),
+    /// How far long work is.
+    Progress(Option<Progress>),
+    /// A deed ended.
+    Done(Box<Action>, Result<Outcome, String>),
+    /// A command was answered: accepted or not.
+    Submitted(Result<(), String>),
+}
+
+/// What a deed brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// The ack path is cut and this is our position.
+    Recruited(Recruited),
+    /// A rule is in force and proven up to here.
+    Proven(Lsn),
+}
+
+/// What the shell must do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Fsync this promise at once, whatever else is under way.
+    pub promise: Option<Term>,
+    /// Begin this deed, breaking off the one that runs.
+    pub perform: Option<Action>,
+    /// Send this command.
+    pub submit: Option<Change>,
+    /// Our report changed in a way that others wait for: send it now.
+    pub speak: bool,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Controller {
+    facts: Facts,
+    state: Arc<ClusterState>,
+    peers: BTreeMap<NodeId, Heard>,
+    watch: Watch,
+    running: Option<Action>,
+    submitting: Option<Change>,
+    resubmit_at: Time,
+    wants_out: bool,
+    waiting: Option<Waiting>,
+    headline: Option<Report>,
+    seq: u64,
+}
+
+impl Controller {
+    /// A machine that knows what `facts` say and nothing of the cluster.
+    #[must_use]
+    pub fn new(facts: Facts) -> Controller {
+        Controller {
+            facts,
+            state: Arc::new(ClusterState::default()),
+            peers: BTreeMap::new(),
+            watch: Watch::default(),
+            running: None,
+            submitting: None,
+            resubmit_at: Time::default(),
+            wants_out: false,
+            waiting: None,
+            headline: None,
+            seq: 0,
+        }
+    }
+
+    /// Takes in one event and says what to do.
+    pub fn step(&mut self, now: Time, wall_ms: u64, event: Event) -> Effects {
+        self.take(now, event);
+        self.observe(now, wall_ms);
+        let verdict = decide(&self.view(now, wall_ms));
+        let mut effects = self.begin(now, verdict);
+        let report = self.report(now);
+        effects.speak = self.headline.as_ref().is_none_or(|old| differs(old, &report));
+        if effects.speak {
+            self.headline = Some(report);
+        }
+        effects
+    }
+
+    /// All that a decision may look at.
+    #[must_use]
+    pub fn view(&self, now: Time, wall_ms: u64) -> View<'_> {
+        let (state, me, peers, watch) = (&*self.state, &self.facts, &self.peers, &self.watch);
+        View { now, wall_ms, state, me, peers, watch }
+    }
+
+    /// Until when the guard may let our server run (C-25, C-26).
+    #[must_use]
+    pub fn guard_deadline(&self, now: Time) -> Option<Time> {
+        fencing::guard_deadline(&self.view(now, 0))
+    }
+
+    /// What we wait for.
+    #[must_use]
+    pub fn waiting(&self) -> Option<&Waiting> {
+        self.waiting.as_ref()
+    }
+
+    /// The deed under way.
+    #[must_use]
+    pub fn running(&self) -> Option<&Action> {
+        self.running.as_ref()
+    }
+
+    fn take(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Tick => {}
+            Event::Late(late) => self.watch.on_late(late, now),
+            Event::State(state) if state.revision >= self.state.revision => {
+                self.watch.on_state(&state, now);
+                self.state = state;
+            }
+            Event::State(_) => {}
+            Event::Heard(report) => self.hear(now, *report),
+            Event::Probed(server, leading) => self.probed(now, *server, leading.map(|l| *l)),
+            Event::Vows(vows) => self.facts.vows = *vows,
+            Event::LeaderAlive => self.facts.leader_alive = Some(now),
+            Event::Hung(true) => {
+                self.facts.hung_since.get_or_insert(now);
+            }
+            Event::Hung(false) => self.facts.hung_since = None,
+            Event::StoreRead(started, term) if term == self.state.ctl.term => {
+                self.watch.store_read_at = started
+            }
+            Event::StoreRead(..) => {}
+            Event::Progress(progress) => self.facts.progress = progress,
+            Event::Done(action, outcome) => self.done(now, *action, outcome),
+            Event::Submitted(answer) => {
+                self.submitting = None;
+                self.resubmit_at = if answer.is_ok() { now } else { now + RESUBMIT };
+            }
+        }
+    }
+
+    fn hear(&mut self, now: Time, report: Report) {
+        let node = report.member.node.clone();
+        if let Some(old) = self.peers.get(&node) {
+            if old.report.boot == report.boot && old.report.seq >= report.seq {
+                return;
+            }
+        }
+        if self.state.ctl.leader.as_ref() == Some(&report.member) {
+            let suspicion_ms = self.state.settings.timing.suspicion_ms;
+            self.watch.on_leader_report(&report, &self.facts.node, suspicion_ms, now);
+        }
+        self.peers.insert(node, Heard { at: now, report });
+    }
+
+    fn probed(&mut self, now: Time, server: ServerReport, leading: Option<Leading>) {
+        let idle = server.state == ServerState::Standby && server.streaming != Some(self.state.ctl.term);
+        self.facts.not_streaming_since = match self.facts.not_streaming_since {
+            Some(since) if idle => Some(since),
+            None if idle => Some(now),
+            Some(_) | None => None,
+        };
+        self.facts.server = Some(server);
+        self.facts.leading = leading;
+    }
+
+    fn done(&mut self, now: Time, action: Action, outcome: Result<Outcome, String>) {
+        if self.running.as_ref() == Some(&action) {
+            self.running = None;
+            self.facts.progress = None;
+        }
+        let kind = kind_of(&action);
+        match outcome {
+            Ok(outcome) => {
+                self.facts.failures.remove(kind);
+                self.achieved(now, action, outcome);
+            }
+            Err(why) => {
+                let count = self.facts.failures.get(kind).map_or(0, |f| f.count).saturating_add(1);
+                self.facts.failures.insert(kind, Failure { count, at: now, why });
+            }
+        }
+    }
+
+    fn achieved(&mut self, now: Time, action: Action, outcome: Outcome) {
+        match (action, outcome) {
+            (Action::Recruit { .. }, Outcome::Recruited(answer)) => self.facts.recruited = Some(answer),
+            (
+                Action::Barrier { term, sub, .. } | Action::ChangeRule { term, sub, .. },
+                Outcome::Proven(lsn),
+            ) => {
+                self.facts.proof = Some(Proof { term, sub, lsn });
+            }
+            (Action::Checkpoint { term }, _) => self.facts.checkpointed = term,
+            (Action::Prepare { term }, _) => self.facts.prepared = term,
+            (Action::Follow { term, leader }, _) => self.facts.following = Some((term, leader, now)),
+            (Action::Rewind { term, .. } | Action::Clone { term, .. }, _) => {
+                self.facts.rebuilt = term;
+                self.facts.failures.remove("rewind");
+            }
+            (
+                Action::Initdb
+                | Action::StartCut
+                | Action::Fence { .. }
+                | Action::Recruit { .. }
+                | Action::HandOver { .. }
+                | Action::FastForward { .. }
+                | Action::Promote { .. }
+                | Action::Barrier { .. }
+                | Action::ChangeRule { .. }
+                | Action::Stop,
+                _,
+            ) => {}
+        }
+    }
+
+    /// What follows from the passing of time alone.
+    fn observe(&mut self, now: Time, wall_ms: u64) {
+        let view = self.view(now, wall_ms);
+        let missing = suspicion::missing(&view).is_some();
+        let grants = fencing::has_grants(&view);
+        let leader = self.state.ctl.leader.as_ref();
+        let resigned = leader.is_some_and(|l| {
+            let vows = if l.node == self.facts.node {
+                Some(&self.facts.vows)
+            } else {
+                self.peers.get(&l.node).filter(|h| h.report.member == *l).map(|h| &h.report.vows)
+            };
+            vows.is_some_and(|v| v.resigned >= self.state.ctl.term)
+        });
+        let term = self.state.ctl.term;
+        let electable = self.state.ctl.phase == Phase::Revoking
+            && recruited(&self.state, term, &election::evidence(&view, term)).is_ok();
+        let w = &mut self.watch;
+        w.missing_since = missing.then(|| w.missing_since.unwrap_or(now));
+        w.resigned_since = resigned.then(|| w.resigned_since.unwrap_or(now));
+        w.recruited_since = electable.then(|| w.recruited_since.unwrap_or(now));
+        if grants {
+            w.grants_at = now;
+        }
+    }
+
+    /// What of a verdict is not under way already.
+    fn begin(&mut self, now: Time, verdict: Verdict) -> Effects {
+        self.wants_out = verdict.wants_out;
+        self.waiting = verdict.waiting;
+        let mut effects = Effects { promise: verdict.promise, ..Effects::default() };
+        if let Some(action) = verdict.action {
+            let free = self.running.as_ref().is_none_or(|r| *r != action && preempts(&action, r));
+            if free {
+                self.starting(&action);
+                effects.perform = Some(action.clone());
+                self.running = Some(action);
+            }
+        }
+        if let Some(change) = verdict.command {
+            if self.submitting.is_none() && now >= self.resubmit_at {
+                self.submitting = Some(change.clone());
+                effects.submit = Some(change);
+            }
+        }
+        effects
+    }
+
+    /// A deed that moves the server makes older knowledge of it void.
+    fn starting(&mut self, action: &Action) {
+        let keeps = matches!(
+            action,
+            Action::Follow { .. }
+                | Action::Barrier { .. }
+                | Action::ChangeRule { .. }
+                | Action::Checkpoint { .. }
+                | Action::Prepare { .. }
+        );
+        if !keeps {
+            self.facts.following = None;
+        }
+    }
+
+    /// Our report, as it should be sent now.
+    #[must_use]
+    pub fn next_report(&mut self, now: Time) -> Option<Report> {
+        self.seq = self.seq.saturating_add(1);
+        let report = self.report(now);
+        self.facts.vows.member.is_some().then_some(report)
+    }
+
+    fn report(&self, now: Time) -> Report {
+        let view = self.view(now, 0);
+        let hears = self.peers.keys().filter_map(|n| view.silent_ms(n).map(|ms| (n.clone(), ms))).collect();
+        let member = self.facts.vows.member.clone();
+        let fallback = || cluster::MemberId::new(self.facts.node.clone(), 0);
+        Report {
+            member: member.unwrap_or_else(fallback),
+            boot: self.facts.boot,
+            seq: self.seq,
+            term_seen: self.state.ctl.term,
+            revision_seen: self.state.revision,
+            hears,
+            misses: suspicion::missing(&view),
+            vows: self.facts.vows.clone(),
+            recruited: self.facts.recruited.clone(),
+            server: self.facts.server.clone(),
+            leading: self.leading(),
+            progress: self.facts.progress.clone(),
+            wants_out: self.wants_out,
+        }
+    }
+
+    fn leading(&self) -> Option<Leading> {
+        let mut leading = self.facts.leading.clone()?;
+        let term = self.state.ctl.term;
+        leading.term = term;
+        leading.checkpointed = self.facts.checkpointed == term;
+        leading.rule_in_force = self.facts.proof.filter(|p| p.term == term).map_or(0, |p| p.sub);
+        leading.writable = self.facts.vows.resigned < term && leading.rule_in_force != 0;
+        leading.handing_over = self.running == Some(Action::HandOver { term });
+        Some(leading)
+    }
+}
+
+/// Whether others would decide otherwise on the new report than on the old.
+fn differs(old: &Report, new: &Report) -> bool {
+    let server = |r: &Report| r.server.as_ref().map(|s| (s.state, s.lineage.clone(), s.streaming));
+    let leading = |r: &Report| r.leading.as_ref().map(|l| (l.writable, l.checkpointed));
+    old.vows != new.vows
+        || old.recruited != new.recruited
+        || old.misses.is_some() != new.misses.is_some()
+        || old.wants_out != new.wants_out
+        || server(old) != server(new)
+        || leading(old) != leading(new)
+}

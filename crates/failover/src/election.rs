@@ -1,0 +1,197 @@
+//! Recruiting and electing: C2 to C4 of a term change.
+//!
+//! Nobody orders anybody to recruit. The agreed phase `Revoking` is the order;
+//! every agent obeys it on its own server and reports. Whoever began the term
+//! sends the `Elect`; the others hold back and stand in if it dies.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::time::Duration;
+
+use cluster::command::{Ballot, Change, Evidence, Kind, MemberState};
+use cluster::local::Vows;
+use cluster::recruited::{is_valid, recruited};
+use cluster::report::{Recruited, ServerState};
+use cluster::{ClusterState, Durability, MemberId, Position, Rule, Term, Timeline};
+
+use crate::view::View;
+use crate::waiting::Waiting;
+
+/// Once an election is safe, wait so long for the rest of those that live: a
+/// second standby in the new rule is worth more than these milliseconds.
+pub const ELECT_GRACE: Duration = Duration::from_millis(40);
+/// An agent that did not begin the term sends the `Elect` after so long, plus its turn.
+pub const STAND_IN: Duration = Duration::from_millis(600);
+/// The candidate that an operator named gets so long to become fit.
+pub const PREFERRED_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Everything that is reported for `term`, as evidence.
+#[must_use]
+pub fn evidence(view: &View<'_>, term: Term) -> Vec<Evidence> {
+    let mut all: Vec<Evidence> = Vec::new();
+    if let Some(me) = view.my_id() {
+        all.push(evidence_of(&me, &view.me.vows, view.me.recruited.as_ref(), term));
+    }
+    for heard in view.peers.values() {
+        let r = &heard.report;
+        if r.vows.promise == term || r.vows.resigned > Term(0) {
+            all.push(evidence_of(&r.member, &r.vows, r.recruited.as_ref(), term));
+        }
+    }
+    all
+}
+
+/// One report as evidence for `term`.
+fn evidence_of(member: &MemberId, vows: &Vows, said: Option<&Recruited>, term: Term) -> Evidence {
+    let said = said.filter(|r| r.term == term);
+    let rebuilding = vows.rebuilding.is_some() || vows.quarantine.is_some();
+    let position = said.map_or(vows.resigned_at, |r| r.position).filter(|_| !rebuilding);
+    let lineage =
+        said.map(|r| r.lineage.clone()).or_else(|| vows.resigned_lineage.clone()).unwrap_or_default();
+    // A promise counts once the ack path is cut, which is what `recruited` says.
+    let promise = if said.is_some() { vows.promise } else { Term(0) };
+    Evidence {
+        member: member.clone(),
+        promise,
+        resigned: vows.resigned,
+        position,
+        lineage,
+        time_fenced: false,
+    }
+}
+
+/// The `Elect` that is due, or what it waits for.
+///
+/// # Errors
+/// What is still missing.
+pub fn ballot(view: &View<'_>) -> Result<Change, Waiting> {
+    let term = view.term();
+    let all = with_time(view, evidence(view, term));
+    let found = recruited(view.state, term, &all).map_err(Waiting::Positions)?;
+    let Some(best) = candidate(view, &all, found.needed) else { return Err(Waiting::Candidate) };
+    if !is_settled(view, &all) {
+        return Err(Waiting::Candidate);
+    }
+    let parent_tli = best.lineage.timeline;
+    let (leader, base) = (best.member.clone(), best.position.unwrap_or_default());
+    let rule = opening_rule(view.state, &leader, base, &all);
+    let tli = Timeline(view.state.tli_next);
+    Ok(Change::Elect(Ballot { term, leader, evidence: all, rule, parent_tli, tli }))
+}
+
+/// O-2: in async a report also fences by time, once the wait is over.
+fn with_time(view: &View<'_>, mut all: Vec<Evidence>) -> Vec<Evidence> {
+    let waited = view.now.since(view.watch.phase_since);
+    if waited >= Duration::from_millis(view.timing().async_wait_ms) {
+        for e in &mut all {
+            e.time_fenced = e.promise == view.term();
+        }
+    }
+    all
+}
+
+/// The best of those that may lead and have all that is needed: not the one
+/// that just failed if another will do, then most WAL, then priority.
+fn candidate<'a>(view: &View<'_>, all: &'a [Evidence], needed: Position) -> Option<&'a Evidence> {
+    let term = view.term();
+    let old = view.state.ctl.leader.as_ref();
+    let preferred = view.state.ctl.preferred.as_ref();
+    let fit = |e: &&Evidence| {
+        let Some(m) = view.state.member(&e.member) else { return false };
+        let named = preferred == Some(&e.member.node);
+        let may = m.kind == Kind::Data
+            && m.state == MemberState::Voter
+            && !m.leaving
+            && (named || !m.tags.no_failover);
+        let alive =
+            e.member.node == view.me.node || view.fresh(&e.member, view.timing().suspicion_ms).is_some();
+        may && alive && is_valid(view.state, term, e) && e.position.is_some_and(|p| p >= needed)
+    };
+    let fits: Vec<&Evidence> = all.iter().filter(fit).collect();
+    if let Some(named) = fits.iter().find(|e| preferred == Some(&e.member.node)) {
+        return Some(named);
+    }
+    if preferred.is_some() && view.now.since(view.watch.phase_since) < PREFERRED_PATIENCE {
+        return None;
+    }
+    let key = |e: &&&Evidence| {
+        let tags = view.state.member(&e.member).map(|m| m.tags.priority).unwrap_or_default();
+        let failed = old == Some(&e.member) && !view.state.ctl.paused;
+        (Reverse(failed), e.position, tags, Reverse(e.member.clone()))
+    };
+    let best = fits.iter().max_by_key(key)?;
+    // While paused, only the leader that was may lead again (C-13).
+    let allowed = !view.state.ctl.paused || old == Some(&best.member) || preferred.is_some();
+    allowed.then_some(*best)
+}
+
+/// Whether everybody who lives has spoken, or had time to.
+fn is_settled(view: &View<'_>, all: &[Evidence]) -> bool {
+    let waited = view.watch.recruited_since.is_some_and(|t| view.now.since(t) >= ELECT_GRACE);
+    let spoke = |id: &MemberId| all.iter().any(|e| e.member == *id && e.promise == view.term());
+    let alive =
+        |id: &MemberId| id.node == view.me.node || view.fresh(id, 3 * view.timing().heartbeat_ms).is_some();
+    waited || view.data_voters().all(|(id, _)| spoke(&id) || !alive(&id))
+}
+
+/// O-4: the voters that reported and can follow the new leader; where they are
+/// too few, strict adds absent ones and stays closed until they are back,
+/// relaxed takes the leader alone.
+fn opening_rule(state: &ClusterState, leader: &MemberId, base: Position, all: &[Evidence]) -> Rule {
+    if state.settings.durability == Durability::Async {
+        return Rule::leader_only();
+    }
+    let usable = |m: &MemberId| {
+        state.member(m).is_some_and(|m| m.kind == Kind::Data && m.state == MemberState::Voter && !m.leaving)
+    };
+    let reported = all.iter().filter(|e| {
+        e.member != *leader
+            && usable(&e.member)
+            && is_valid(state, state.ctl.term, e)
+            && e.position.is_some_and(|p| p <= base)
+    });
+    let mut standbys: BTreeSet<MemberId> = reported.map(|e| e.member.clone()).collect();
+    fill_up(state, leader, &mut standbys);
+    let acks = state.settings.acks.min(u32::try_from(standbys.len()).unwrap_or(u32::MAX));
+    Rule::new(standbys, acks).unwrap_or_else(|_| Rule::leader_only())
+}
+
+fn fill_up(state: &ClusterState, leader: &MemberId, standbys: &mut BTreeSet<MemberId>) {
+    if !standbys.is_empty() || state.settings.durability != Durability::Quorum {
+        return;
+    }
+    let always_alone = state.rules.iter().all(|r| r.rule.is_leader_only());
+    for (node, m) in &state.members {
+        let id = MemberId::new(node.clone(), m.incarnation);
+        let counts = m.kind == Kind::Data && m.state == MemberState::Voter && !m.leaving;
+        if counts && !always_alone && id != *leader {
+            standbys.insert(id);
+        }
+    }
+    if standbys.is_empty() && !always_alone {
+        let rebuilding = state.members.iter().filter(|(n, m)| {
+            let being_made = matches!(m.state, MemberState::Clone | MemberState::Catchup);
+            m.kind == Kind::Data && m.raft_id != 0 && being_made && **n != leader.node
+        });
+        standbys.extend(rebuilding.map(|(n, m)| MemberId::new(n.clone(), m.incarnation)));
+    }
+}
+
+/// Whether it is on us to send the `Elect`.
+#[must_use]
+pub fn is_our_turn(view: &View<'_>) -> bool {
+    if view.state.ctl.coordinator.as_ref() == Some(&view.me.node) {
+        return true;
+    }
+    let turn = Duration::from_millis(view.turn_ms(100));
+    view.now.since(view.watch.phase_since) >= STAND_IN + turn
+}
+
+/// Whether our own server still has to be recruited for the current term.
+#[must_use]
+pub fn must_recruit(view: &View<'_>) -> bool {
+    let done = view.me.recruited.as_ref().is_some_and(|r| r.term == view.term());
+    let running = view.server_state();
+    !done && running != ServerState::Promoting && running != ServerState::Primary
+}

@@ -1,0 +1,92 @@
+//! What an agent knows about itself.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+
+use cluster::command::Kind;
+use cluster::report::{Leading, Progress, Recruited, ServerReport};
+use cluster::{Lsn, MemberId, NodeId, Term, Time, Vows};
+
+use crate::retry::Failure;
+
+/// One agent's knowledge of itself. Filled by the controller from events.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Our name.
+    pub node: NodeId,
+    /// Random number of this agent process.
+    pub boot: u64,
+    /// What we are.
+    pub kind: Kind,
+    /// What we promised, as it is on disk.
+    pub vows: Vows,
+    /// Our server; `None` before the first probe, when nothing may be concluded.
+    pub server: Option<ServerReport>,
+    /// Answer to the term that recruits.
+    pub recruited: Option<Recruited>,
+    /// The newest rule whose barrier we proved, as leader.
+    pub proof: Option<Proof>,
+    /// What our server tells while it is primary.
+    pub leading: Option<Leading>,
+    /// The newest term in which a checkpoint completed after promotion.
+    pub checkpointed: Term,
+    /// The newest term whose end we prepared by checkpoints.
+    pub prepared: Term,
+    /// Last sign of life of the leader's PostgreSQL: WAL or an answer on its port.
+    pub leader_alive: Option<Time>,
+    /// Since when our postmaster has answered nobody (stopped or hung).
+    pub hung_since: Option<Time>,
+    /// Since when our standby runs without streaming from the current leader.
+    pub not_streaming_since: Option<Time>,
+    /// Whom our server was last told to follow, in which term, and when.
+    pub following: Option<(Term, MemberId, Time)>,
+    /// The directory was just rewound or cloned towards this term's leader.
+    pub rebuilt: Term,
+    /// Last failures by kind of action.
+    pub failures: BTreeMap<&'static str, Failure>,
+    /// Long work under way.
+    pub progress: Option<Progress>,
+}
+
+/// "Commits reach an ack set of this rule."
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// In which term.
+    pub term: Term,
+    /// Number of the rule.
+    pub sub: u64,
+    /// Everything older is before this.
+    pub lsn: Lsn,
+}
+
+impl Facts {
+    /// An agent that knows nothing yet but its name and its promises.
+    #[must_use]
+    pub fn new(node: NodeId, boot: u64, kind: Kind, vows: Vows) -> Facts {
+        Facts {
+            node,
+            boot,
+            kind,
+            vows,
+            server: None,
+            recruited: None,
+            proof: None,
+            leading: None,
+            checkpointed: Term(0),
+            prepared: Term(0),
+            leader_alive: None,
+            hung_since: None,
+            not_streaming_since: None,
+            following: None,
+            rebuilt: Term(0),
+            failures: BTreeMap::new(),
+            progress: None,
+        }
+    }
+
+    /// Why the last try of `kind` failed, if it did.
+    #[must_use]
+    pub fn last_failure(&self, kind: &str) -> Option<&String> {
+        self.failures.get(kind).map(|f| &f.why)
+    }
+}

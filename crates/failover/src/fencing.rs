@@ -1,0 +1,93 @@
+//! When our own server must go: its term is over, it died, or it hangs.
+//!
+//! Fenced is a promise (C-4): the process tree is dead and "resigned t" is on
+//! disk before anybody hears of it. A member elected in s and recruited for a
+//! later term fences s too, opened or not (C-22); else one lost host could
+//! block C-3 for ever.
+
+use core::time::Duration;
+
+use cluster::report::ServerState;
+use cluster::state::Phase;
+use cluster::{Action, Durability, Term, Time};
+
+use crate::view::View;
+
+/// A postmaster that answers nobody for so long is as good as dead. Above P, so
+/// that a machine that is merely slow is left alone.
+pub const HUNG_LIMIT: Duration = Duration::from_millis(3500);
+
+/// The fence that is due.
+#[must_use]
+pub fn fence(view: &View<'_>) -> Option<Action> {
+    if view.i_lead() { fence_leader(view) } else { fence_past(view) }
+}
+
+/// Of terms that are over: everything we were elected in, and anything that
+/// runs read-write without having been elected (a user's `pg_promote()`).
+fn fence_past(view: &View<'_>) -> Option<Action> {
+    let resigned = view.me.vows.resigned;
+    let elected = view.my_id().and_then(|me| view.state.last_elected(&me)).unwrap_or(Term(0));
+    let read_write = matches!(view.server_state(), ServerState::Primary | ServerState::Promoting);
+    if read_write || resigned < elected {
+        return Some(Action::Fence { term: elected.max(resigned) });
+    }
+    None
+}
+
+/// Of the term we lead: the server was promoted and is not primary any more,
+/// opened another timeline than the one reserved, or hangs.
+fn fence_leader(view: &View<'_>) -> Option<Action> {
+    let term = view.term();
+    if view.me.vows.resigned >= term {
+        let read_write = matches!(view.server_state(), ServerState::Primary | ServerState::Promoting);
+        return read_write.then_some(Action::Fence { term });
+    }
+    let promoted = view.me.vows.promoting.is_some_and(|p| p.term == term);
+    let right_timeline =
+        view.state.election().zip(view.server()).is_some_and(|(e, s)| s.lineage.timeline == e.tli);
+    let hung = view.me.hung_since.is_some_and(|t| view.now.since(t) >= HUNG_LIMIT);
+    let lost = match view.server_state() {
+        ServerState::Primary => !promoted || !right_timeline,
+        ServerState::Promoting => !promoted,
+        ServerState::Empty | ServerState::Down | ServerState::Starting | ServerState::Standby => promoted,
+    };
+    (lost || hung).then_some(Action::Fence { term })
+}
+
+/// Until when the guard may leave our server alone, if it may at all (C-25,
+/// C-26, O-6). Called on every turn of the agent's loop: that it is called is
+/// half of the proof.
+#[must_use]
+pub fn guard_deadline(view: &View<'_>) -> Option<Time> {
+    let timing = view.timing();
+    let reach = Duration::from_millis(timing.guard_deadline_ms);
+    if !view.i_lead() {
+        return Some(view.now + reach);
+    }
+    let asynchronous = view.state.rules.iter().any(|r| r.mode == Durability::Async);
+    if asynchronous {
+        return Some(view.watch.store_read_at + Duration::from_millis(timing.async_lease_ms));
+    }
+    let leader_only = view.state.rules.iter().all(|r| r.rule.is_leader_only());
+    if leader_only || has_grants(view) {
+        return Some(view.now + reach);
+    }
+    let proven = view.watch.grants_at.max(view.watch.store_read_at).max(view.watch.phase_since);
+    Some(proven + reach)
+}
+
+/// Whether an ack set of one of our own rules still lets us lead: each member
+/// was heard lately, hears us, and has promised no later term.
+#[must_use]
+pub fn has_grants(view: &View<'_>) -> bool {
+    let term = view.term();
+    let grants = |m: &&cluster::MemberId| {
+        view.fresh(m, view.timing().suspicion_ms).is_some_and(|r| {
+            let hears = r.hears.get(&view.me.node).is_some_and(|age| *age < view.timing().suspicion_ms);
+            hears && r.vows.promise <= term
+        })
+    };
+    view.phase() != Phase::Revoking
+        && view.state.own_rules().any(|r| r.rule.is_acked_by(r.rule.standbys().iter().filter(grants)))
+}

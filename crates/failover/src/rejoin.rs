@@ -1,0 +1,206 @@
+//! Coming (back) to a leader: follow, rewind, re-clone, in that order, bounded.
+//!
+//! A member whose WAL has left the leader's history must be rebuilt, and a
+//! member that is rebuilt throws a vote away: so it leaves the commit rule
+//! first (C-10), unless it never attached under it (O-8). Its promise goes on
+//! counting; its position says nothing until it has caught up.
+
+use core::time::Duration;
+
+use cluster::command::{Change, Member, MemberState};
+use cluster::local::Rebuild;
+use cluster::report::{ServerReport, ServerState};
+use cluster::state::Phase;
+use cluster::{Action, Lineage, MemberId, Timeline};
+
+use crate::decide::Verdict;
+use crate::retry::{CLONE_TRIES_MAX, REWIND_TRIES_MAX};
+use crate::view::View;
+use crate::waiting::Waiting;
+
+/// Closer than this to the leader's end, and past its switch, is caught up.
+pub const CAUGHT_UP_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// A server that was told whom to follow and does not stream is told again.
+pub const FOLLOW_AGAIN: Duration = Duration::from_secs(3);
+/// A standby that runs and does not stream from an open leader for so long
+/// (its WAL is gone there, say) is rebuilt.
+pub const FOLLOW_LIMIT: Duration = Duration::from_secs(45);
+
+/// What a member that does not lead has to do about its server.
+#[must_use]
+pub fn rejoin(view: &View<'_>) -> Verdict {
+    let (Some(leader), Some(me), Some(record)) = (view.other_leader(), view.my_id(), view.my_member()) else {
+        return Verdict::wait(Waiting::Membership);
+    };
+    let Some(server) = view.server() else { return Verdict::wait(Waiting::FirstProbe) };
+    if let MemberState::Quarantined { why } = &record.state {
+        return stopped(server, Waiting::Operator(why.clone()));
+    }
+    if let Some(verdict) = foreign(view, &me, record, server) {
+        return verdict;
+    }
+    let need = need(view, record, server);
+    match need {
+        Need::Nothing => standing(view, &me, record, server),
+        Need::Follow => follow(view, leader, server),
+        Need::Wait(why) => Verdict::wait(why),
+        Need::Rewind | Need::Clone => rebuild(view, &me, record, leader, need == Need::Clone),
+    }
+}
+
+/// Told once, a running server keeps trying by itself; it is told again now and
+/// then in case something was lost.
+fn follow(view: &View<'_>, leader: &MemberId, server: &ServerReport) -> Verdict {
+    let term = view.term();
+    let told = view
+        .me
+        .following
+        .as_ref()
+        .is_some_and(|(t, l, at)| *t == term && l == leader && view.now.since(*at) < FOLLOW_AGAIN);
+    if told && matches!(server.state, ServerState::Standby | ServerState::Starting) {
+        return Verdict::default();
+    }
+    Verdict::act(view, Action::Follow { term, leader: leader.clone() })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    Follow,
+    Rewind,
+    Clone,
+    Wait(Waiting),
+}
+
+fn need(view: &View<'_>, record: &Member, server: &ServerReport) -> Need {
+    if record.reinit || view.me.vows.rebuilding == Some(Rebuild::Clone) || server.state == ServerState::Empty
+    {
+        return Need::Clone;
+    }
+    if view.me.vows.rebuilding == Some(Rebuild::Rewind) {
+        return if rewound_enough(view) { Need::Clone } else { Need::Rewind };
+    }
+    if server.streaming == Some(view.term()) {
+        return Need::Nothing;
+    }
+    if view.me.vows.promise > view.term() {
+        return Need::Wait(Waiting::Opening(view.me.node.clone()));
+    }
+    if view.me.rebuilt == view.term() {
+        return Need::Follow;
+    }
+    let Some(lineage) = view.leader_lineage() else {
+        return Need::Wait(Waiting::LeaderLineage(view.term()));
+    };
+    match (diverged(server, &lineage), stranded(view, server)) {
+        (true, _) if rewound_enough(view) => Need::Clone,
+        (true, _) => Need::Rewind,
+        (false, true) => Need::Clone,
+        (false, false) => Need::Follow,
+    }
+}
+
+fn rewound_enough(view: &View<'_>) -> bool {
+    view.me.failures.get("rewind").is_some_and(|f| f.count >= REWIND_TRIES_MAX)
+}
+
+/// Our own comparison of histories; `pg_rewind`'s word that none is needed is
+/// false on 15 and older (C-11).
+fn diverged(server: &ServerReport, leader: &Lineage) -> bool {
+    let unknown = server.lineage.timeline == Timeline(0);
+    !unknown && !server.lineage.can_follow(server.end, leader)
+}
+
+/// It runs, nothing is wrong with its history, and yet it gets no WAL.
+fn stranded(view: &View<'_>, server: &ServerReport) -> bool {
+    let leads = view.leader_report().is_some_and(|r| r.leading.as_ref().is_some_and(|l| l.writable));
+    let waits = view.me.not_streaming_since.is_some_and(|t| view.now.since(t) >= FOLLOW_LIMIT);
+    server.state == ServerState::Standby && leads && waits
+}
+
+/// A database with another system identifier is somebody else's.
+fn foreign(view: &View<'_>, me: &MemberId, record: &Member, server: &ServerReport) -> Option<Verdict> {
+    let known = view.state.sysid;
+    if known == 0 || server.sysid == 0 || server.sysid == known || server.state == ServerState::Empty {
+        return None;
+    }
+    let why = alloc::format!(
+        "its data directory belongs to another database (system identifier {}, this cluster's is {known}); \
+         move it away, or 'tanist reinit {}' to replace it",
+        server.sysid,
+        me.node
+    );
+    if record.reinit {
+        return None;
+    }
+    let state = MemberState::Quarantined { why: why.clone() };
+    let change = Change::SetMemberState { member: me.clone(), state, attached: view.me.vows.attached };
+    Some(Verdict { command: Some(change), ..stopped(server, Waiting::Operator(why)) })
+}
+
+fn stopped(server: &ServerReport, why: Waiting) -> Verdict {
+    let runs = !matches!(server.state, ServerState::Down | ServerState::Empty);
+    Verdict { action: runs.then_some(Action::Stop), waiting: Some(why), ..Verdict::default() }
+}
+
+fn rebuild(view: &View<'_>, me: &MemberId, record: &Member, leader: &MemberId, clone: bool) -> Verdict {
+    if record.state != MemberState::Clone {
+        return leave_first(view, me);
+    }
+    if view.phase() != Phase::Open {
+        return Verdict::wait(Waiting::Opening(leader.node.clone()));
+    }
+    let (term, leader) = (view.term(), leader.clone());
+    if clone {
+        let tries = view.me.failures.get("clone");
+        if let Some(f) = tries.filter(|f| f.count >= CLONE_TRIES_MAX) {
+            return Verdict::wait(Waiting::Operator(alloc::format!(
+                "cloning failed {} times: {}",
+                f.count,
+                f.why
+            )));
+        }
+        return Verdict::act(view, Action::Clone { term, leader });
+    }
+    let checkpointed = view.leader_report().and_then(|r| r.leading.as_ref()).is_some_and(|l| l.checkpointed);
+    if !checkpointed {
+        return Verdict::wait(Waiting::LeaderCheckpoint);
+    }
+    Verdict::act(view, Action::Rewind { term, leader })
+}
+
+/// C-10: out of every rule that we may have acknowledged under, then our
+/// position counts no longer, and only then the directory may be touched.
+fn leave_first(view: &View<'_>, me: &MemberId) -> Verdict {
+    let attached = view.me.vows.attached;
+    let bound = view.state.rules.iter().any(|r| (r.rule.names(me) && attached >= r.term) || r.leader == *me);
+    if bound {
+        return Verdict { wants_out: true, ..Verdict::wait(Waiting::LeavingRule) };
+    }
+    let state = MemberState::Clone;
+    Verdict::ask(Change::SetMemberState { member: me.clone(), state, attached })
+}
+
+/// It streams: let its standing follow.
+fn standing(view: &View<'_>, me: &MemberId, record: &Member, server: &ServerReport) -> Verdict {
+    let attached = view.me.vows.attached;
+    let ask = |state| Verdict::ask(Change::SetMemberState { member: me.clone(), state, attached });
+    match record.state {
+        MemberState::Clone => ask(MemberState::Catchup),
+        MemberState::Catchup if caught_up(view, server) => ask(MemberState::Voter),
+        MemberState::Catchup
+        | MemberState::Voter
+        | MemberState::Registered
+        | MemberState::Removed
+        | MemberState::Quarantined { .. }
+        | MemberState::WrittenOff => Verdict::default(),
+    }
+}
+
+fn caught_up(view: &View<'_>, server: &ServerReport) -> bool {
+    let switch = view.state.election().and_then(|e| e.opened.as_ref()).map(|o| o.switch_lsn);
+    let end = view.leader_report().and_then(|r| r.leading.as_ref()).map(|l| l.end);
+    switch.zip(end).is_some_and(|(switch, end)| {
+        server.replay > switch && end.bytes_past(server.replay) < CAUGHT_UP_BYTES_MAX
+    })
+}

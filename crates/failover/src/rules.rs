@@ -1,0 +1,228 @@
+//! Which standbys a leader lets acknowledge: shrink, grow, and the way there.
+//!
+//! One procedure for every direction (protocol (i)): store the new rule beside
+//! the old (M1), put it in force and prove it (M2), drop the old (M3). Each step
+//! is elementary (C-6). A member is dropped only on another agent's word too
+//! (C-13), added only while it streams and has caught up.
+
+use alloc::collections::BTreeSet;
+
+use cluster::command::{Change, Kind, MemberState};
+use cluster::report::{Report, ServerState, StandbyProgress};
+use cluster::state::Phase;
+use cluster::{Action, ActiveRule, Durability, Lsn, MemberId, NodeId, Rule};
+
+use crate::view::View;
+
+/// A standby that lags by more than this is not let into the rule.
+pub const GROW_LAG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// A standby that has not replied for so long is not let into the rule.
+pub const GROW_REPLY_AGE_MS_MAX: u64 = 2_000;
+
+/// What a leader has to do about its rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Put a rule in force on every walsender and prove it.
+    Prove(Action),
+    /// Ask the store.
+    Ask(Change),
+}
+
+/// The next step, if there is one. Only for the leader of an opened server.
+#[must_use]
+pub fn step(view: &View<'_>) -> Option<Step> {
+    let newest = view.state.newest_rule()?;
+    let older = view.state.own_rules().find(|r| r.sub != newest.sub);
+    match older {
+        Some(older) => Some(finish(view, older, newest)),
+        None if !is_proven(view, newest) => Some(Step::Prove(reassert(view, newest))),
+        None => begin(view, newest),
+    }
+}
+
+fn is_proven(view: &View<'_>, rule: &ActiveRule) -> bool {
+    view.me.proof.is_some_and(|p| p.term == rule.term && p.sub == rule.sub)
+}
+
+/// After an agent's restart nothing is known of what walsenders have in force.
+fn reassert(view: &View<'_>, rule: &ActiveRule) -> Action {
+    Action::ChangeRule { term: view.term(), from: rule.rule.clone(), to: rule.rule.clone(), sub: rule.sub }
+}
+
+/// M2, then M3.
+fn finish(view: &View<'_>, older: &ActiveRule, newest: &ActiveRule) -> Step {
+    if let Some(proof) = view.me.proof.filter(|p| p.term == newest.term && p.sub == newest.sub) {
+        let (keep, drop, lsn) = (newest.sub, older.sub, proof.lsn);
+        return Step::Ask(Change::RuleEnd { term: view.term(), keep, drop, lsn });
+    }
+    let (from, to) = (older.rule.clone(), newest.rule.clone());
+    Step::Prove(Action::ChangeRule { term: view.term(), from, to, sub: newest.sub })
+}
+
+/// M1 towards the wanted rule, one elementary step at a time.
+fn begin(view: &View<'_>, current: &ActiveRule) -> Option<Step> {
+    let (wanted, agreed_by) = wanted(view, &current.rule);
+    let rule = next_towards(&current.rule, &wanted)?;
+    let (term, from_sub) = (view.term(), current.sub);
+    Some(Step::Ask(Change::RuleBegin { term, from_sub, rule, agreed_by }))
+}
+
+/// The rule we would like, and who agrees that those it drops are gone.
+fn wanted(view: &View<'_>, current: &Rule) -> (Rule, BTreeSet<NodeId>) {
+    if view.state.settings.durability == Durability::Async {
+        return (Rule::leader_only(), BTreeSet::new());
+    }
+    let mut agreed_by = BTreeSet::new();
+    let mut standbys: BTreeSet<MemberId> = BTreeSet::new();
+    for member in current.standbys() {
+        match standing(view, member) {
+            Standing::Fit => {
+                standbys.insert(member.clone());
+            }
+            Standing::Leaving => {}
+            Standing::Gone(by) if by.is_empty() || view.state.ctl.paused => {
+                standbys.insert(member.clone());
+            }
+            Standing::Gone(by) => agreed_by.extend(by),
+        }
+    }
+    standbys.extend(view.data_voters().map(|(id, _)| id).filter(|id| may_grow(view, id)));
+    let strict = view.state.settings.durability == Durability::Quorum;
+    if standbys.is_empty() && strict && !nobody_else(view) {
+        return (current.clone(), BTreeSet::new());
+    }
+    let acks = view.state.settings.acks.min(u32::try_from(standbys.len()).unwrap_or(u32::MAX));
+    (Rule::new(standbys, acks).unwrap_or_else(|_| current.clone()), agreed_by)
+}
+
+fn nobody_else(view: &View<'_>) -> bool {
+    !view.state.members.iter().any(|(n, m)| {
+        m.kind == Kind::Data && !m.leaving && m.state != MemberState::Removed && *n != view.me.node
+    })
+}
+
+enum Standing {
+    /// It may stay.
+    Fit,
+    /// It wants or has to go, and the agreed state or its own word says so.
+    Leaving,
+    /// It is silent; these agree.
+    Gone(BTreeSet<NodeId>),
+}
+
+fn standing(view: &View<'_>, member: &MemberId) -> Standing {
+    let Some(record) = view.state.member(member) else { return Standing::Leaving };
+    if record.leaving || record.reinit || record.state != MemberState::Voter {
+        return Standing::Leaving;
+    }
+    let report = view.fresh(member, view.timing().shrink_ms);
+    if report.is_some_and(|r| r.wants_out) {
+        return Standing::Gone(BTreeSet::from([member.node.clone()]));
+    }
+    if view.now.since(view.watch.phase_since) < view.timing().shrink() || replies(view, member) {
+        return Standing::Fit;
+    }
+    Standing::Gone(agreeing(view, member, report))
+}
+
+/// Whether the leader's server has heard it within the limit.
+fn replies(view: &View<'_>, member: &MemberId) -> bool {
+    progress(view, member).is_some_and(|p| p.streaming && p.reply_age_ms < view.timing().shrink_ms)
+}
+
+fn progress<'a>(view: &View<'a>, member: &MemberId) -> Option<&'a StandbyProgress> {
+    let leading = view.me.leading.as_ref().filter(|l| l.term == view.term())?;
+    leading.standbys.iter().find(|p| p.member == *member)
+}
+
+/// Other agents by whose word it is gone: its own that says it does not
+/// stream, or any that has not heard it either.
+fn agreeing(view: &View<'_>, member: &MemberId, own: Option<&Report>) -> BTreeSet<NodeId> {
+    let mut by = BTreeSet::new();
+    let says_so = |r: &Report| {
+        r.server.as_ref().is_none_or(|s| s.state != ServerState::Standby || s.streaming != Some(view.term()))
+    };
+    if own.is_some_and(says_so) {
+        by.insert(member.node.clone());
+    }
+    for (node, heard) in view.peers {
+        let other = *node != member.node && *node != view.me.node;
+        let recent = view.now.since(heard.at) < view.timing().shrink();
+        let deaf = heard.report.hears.get(&member.node).is_none_or(|age| *age >= view.timing().shrink_ms);
+        if other && recent && deaf {
+            by.insert(node.clone());
+        }
+    }
+    by
+}
+
+/// Whether it may be let in: a voter that streams, replies and is close.
+fn may_grow(view: &View<'_>, member: &MemberId) -> bool {
+    let Some(record) = view.state.member(member) else { return false };
+    let end = view.me.leading.as_ref().map_or(Lsn::ZERO, |l| l.end);
+    let report = view.fresh(member, view.timing().shrink_ms);
+    let close = progress(view, member).is_some_and(|p| {
+        p.streaming && p.reply_age_ms < GROW_REPLY_AGE_MS_MAX && end.bytes_past(p.flush) < GROW_LAG_BYTES_MAX
+    });
+    let willing = report.is_some_and(|r| !r.wants_out && r.vows.promise <= view.term());
+    member.node != view.me.node && close && willing && !record.reinit && !view.state.ctl.paused
+}
+
+/// The next elementary rule between two (C-6): grow by adding first and then
+/// raising k, shrink by lowering k first and then dropping.
+#[must_use]
+pub fn next_towards(current: &Rule, wanted: &Rule) -> Option<Rule> {
+    if current == wanted {
+        return None;
+    }
+    if current.is_elementary_to(wanted) {
+        return Some(wanted.clone());
+    }
+    let union: BTreeSet<MemberId> = current.standbys().union(wanted.standbys()).cloned().collect();
+    let lower = current.acks().min(wanted.acks());
+    let tries = [(current.standbys().clone(), lower), (union.clone(), current.acks()), (union, lower)];
+    tries
+        .into_iter()
+        .filter_map(|(s, k)| Rule::new(s, k).ok())
+        .find(|r| r != current && !r.is_leader_only() && current.is_elementary_to(r))
+}
+
+/// Takes out for good who was asked to leave and is out of the rules.
+#[must_use]
+pub fn let_go(view: &View<'_>) -> Option<Change> {
+    let gone = view
+        .state
+        .members
+        .iter()
+        .find(|(n, m)| m.leaving && !view.state.is_in_rules(&MemberId::new((*n).clone(), m.incarnation)));
+    let (node, _) = gone.filter(|_| view.phase() == Phase::Open)?;
+    Some(Change::RemoveMember { node: node.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    fn rule(names: &[&str], acks: u32) -> Rule {
+        Rule::new(names.iter().map(|n| format!("{n}_1").parse().unwrap()).collect(), acks).unwrap()
+    }
+
+    #[test]
+    fn c6_every_way_from_rule_to_rule_goes_by_elementary_steps() {
+        let sets: [&[&str]; 6] = [&[], &["b"], &["c"], &["b", "c"], &["c", "d"], &["b", "c", "d"]];
+        let all = || sets.iter().flat_map(|s| (0..=s.len() as u32).map(|k| rule(s, k)));
+        for from in all() {
+            for to in all() {
+                let mut at = from.clone();
+                for _ in 0..6 {
+                    let Some(next) = next_towards(&at, &to) else { break };
+                    assert!(at.is_elementary_to(&next), "{at} to {next}");
+                    at = next;
+                }
+                assert_eq!(at, to, "from {from}");
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Whether the leader is missed, and whether enough others miss it too.
+//!
+//! Suspicion is mutual and never one agent's opinion (protocol (b), C-23,
+//! C-24): a leader is missed by an agent that, for S, got no heartbeat saying
+//! that the leader hears it, while the leader's PostgreSQL was silent as well
+//! (or for P whatever PostgreSQL does). A term begins only when those who miss
+//! it could carry an election and nobody says that he hears it. An agent whose
+//! own loop ran late counts that time as heard.
+
+use alloc::collections::BTreeSet;
+use core::time::Duration;
+
+use cluster::command::{Change, Trigger};
+use cluster::report::{Missing, Report};
+use cluster::state::Phase;
+use cluster::{ClusterState, MemberId, NodeId, Term, Time};
+
+use crate::view::View;
+
+/// Reports in a row by which a leader that does not hear us is missed at once.
+pub const DEAF_REPORTS: u32 = 2;
+/// Agents hold back so long per rank before they begin a term.
+pub const TURN_MS: u64 = 60;
+
+/// How long things have lasted, by our own clock.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// When we first saw the current term and phase.
+    pub phase_since: Time,
+    /// Which those are.
+    seen: (Term, Phase),
+    /// When the leader last said that it hears us, or counts as having said so.
+    pub leader_heard_us: Time,
+    /// Reports in a row in which the leader did not hear us.
+    deaf: u32,
+    /// Since when we miss the leader.
+    pub missing_since: Option<Time>,
+    /// When we first saw that the leader has resigned.
+    pub resigned_since: Option<Time>,
+    /// When C-3 first held for the term that recruits.
+    pub recruited_since: Option<Time>,
+    /// Until when we suspect nobody, because our own loop ran late.
+    pub late_until: Time,
+    /// When our own agent last heard enough peers to be sure it leads.
+    pub grants_at: Time,
+    /// When a linearizable read last *started* that showed our term.
+    pub store_read_at: Time,
+}
+
+impl Watch {
+    /// Takes note of a new agreed state.
+    pub fn on_state(&mut self, state: &ClusterState, now: Time) {
+        let seen = (state.ctl.term, state.ctl.phase);
+        if seen != self.seen {
+            self.seen = seen;
+            self.phase_since = now;
+            self.leader_heard_us = now;
+            self.deaf = 0;
+            self.missing_since = None;
+            self.resigned_since = None;
+            self.recruited_since = None;
+        }
+    }
+
+    /// Takes note of a report from the leader.
+    pub fn on_leader_report(&mut self, report: &Report, me: &NodeId, suspicion_ms: u64, now: Time) {
+        let hears_us = report.hears.get(me).is_some_and(|age| *age < suspicion_ms);
+        if hears_us {
+            self.leader_heard_us = now;
+            self.deaf = 0;
+        } else {
+            self.deaf = self.deaf.saturating_add(1);
+        }
+    }
+
+    /// Our loop ran late by `late`: all of that counts as heard.
+    pub fn on_late(&mut self, late: Duration, now: Time) {
+        self.leader_heard_us = (self.leader_heard_us + late).min(now);
+        self.missing_since = None;
+        self.late_until = now + late;
+    }
+}
+
+/// C-23: whether we miss the leader of the current term, and for how long.
+#[must_use]
+pub fn missing(view: &View<'_>) -> Option<Missing> {
+    let leader = view.other_leader()?;
+    if view.now < view.watch.late_until {
+        return None;
+    }
+    let silent = view.now.since(view.watch.leader_heard_us);
+    let alive = view.me.leader_alive.map_or(Duration::MAX, |t| view.now.since(t));
+    let heartbeat_gone = silent >= view.timing().suspicion();
+    let wal_gone = alive >= view.timing().suspicion();
+    let deaf = view.watch.deaf >= DEAF_REPORTS && view.state.member(leader).is_some();
+    let missed = heartbeat_gone && (wal_gone || silent >= view.timing().patience());
+    let deaf_and_gone = deaf && wal_gone;
+    let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
+    (missed || deaf_and_gone).then_some(Missing { term: view.term(), silent_ms })
+}
+
+/// C-24: the command that ends the term of a leader who is missed by enough.
+#[must_use]
+pub fn begin_term(view: &View<'_>) -> Option<Change> {
+    let leader = view.other_leader()?;
+    let since = view.watch.missing_since?;
+    let mine = missing(view)?;
+    let waited = view.now.since(since);
+    let turn = Duration::from_millis(view.turn_ms(TURN_MS));
+    let (by, silent_ms, all_said) = missed_by(view, leader, since, mine)?;
+    let answered = all_said || waited >= Duration::from_millis(view.timing().prevote_ms);
+    if !answered || waited < turn || view.state.ctl.paused {
+        return None;
+    }
+    let trigger = Trigger::Missed { by, silent_ms };
+    Some(Change::BeginTerm { term: view.term().next(), trigger })
+}
+
+/// Who misses the leader, for how long at most, and whether everybody else has
+/// spoken since we began to; `None` if somebody hears it.
+fn missed_by(
+    view: &View<'_>,
+    leader: &MemberId,
+    since: Time,
+    mine: Missing,
+) -> Option<(BTreeSet<NodeId>, u64, bool)> {
+    let mut by = BTreeSet::from([view.me.node.clone()]);
+    let mut silent_ms = mine.silent_ms;
+    let mut all_said = true;
+    let others = view
+        .state
+        .members
+        .iter()
+        .filter(|(n, m)| **n != leader.node && **n != view.me.node && m.raft_id != 0);
+    for (node, _) in others {
+        let Some(heard) = view.peers.get(node).filter(|h| h.at >= since) else {
+            all_said = false;
+            continue;
+        };
+        match heard.report.misses {
+            Some(m) if m.term == view.term() => {
+                by.insert(node.clone());
+                silent_ms = silent_ms.max(m.silent_ms);
+            }
+            Some(_) | None if hears(&heard.report, leader, view) => return None,
+            Some(_) | None => all_said = false,
+        }
+    }
+    Some((by, silent_ms, all_said))
+}
+
+fn hears(report: &Report, leader: &MemberId, view: &View<'_>) -> bool {
+    report.hears.get(&leader.node).is_some_and(|age| *age < view.timing().suspicion_ms)
+}

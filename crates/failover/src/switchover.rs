@@ -1,0 +1,158 @@
+//! The planned change of leaders (protocol (f)), seen from both ends.
+//!
+//! ```text
+//!   old leader:  Aim ▶ Prepare (checkpoints) ▶ HandOver (fast shutdown, "resigned t")
+//!   successor:                                   sees it ▶ Recruit(t+1) ▶ BeginAndElect ▶ promote
+//! ```
+//! The old leader's resignation blocks and discovers (C-3 "by its leader"), so
+//! no other standby is asked. If anything fails before the election, the old
+//! leader's server is started as a standby and the term changes as after a crash.
+
+use alloc::collections::BTreeSet;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use cluster::command::{Ballot, Change, Evidence, MemberState};
+use cluster::report::{Report, StandbyProgress};
+use cluster::state::{Phase, Switchover};
+use cluster::{Action, Durability, Lsn, MemberId, NodeId, Position, Rule, Timeline};
+
+use crate::decide::Verdict;
+use crate::election::evidence;
+use crate::view::View;
+use crate::waiting::Waiting;
+
+/// A switchover that has not found a ready successor after so long is called off.
+pub const READY_LIMIT: Duration = Duration::from_secs(10);
+/// A successor must be this close before the old leader shuts down.
+pub const READY_LAG_BYTES_MAX: u64 = 1024 * 1024;
+/// A resigned leader waits so long for its successor before an ordinary election.
+pub const TAKE_OVER_LIMIT: Duration = Duration::from_millis(1500);
+
+/// Whether a planned switchover is due.
+#[must_use]
+pub fn due<'a>(view: &View<'a>) -> Option<&'a Switchover> {
+    let target = view.state.ctl.target.as_ref().filter(|_| view.phase() == Phase::Open)?;
+    target.at_ms.is_none_or(|at| view.wall_ms >= at).then_some(target)
+}
+
+/// The old leader's part.
+#[must_use]
+pub fn hand_over(view: &View<'_>) -> Option<Verdict> {
+    let target = due(view)?;
+    let Some(to) = &target.to else { return Some(aim(view, target)) };
+    if !is_ready(view, to) {
+        return Some(not_ready(view, target, to));
+    }
+    let term = view.term();
+    if view.me.prepared < term {
+        return Some(Verdict::act(view, Action::Prepare { term }));
+    }
+    Some(Verdict::act(view, Action::HandOver { term }))
+}
+
+fn not_ready(view: &View<'_>, target: &Switchover, to: &NodeId) -> Verdict {
+    let since = target.at_ms.unwrap_or(target.asked_ms).max(target.asked_ms);
+    if u128::from(view.wall_ms.saturating_sub(since)) >= READY_LIMIT.as_millis() {
+        let why = alloc::format!("{to} was not streaming closely enough");
+        return Verdict::ask(Change::CancelSwitchover { why });
+    }
+    Verdict::wait(Waiting::Successor(to.clone()))
+}
+
+/// The leader chooses whom a switchover goes to: fit, in the rule, least lag.
+fn aim(view: &View<'_>, target: &Switchover) -> Verdict {
+    let may = |id: &MemberId| {
+        let fit = view
+            .state
+            .member(id)
+            .is_some_and(|m| m.state == MemberState::Voter && !m.tags.no_failover && !m.leaving);
+        let ruled = view.state.newest_rule().is_some_and(|r| r.rule.names(id) || r.rule.is_leader_only());
+        fit && ruled && is_ready(view, &id.node)
+    };
+    let lag = |id: &MemberId| {
+        let priority = view.state.member(id).map_or(0, |m| m.tags.priority);
+        (
+            core::cmp::Reverse(priority),
+            progress(view, &id.node).map_or(u64::MAX, |p| end(view).bytes_past(p.replay)),
+        )
+    };
+    let others = view.data_voters().map(|(id, _)| id).filter(|id| id.node != view.me.node);
+    let best = others.filter(may).min_by_key(lag);
+    if let Some(best) = best {
+        return Verdict::ask(Change::Aim { to: best.node });
+    }
+    if u128::from(view.wall_ms.saturating_sub(target.asked_ms)) >= READY_LIMIT.as_millis() {
+        let why = "no standby was streaming closely enough".to_string();
+        return Verdict::ask(Change::CancelSwitchover { why });
+    }
+    Verdict::wait(Waiting::Candidate)
+}
+
+fn end(view: &View<'_>) -> Lsn {
+    view.me.leading.as_ref().map_or(Lsn::ZERO, |l| l.end)
+}
+
+fn progress<'a>(view: &View<'a>, node: &NodeId) -> Option<&'a StandbyProgress> {
+    view.me.leading.as_ref()?.standbys.iter().find(|p| p.member.node == *node)
+}
+
+fn is_ready(view: &View<'_>, node: &NodeId) -> bool {
+    let heard =
+        view.state.member_id(node).is_some_and(|id| view.fresh(&id, view.timing().suspicion_ms).is_some());
+    let close = progress(view, node)
+        .is_some_and(|p| p.streaming && end(view).bytes_past(p.replay) < READY_LAG_BYTES_MAX);
+    heard && close
+}
+
+/// The successor's part.
+#[must_use]
+pub fn take_over(view: &View<'_>) -> Option<Verdict> {
+    let target = due(view)?;
+    let leader = view.other_leader()?;
+    let old = &view.peers.get(&leader.node)?.report;
+    let resigned = old.member == *leader && old.vows.resigned >= view.term();
+    if target.to.as_ref() != Some(&view.me.node) || !resigned || !old.vows.resigned_clean {
+        return None;
+    }
+    let next = view.term().next();
+    let Some(mine) = view.me.recruited.as_ref().filter(|r| r.term == next) else {
+        return Some(Verdict::act(view, Action::Recruit { term: next }));
+    };
+    if mine.position < old.vows.resigned_at {
+        // Something of the old leader's WAL has not reached us: an ordinary election decides.
+        return None;
+    }
+    let position = mine.position?;
+    Some(Verdict::ask(Change::BeginAndElect(ballot(view, old, position)?)))
+}
+
+fn ballot(view: &View<'_>, old: &Report, base: Position) -> Option<Ballot> {
+    let term = view.term().next();
+    let leader = view.my_id()?;
+    let all = evidence(view, term);
+    let evidence: Vec<Evidence> =
+        all.into_iter().filter(|e| e.member == leader || e.member == old.member).collect();
+    let parent_tli = evidence.iter().find(|e| e.member == leader).map(|e| e.lineage.timeline)?;
+    debug_assert!(Some(base) >= old.vows.resigned_at, "the successor has everything");
+    let rule = rule_after(view, &leader, &old.member);
+    Some(Ballot { term, leader, evidence, rule, parent_tli, tli: Timeline(view.state.tli_next) })
+}
+
+/// The rule without the successor; where that leaves nobody, the old leader,
+/// who comes back as a clean standby, or nobody where the mode allows it.
+fn rule_after(view: &View<'_>, leader: &MemberId, old: &MemberId) -> Rule {
+    let settings = &view.state.settings;
+    let current = view.state.newest_rule().map(|r| r.rule.standbys().clone()).unwrap_or_default();
+    let alive = |m: &MemberId| view.fresh(m, view.timing().suspicion_ms).is_some();
+    let mut standbys: BTreeSet<MemberId> = current.into_iter().filter(|m| m != leader && alive(m)).collect();
+    if settings.durability == Durability::Async {
+        return Rule::leader_only();
+    }
+    if standbys.is_empty() && settings.durability == Durability::Quorum {
+        standbys.insert(old.clone());
+    }
+    let acks = settings.acks.min(u32::try_from(standbys.len()).unwrap_or(u32::MAX));
+    Rule::new(standbys, acks).unwrap_or_else(|_| Rule::leader_only())
+}
