@@ -11,7 +11,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use cluster::command::Change;
+use cluster::command::{Change, MemberState};
 use cluster::recruited::recruited;
 use cluster::report::{Leading, Progress, Recruited, Report, ServerReport, ServerState};
 use cluster::state::Phase;
@@ -135,7 +135,7 @@ impl Controller {
     #[must_use]
     pub fn view(&self, now: Time, wall_ms: u64) -> View<'_> {
         let (state, me, peers, watch) = (&*self.state, &self.facts, &self.peers, &self.watch);
-        View { now, wall_ms, state, me, peers, watch }
+        View { now, wall_ms, state, me, peers, watch, running: self.running.as_ref() }
     }
 
     /// Until when the guard may let our server run (C-25, C-26).
@@ -162,6 +162,10 @@ impl Controller {
             Event::Late(late) => self.watch.on_late(late, now),
             Event::State(state) if state.revision >= self.state.revision => {
                 self.watch.on_state(&state, now);
+                let standing = state.members.get(&self.facts.node).map(|m| &m.state);
+                if standing == Some(&MemberState::Voter) {
+                    self.facts.rebuilt = Term(0);
+                }
                 self.state = state;
             }
             Event::State(_) => {}

@@ -53,7 +53,8 @@ impl Verdict {
 /// What an agent should do now.
 #[must_use]
 pub fn decide(view: &View<'_>) -> Verdict {
-    let rules: [fn(&View<'_>) -> Option<Verdict>; 9] = [
+    let rules: [fn(&View<'_>) -> Option<Verdict>; 10] = [
+        unknown,
         outsider,
         witness,
         first_probe,
@@ -65,6 +66,11 @@ pub fn decide(view: &View<'_>) -> Verdict {
         replace_missing,
     ];
     rules.iter().find_map(|rule| rule(view)).unwrap_or_else(|| rejoin::rejoin(view))
+}
+
+/// Nothing agreed is known (yet): nothing may be concluded.
+fn unknown(view: &View<'_>) -> Option<Verdict> {
+    (!view.state.exists()).then(|| Verdict::wait(Waiting::Cluster))
 }
 
 /// Not a member: whatever runs here must not.

@@ -47,7 +47,10 @@ fn fence_leader(view: &View<'_>) -> Option<Action> {
     let right_timeline =
         view.state.election().zip(view.server()).is_some_and(|(e, s)| s.lineage.timeline == e.tli);
     let hung = view.me.hung_since.is_some_and(|t| view.now.since(t) >= HUNG_LIMIT);
+    // While we are promoting, the vow is on disk before the server has moved.
+    let busy = matches!(view.running, Some(Action::Promote { .. }));
     let lost = match view.server_state() {
+        _ if busy => false,
         ServerState::Primary => !promoted || !right_timeline,
         ServerState::Promoting => !promoted,
         ServerState::Empty | ServerState::Down | ServerState::Starting | ServerState::Standby => promoted,
@@ -62,6 +65,10 @@ fn fence_leader(view: &View<'_>) -> Option<Action> {
 pub fn guard_deadline(view: &View<'_>) -> Option<Time> {
     let timing = view.timing();
     let reach = Duration::from_millis(timing.guard_deadline_ms);
+    if !view.state.exists() {
+        // An agent that knows nothing yet leaves the deadline it found.
+        return None;
+    }
     if !view.i_lead() {
         return Some(view.now + reach);
     }

@@ -73,7 +73,8 @@ enum Need {
 }
 
 fn need(view: &View<'_>, record: &Member, server: &ServerReport) -> Need {
-    if record.reinit || view.me.vows.rebuilding == Some(Rebuild::Clone) || server.state == ServerState::Empty
+    let remake = record.reinit && view.me.rebuilt != view.term();
+    if remake || view.me.vows.rebuilding == Some(Rebuild::Clone) || server.state == ServerState::Empty
     {
         return Need::Clone;
     }

@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use cluster::command::{Kind, Member, MemberState};
 use cluster::report::{Report, ServerReport, ServerState};
 use cluster::state::Phase;
-use cluster::{ClusterState, Lineage, MemberId, NodeId, Term, Time, Timing};
+use cluster::{Action, ClusterState, Lineage, MemberId, NodeId, Term, Time, Timing};
 
 use crate::facts::Facts;
 use crate::suspicion::Watch;
@@ -34,6 +34,8 @@ pub struct View<'a> {
     pub peers: &'a BTreeMap<NodeId, Heard>,
     /// How long things have lasted.
     pub watch: &'a Watch,
+    /// The deed under way.
+    pub running: Option<&'a Action>,
 }
 
 impl<'a> View<'a> {

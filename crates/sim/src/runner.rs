@@ -1,0 +1,319 @@
+//! Tells a story to a world and checks what it expects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cluster::command::{Addresses, Change, Kind, MemberState, Registration, Trigger};
+use cluster::state::Phase;
+use cluster::{Durability, NodeId, Settings, Time};
+
+use crate::story::{Line, parse, span};
+use crate::world::{World, Write};
+
+/// Longest that anything is waited for in a story that says nothing else.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Tells the whole story.
+///
+/// # Errors
+/// The line that did not hold, what was found instead, and the cluster's history.
+pub fn tell(text: &str) -> Result<World, String> {
+    let mut teller = Teller { world: World::default(), settings: Settings::default() };
+    for line in parse(text) {
+        let told = teller.line(&line);
+        let broken = teller.world.broken.clone().map_or(Ok(()), |law| Err(format!("law broken: {law}")));
+        told.and(broken).map_err(|why| teller.complain(&line, &why))?;
+    }
+    Ok(teller.world)
+}
+
+struct Teller {
+    world: World,
+    settings: Settings,
+}
+
+impl Teller {
+    fn complain(&self, line: &Line, why: &str) -> String {
+        use std::fmt::Write as _;
+        let mut out = format!("line {}: {}\n  {why}\n", line.number, line.words.join(" "));
+        let ctl = &self.world.truth.ctl;
+        let _ = writeln!(out, "  at {:?}: term {} {:?} leader {:?}", self.world.now, ctl.term, ctl.phase, ctl.leader);
+        let _ = writeln!(out, "  rules {:?}", self.world.truth.rules.iter().map(|r| (r.sub, &r.rule)).collect::<Vec<_>>());
+        for e in self.world.truth.history.iter().rev().take(25).rev() {
+            let _ = writeln!(out, "  {:>6} ms  {}: {}", e.at_ms, e.by, e.reason);
+        }
+        for n in self.world.nodes.values() {
+            let s = &n.server;
+            let _ = writeln!(
+                out,
+                "  {}: {:?} end {} tli {} upstream {:?} streaming {} promise {} resigned {} deed {:?} waiting {:?}",
+                n.name, s.state, s.end(), s.lineage.timeline, s.upstream, s.streaming, n.vows.promise, n.vows.resigned,
+                n.deed.as_ref().map(|(a, _)| a), n.controller.waiting(),
+            );
+        }
+        let _ = writeln!(out, "  last refusal: {:?}", self.world.refused);
+        out
+    }
+
+    fn line(&mut self, line: &Line) -> Result<(), String> {
+        match line.word(0) {
+            "cluster" => self.cluster(line),
+            "lead" => self.lead(line),
+            "write" => self.write(line),
+            "wait" => self.run_for(span(line.word(1))?),
+            "kill" | "start" | "wipe" | "freeze" | "crash" => self.fault(line),
+            "cut" => self.cut(line),
+            "heal" => {
+                self.world.cut.clear();
+                Ok(())
+            }
+            "switchover" | "failover" | "pause" | "resume" | "reinit" | "remove" | "add" => self.operator(line),
+            "expect" => self.expect(line),
+            other => Err(format!("'{other}' is no verb of stories")),
+        }
+    }
+
+    fn cluster(&mut self, line: &Line) -> Result<(), String> {
+        let mut words = line.words.iter().skip(1);
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "durability" => {
+                    self.settings.durability = match words.next().map(String::as_str) {
+                        Some("quorum") => Durability::Quorum,
+                        Some("quorum-relaxed") => Durability::QuorumRelaxed,
+                        Some("async") => Durability::Async,
+                        other => return Err(format!("{other:?} is no durability")),
+                    };
+                }
+                "acks" => self.settings.acks = words.next().and_then(|w| w.parse().ok()).ok_or("acks N")?,
+                "witness" => {
+                    let name = words.next().ok_or("witness NAME")?;
+                    self.world.add(NodeId::new(name).map_err(|e| e.to_string())?, Kind::Witness);
+                }
+                name => self.world.add(NodeId::new(name).map_err(|e| e.to_string())?, Kind::Data),
+            }
+        }
+        Ok(())
+    }
+
+    fn lead(&mut self, line: &Line) -> Result<(), String> {
+        let leader = line.node(1)?;
+        let register = |kind| Registration { kind, ..Registration::default() };
+        let members: BTreeMap<NodeId, Registration> =
+            self.world.nodes.values().map(|n| (n.name.clone(), register(n.kind))).collect();
+        let (cluster, settings) = ("story".to_string(), self.settings.clone());
+        let claim = Change::Claim { cluster, settings, members };
+        self.world.ask(&leader, claim).map_err(|e| e.to_string())?;
+        let others: Vec<NodeId> = self.world.nodes.keys().filter(|n| **n != leader).cloned().collect();
+        for node in others {
+            self.join(&node)?;
+        }
+        let data = self.world.nodes.values().filter(|n| n.kind == Kind::Data).count() - 1;
+        let expected = if self.settings.durability == Durability::Async { 0 } else { data };
+        self.until(PATIENCE, "the cluster to be whole", |w| {
+            let whole = w.truth.members.values().all(|m| m.state == MemberState::Voter);
+            whole && w.open_leader().is_some() && rule_size(w) == Some(expected)
+        })
+    }
+
+    fn join(&mut self, node: &NodeId) -> Result<(), String> {
+        let nonce = self.world.truth.revision + 1;
+        let change = Change::Join { node: node.clone(), addresses: Addresses::default(), nonce };
+        self.world.ask(node, change).map_err(|e| e.to_string())
+    }
+
+    fn write(&mut self, line: &Line) -> Result<(), String> {
+        let name = line.word(1).to_string();
+        let named = line.after("on").map(NodeId::new).transpose().map_err(|e| e.to_string())?;
+        let waits = named.is_none();
+        let on = match named {
+            Some(on) => on,
+            None => self.world.open_leader().ok_or("nobody takes writes")?.1,
+        };
+        let server = &mut self.world.nodes.get_mut(&on).ok_or("no such node")?.server;
+        let lsn = server.append(Some(name.clone()));
+        self.world.writes.insert(name.clone(), Write { on, lsn, acked: false });
+        if waits {
+            return self.until(PATIENCE, "the write to be acknowledged", |w| w.writes[&name].acked);
+        }
+        Ok(())
+    }
+
+    fn run_for(&mut self, span: Duration) -> Result<(), String> {
+        let end = self.world.now + span;
+        while self.world.now < end && self.world.broken.is_none() {
+            self.world.step();
+        }
+        Ok(())
+    }
+
+    fn until(&mut self, span: Duration, what: &str, done: impl Fn(&World) -> bool) -> Result<(), String> {
+        let end = self.world.now + span;
+        while !done(&self.world) {
+            if self.world.now >= end || self.world.broken.is_some() {
+                return Err(format!("waited {span:?} for {what}"));
+            }
+            self.world.step();
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, line: &Line) -> Result<(), String> {
+        let name = line.node(1)?;
+        let restart = self.world.now + Duration::from_millis(200);
+        let silence = self.world.nodes.get(&name).ok_or("no such node")?.silence(&self.world.truth);
+        let killed = self.world.now + silence + Duration::from_millis(200);
+        let node = self.world.nodes.get_mut(&name).ok_or("no such node")?;
+        match (line.word(0), line.word(2)) {
+            ("kill", "postmaster") => node.server.kill(),
+            ("kill", "") => node.power_off(),
+            ("start", "") => node.power_on(),
+            ("freeze", "postmaster") => node.server.stopped = true,
+            // The guard kills an agent that is silent for A, and starts another.
+            ("freeze", "agent") => (node.agent_runs, node.agent_restart) = (false, Some(killed)),
+            ("crash", "agent") => (node.agent_runs, node.agent_restart) = (false, Some(restart)),
+            ("wipe", "") => {
+                let kind = node.kind;
+                self.world.add(name.clone(), kind);
+                self.join(&name)?;
+            }
+            (verb, what) => return Err(format!("can't {verb} a node's '{what}'")),
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, line: &Line) -> Result<(), String> {
+        let a = line.node(1)?;
+        let all: Vec<NodeId> = self.world.nodes.keys().filter(|n| **n != a).cloned().collect();
+        let (one_way, others) = match line.word(2) {
+            "" => (false, all),
+            ">" => (true, vec![line.node(3)?]),
+            _ => (false, vec![line.node(2)?]),
+        };
+        for b in others {
+            self.world.cut.insert((a.clone(), b.clone()));
+            if !one_way {
+                self.world.cut.insert((b, a.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn operator(&mut self, line: &Line) -> Result<(), String> {
+        let named = (line.word(1) != "" && line.word(1) != "losing").then(|| line.node(1)).transpose()?;
+        let must = || named.clone().ok_or("name a node".to_string());
+        let change = match line.word(0) {
+            "switchover" => Change::Switchover { to: named.clone(), at_ms: None },
+            "failover" => {
+                let accept_loss: BTreeSet<NodeId> = line.after("losing").map(NodeId::new).into_iter().flatten().collect();
+                let trigger = Trigger::Operator { to: named.clone(), accept_loss };
+                Change::BeginTerm { term: self.world.truth.ctl.term.next(), trigger }
+            }
+            "pause" => Change::Pause,
+            "resume" => Change::Resume,
+            "reinit" => Change::Reinit { node: must()? },
+            "remove" => Change::RemoveMember { node: must()? },
+            _ => return self.add_member(&must()?),
+        };
+        let awake = |w: &World, n: &NodeId| w.nodes[n].is_awake() && w.reaches_store(n);
+        let by = self.world.nodes.keys().find(|n| awake(&self.world, n)).cloned().ok_or("nobody reaches the store")?;
+        if let Err(refused) = self.world.ask(&by, change) {
+            self.world.refused = Some(refused);
+        }
+        Ok(())
+    }
+
+    fn add_member(&mut self, node: &NodeId) -> Result<(), String> {
+        self.world.add(node.clone(), Kind::Data);
+        let by = self.world.open_leader().ok_or("nobody leads")?.1;
+        let change = Change::AddMember { node: node.clone(), registration: Registration::default() };
+        self.world.ask(&by, change).map_err(|e| e.to_string())?;
+        self.join(node)
+    }
+
+    fn expect(&mut self, line: &Line) -> Result<(), String> {
+        let within = line.span("within")?.unwrap_or(Duration::ZERO);
+        let held = line.span("for")?;
+        let what = line.words[1..].join(" ");
+        let check = condition(line)?;
+        match held {
+            None => self.until(within, &what, |w| check(w)),
+            Some(held) => {
+                let end = self.world.now + held;
+                while self.world.now < end {
+                    if !check(&self.world) {
+                        return Err("it did not hold for so long".into());
+                    }
+                    self.world.step();
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn rule_size(w: &World) -> Option<usize> {
+    let stable = w.truth.rules.len() == 1 && w.truth.ctl.phase == Phase::Open;
+    w.truth.newest_rule().filter(|_| stable).map(|r| r.rule.standbys().len())
+}
+
+type Check = Box<dyn Fn(&World) -> bool>;
+
+/// What an `expect` line asks of the world.
+fn condition(line: &Line) -> Result<Check, String> {
+    let word = line.word(2).to_string();
+    Ok(match line.word(1) {
+        "term" | "leader" => leads(line)?,
+        "no" => Box::new(|w| w.open_leader().is_none()),
+        "durable" => Box::new(move |w| {
+            let has = |n: &NodeId| w.nodes[n].server.wal.iter().any(|r| r.write.as_ref() == Some(&word));
+            w.open_leader().is_some_and(|(_, n)| has(&n))
+        }),
+        "acked" => Box::new(move |w| w.writes.get(&word).is_some_and(|x| x.acked)),
+        "unacked" => Box::new(move |w| w.writes.get(&word).is_some_and(|x| !x.acked)),
+        "rule" => rule_is(line),
+        "voter" => {
+            let node = line.node(2)?;
+            Box::new(move |w| w.truth.members.get(&node).is_some_and(|m| m.state == MemberState::Voter))
+        }
+        "gone" => {
+            let node = line.node(2)?;
+            Box::new(move |w| w.truth.members.get(&node).is_none_or(|m| m.state == MemberState::Removed))
+        }
+        "refused" => Box::new(move |w| w.refused.as_ref().is_some_and(|r| r.code() == word)),
+        "history" => Box::new(move |w| w.truth.history.iter().any(|e| e.reason.to_string().contains(&word))),
+        other => return Err(format!("'{other}' can't be expected")),
+    })
+}
+
+fn leads(line: &Line) -> Result<Check, String> {
+    let term: Option<u64> = line.after("term").map(|t| t.parse().map_err(|_| "a term is a number")).transpose()?;
+    let names: Vec<String> = line.after("leader").unwrap_or("").split('|').filter(|s| !s.is_empty()).map(Into::into).collect();
+    Ok(Box::new(move |w| {
+        let led = w.open_leader();
+        let named = names.is_empty() || led.as_ref().is_some_and(|(_, n)| names.iter().any(|x| x == n.as_str()));
+        let termed = term.is_none_or(|t| if names.is_empty() { w.truth.ctl.term.0 == t } else { led.as_ref().is_some_and(|(x, _)| x.0 == t) });
+        named && termed
+    }))
+}
+
+fn rule_is(line: &Line) -> Check {
+    let rest = line.words.iter().skip(2).take_while(|w| *w != "within" && *w != "for");
+    let wanted: BTreeSet<String> = rest.filter(|w| *w != "nobody").cloned().collect();
+    Box::new(move |w| {
+        let names = |r: &cluster::ActiveRule| r.rule.standbys().iter().map(|m| m.node.to_string()).collect::<BTreeSet<_>>();
+        let others = |r: &cluster::ActiveRule| {
+            let data = w.truth.members.iter().filter(|(_, m)| m.kind == Kind::Data && m.state != MemberState::Removed);
+            data.map(|(n, _)| n.to_string()).filter(|n| *n != r.leader.node.as_str()).collect::<BTreeSet<_>>()
+        };
+        let everybody = wanted.contains("all");
+        let holds = |r: &cluster::ActiveRule| names(r) == if everybody { others(r) } else { wanted.clone() };
+        w.truth.rules.len() == 1 && w.truth.newest_rule().is_some_and(holds)
+    })
+}
+
+/// Virtual time since the world began, for tests that look at more than stories say.
+#[must_use]
+pub fn elapsed(world: &World) -> Duration {
+    world.now.since(Time::default())
+}

@@ -1,0 +1,96 @@
+//! Stories as text: one deed or expectation a line, `#` begins a comment.
+//!
+//! ```text
+//! cluster n1 n2 n3 durability quorum      hosts; 'witness w' adds one without a database
+//! lead n1                                 n1 makes the cluster; go on until all are voters and in the rule
+//! write w1 | write w1 on n1               a client writes; without 'on', to the open leader, and waits
+//! kill n1 postmaster | kill n1 | start n1 | wipe n1
+//! freeze n1 postmaster | freeze n1 agent | crash n1 agent
+//! cut n1 | cut n1 n2 | cut n1 > n2 | heal
+//! switchover [n2] | failover [n2] [losing n3] | pause | resume | reinit n2 | remove n2 | add n4
+//! wait 500ms
+//! expect term 2 leader n2|n3 within 1500ms
+//! expect leader n1 within 5s | expect term 1 for 2s | expect no leader for 2s
+//! expect durable w1 | expect unacked w2 | expect acked w2 within 2s
+//! expect rule n2 n3 within 5s | expect rule nobody within 5s | expect voter n1 within 5s
+//! expect refused TAN0118 | expect history "words"
+//! ```
+
+use std::time::Duration;
+
+use cluster::NodeId;
+
+/// One line of a story.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Where it stands.
+    pub number: usize,
+    /// Its words.
+    pub words: Vec<String>,
+}
+
+impl Line {
+    /// The word at `i`, or an empty one.
+    #[must_use]
+    pub fn word(&self, i: usize) -> &str {
+        self.words.get(i).map_or("", String::as_str)
+    }
+
+    /// The word after `key`.
+    #[must_use]
+    pub fn after(&self, key: &str) -> Option<&str> {
+        let at = self.words.iter().position(|w| w == key)?;
+        self.words.get(at + 1).map(String::as_str)
+    }
+
+    /// The node named at `i`.
+    ///
+    /// # Errors
+    /// That there is none.
+    pub fn node(&self, i: usize) -> Result<NodeId, String> {
+        NodeId::new(self.word(i)).map_err(|e| e.to_string())
+    }
+
+    /// The time span after `key`.
+    ///
+    /// # Errors
+    /// That it is none.
+    pub fn span(&self, key: &str) -> Result<Option<Duration>, String> {
+        self.after(key).map(span).transpose()
+    }
+}
+
+/// Reads `500ms` or `5s`.
+///
+/// # Errors
+/// That it is neither.
+pub fn span(text: &str) -> Result<Duration, String> {
+    let bad = || format!("'{text}' is no time span: say 500ms or 5s");
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?);
+    let n: u64 = digits.parse().map_err(|_| bad())?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(n)),
+        "s" => Ok(Duration::from_secs(n)),
+        _ => Err(bad()),
+    }
+}
+
+/// Splits a story into lines of words; a quoted phrase is one word.
+#[must_use]
+pub fn parse(text: &str) -> Vec<Line> {
+    let lines = text.lines().enumerate().map(|(i, l)| (i + 1, l.split('#').next().unwrap_or("")));
+    let full = lines.map(|(number, l)| Line { number, words: split(l) });
+    full.filter(|l| !l.words.is_empty()).collect()
+}
+
+fn split(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (i, part) in line.split('"').enumerate() {
+        if i % 2 == 1 {
+            words.push(part.to_string());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_string));
+        }
+    }
+    words
+}
