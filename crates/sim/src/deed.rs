@@ -10,7 +10,7 @@ use cluster::report::ServerState;
 use cluster::{Action, MemberId, NodeId, Rule, Term};
 use failover::Outcome;
 
-use crate::server::{SyncRule, Server};
+use crate::server::{Server, SyncRule};
 use crate::world::World;
 
 /// Model time that a deed takes, in milliseconds; none waits for others.
@@ -118,7 +118,8 @@ pub fn finish(world: &mut World, node: &NodeId, action: &Action) -> Result<Outco
             if n.vows.promise > *term || n.vows.promoting.is_some_and(|p| p.term >= *term) {
                 return Err("promised or promoted already".into());
             }
-            if world.truth.ctl.term != *term || world.truth.ctl.leader.as_ref().map(|l| &l.node) != Some(node) {
+            if world.truth.ctl.term != *term || world.truth.ctl.leader.as_ref().map(|l| &l.node) != Some(node)
+            {
                 return Err("another term has begun".into());
             }
             n.vows.promise = *term;

@@ -37,8 +37,16 @@ impl Teller {
         use std::fmt::Write as _;
         let mut out = format!("line {}: {}\n  {why}\n", line.number, line.words.join(" "));
         let ctl = &self.world.truth.ctl;
-        let _ = writeln!(out, "  at {:?}: term {} {:?} leader {:?}", self.world.now, ctl.term, ctl.phase, ctl.leader);
-        let _ = writeln!(out, "  rules {:?}", self.world.truth.rules.iter().map(|r| (r.sub, &r.rule)).collect::<Vec<_>>());
+        let _ = writeln!(
+            out,
+            "  at {:?}: term {} {:?} leader {:?}",
+            self.world.now, ctl.term, ctl.phase, ctl.leader
+        );
+        let _ = writeln!(
+            out,
+            "  rules {:?}",
+            self.world.truth.rules.iter().map(|r| (r.sub, &r.rule)).collect::<Vec<_>>()
+        );
         for e in self.world.truth.history.iter().rev().take(25).rev() {
             let _ = writeln!(out, "  {:>6} ms  {}: {}", e.at_ms, e.by, e.reason);
         }
@@ -47,8 +55,16 @@ impl Teller {
             let _ = writeln!(
                 out,
                 "  {}: {:?} end {} tli {} upstream {:?} streaming {} promise {} resigned {} deed {:?} waiting {:?}",
-                n.name, s.state, s.end(), s.lineage.timeline, s.upstream, s.streaming, n.vows.promise, n.vows.resigned,
-                n.deed.as_ref().map(|(a, _)| a), n.controller.waiting(),
+                n.name,
+                s.state,
+                s.end(),
+                s.lineage.timeline,
+                s.upstream,
+                s.streaming,
+                n.vows.promise,
+                n.vows.resigned,
+                n.deed.as_ref().map(|(a, _)| a),
+                n.controller.waiting(),
             );
         }
         let _ = writeln!(out, "  last refusal: {:?}", self.world.refused);
@@ -67,7 +83,9 @@ impl Teller {
                 self.world.cut.clear();
                 Ok(())
             }
-            "switchover" | "failover" | "pause" | "resume" | "reinit" | "remove" | "add" => self.operator(line),
+            "switchover" | "failover" | "pause" | "resume" | "reinit" | "remove" | "add" => {
+                self.operator(line)
+            }
             "expect" => self.expect(line),
             other => Err(format!("'{other}' is no verb of stories")),
         }
@@ -205,7 +223,8 @@ impl Teller {
         let change = match line.word(0) {
             "switchover" => Change::Switchover { to: named.clone(), at_ms: None },
             "failover" => {
-                let accept_loss: BTreeSet<NodeId> = line.after("losing").map(NodeId::new).into_iter().flatten().collect();
+                let accept_loss: BTreeSet<NodeId> =
+                    line.after("losing").map(NodeId::new).into_iter().flatten().collect();
                 let trigger = Trigger::Operator { to: named.clone(), accept_loss };
                 Change::BeginTerm { term: self.world.truth.ctl.term.next(), trigger }
             }
@@ -216,7 +235,13 @@ impl Teller {
             _ => return self.add_member(&must()?),
         };
         let awake = |w: &World, n: &NodeId| w.nodes[n].is_awake() && w.reaches_store(n);
-        let by = self.world.nodes.keys().find(|n| awake(&self.world, n)).cloned().ok_or("nobody reaches the store")?;
+        let by = self
+            .world
+            .nodes
+            .keys()
+            .find(|n| awake(&self.world, n))
+            .cloned()
+            .ok_or("nobody reaches the store")?;
         if let Err(refused) = self.world.ask(&by, change) {
             self.world.refused = Some(refused);
         }
@@ -287,12 +312,21 @@ fn condition(line: &Line) -> Result<Check, String> {
 }
 
 fn leads(line: &Line) -> Result<Check, String> {
-    let term: Option<u64> = line.after("term").map(|t| t.parse().map_err(|_| "a term is a number")).transpose()?;
-    let names: Vec<String> = line.after("leader").unwrap_or("").split('|').filter(|s| !s.is_empty()).map(Into::into).collect();
+    let term: Option<u64> =
+        line.after("term").map(|t| t.parse().map_err(|_| "a term is a number")).transpose()?;
+    let names: Vec<String> =
+        line.after("leader").unwrap_or("").split('|').filter(|s| !s.is_empty()).map(Into::into).collect();
     Ok(Box::new(move |w| {
         let led = w.open_leader();
-        let named = names.is_empty() || led.as_ref().is_some_and(|(_, n)| names.iter().any(|x| x == n.as_str()));
-        let termed = term.is_none_or(|t| if names.is_empty() { w.truth.ctl.term.0 == t } else { led.as_ref().is_some_and(|(x, _)| x.0 == t) });
+        let named =
+            names.is_empty() || led.as_ref().is_some_and(|(_, n)| names.iter().any(|x| x == n.as_str()));
+        let termed = term.is_none_or(|t| {
+            if names.is_empty() {
+                w.truth.ctl.term.0 == t
+            } else {
+                led.as_ref().is_some_and(|(x, _)| x.0 == t)
+            }
+        });
         named && termed
     }))
 }
@@ -301,9 +335,15 @@ fn rule_is(line: &Line) -> Check {
     let rest = line.words.iter().skip(2).take_while(|w| *w != "within" && *w != "for");
     let wanted: BTreeSet<String> = rest.filter(|w| *w != "nobody").cloned().collect();
     Box::new(move |w| {
-        let names = |r: &cluster::ActiveRule| r.rule.standbys().iter().map(|m| m.node.to_string()).collect::<BTreeSet<_>>();
+        let names = |r: &cluster::ActiveRule| {
+            r.rule.standbys().iter().map(|m| m.node.to_string()).collect::<BTreeSet<_>>()
+        };
         let others = |r: &cluster::ActiveRule| {
-            let data = w.truth.members.iter().filter(|(_, m)| m.kind == Kind::Data && m.state != MemberState::Removed);
+            let data = w
+                .truth
+                .members
+                .iter()
+                .filter(|(_, m)| m.kind == Kind::Data && m.state != MemberState::Removed);
             data.map(|(n, _)| n.to_string()).filter(|n| *n != r.leader.node.as_str()).collect::<BTreeSet<_>>()
         };
         let everybody = wanted.contains("all");

@@ -115,7 +115,9 @@ impl Server {
         }
         match &self.rule {
             SyncRule::Placeholder => false,
-            SyncRule::Set(rule) => rule.is_acked_by(self.acked.iter().filter(|(_, at)| **at >= lsn).map(|(m, _)| m)),
+            SyncRule::Set(rule) => {
+                rule.is_acked_by(self.acked.iter().filter(|(_, at)| **at >= lsn).map(|(m, _)| m))
+            }
         }
     }
 

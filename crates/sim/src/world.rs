@@ -62,7 +62,8 @@ impl World {
     /// Whether `node` reaches a majority of the store's voters.
     #[must_use]
     pub fn reaches_store(&self, node: &NodeId) -> bool {
-        let voters: Vec<&NodeId> = self.truth.members.iter().filter(|(_, m)| m.raft_id != 0).map(|(n, _)| n).collect();
+        let voters: Vec<&NodeId> =
+            self.truth.members.iter().filter(|(_, m)| m.raft_id != 0).map(|(n, _)| n).collect();
         if voters.is_empty() {
             return true;
         }
@@ -180,10 +181,15 @@ impl World {
 
     /// A walsender ends when its standby streams from elsewhere or is gone.
     fn drop_stale_walsenders(&mut self) {
-        let streams: BTreeSet<(NodeId, MemberId)> = self.nodes.values().filter(|n| n.server.streaming).filter_map(|n| {
-            let up = n.server.upstream.as_ref().map(|(u, _)| u.clone())?;
-            Some((up, n.vows.member.clone()?))
-        }).collect();
+        let streams: BTreeSet<(NodeId, MemberId)> = self
+            .nodes
+            .values()
+            .filter(|n| n.server.streaming)
+            .filter_map(|n| {
+                let up = n.server.upstream.as_ref().map(|(u, _)| u.clone())?;
+                Some((up, n.vows.member.clone()?))
+            })
+            .collect();
         for (name, node) in &mut self.nodes {
             node.server.acked.retain(|m, _| streams.contains(&(name.clone(), m.clone())));
         }
@@ -311,21 +317,31 @@ impl World {
 
     /// I1, I2 and I3, after every step.
     fn check_laws(&mut self) {
-        let ackers: Vec<&NodeId> =
-            self.nodes.values().filter(|n| n.server.is_acknowledged(n.server.end())).map(|n| &n.name).collect();
+        let ackers: Vec<&NodeId> = self
+            .nodes
+            .values()
+            .filter(|n| n.server.is_acknowledged(n.server.end()))
+            .map(|n| &n.name)
+            .collect();
         if ackers.len() > 1 {
             self.broken.get_or_insert(format!("I2: {ackers:?} could both acknowledge at {:?}", self.now));
         }
         let open = self.truth.ctl.phase == Phase::Open;
         let leader = self.truth.ctl.leader.as_ref().filter(|_| open).and_then(|l| self.nodes.get(&l.node));
         let term = self.truth.ctl.term;
-        let Some(leader) = leader.filter(|n| n.vows.promoting.is_some_and(|p| p.term == term)) else { return };
-        let lost = self.writes.iter().filter(|(_, w)| w.acked).find(|(name, _)| {
-            !leader.server.wal.iter().any(|r| r.write.as_ref() == Some(*name))
-        });
+        let Some(leader) = leader.filter(|n| n.vows.promoting.is_some_and(|p| p.term == term)) else {
+            return;
+        };
+        let lost = self
+            .writes
+            .iter()
+            .filter(|(_, w)| w.acked)
+            .find(|(name, _)| !leader.server.wal.iter().any(|r| r.write.as_ref() == Some(*name)));
         if let Some((name, _)) = lost {
             let leader = &leader.name;
-            self.broken.get_or_insert(format!("I1: acknowledged {name} is not on {leader}, which leads term {term}"));
+            self.broken.get_or_insert(format!(
+                "I1: acknowledged {name} is not on {leader}, which leads term {term}"
+            ));
         }
     }
 

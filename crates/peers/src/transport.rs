@@ -1,0 +1,249 @@
+//! Connections: one out to every other agent, any number in.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cluster::NodeId;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::certs::COMMON_NAME;
+use crate::error::PeersError;
+use crate::frame::{self, Frame, Kind};
+use crate::identity::{Identity, node_of};
+
+/// Messages that may wait for one peer; more are dropped (Raft sends again).
+pub const QUEUE_MAX: usize = 512;
+/// Connections that may be coming in at a time.
+pub const INCOMING_MAX: usize = 256;
+/// Longest that connecting and the handshake may take.
+pub const CONNECT_LIMIT: Duration = Duration::from_millis(1000);
+/// Unacknowledged bytes break a connection after so long, so a silent cut is noticed.
+pub const USER_TIMEOUT: Duration = Duration::from_millis(2000);
+/// First and longest wait between two tries to connect.
+pub const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(150));
+/// Longest that a question may wait for its answer.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// How an agent listens.
+pub struct Config {
+    /// Our certificate and whom we believe.
+    pub identity: Identity,
+    /// `host:port` to listen on.
+    pub listen: String,
+}
+
+/// A message that came in.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Who sent it, by certificate.
+    pub from: NodeId,
+    /// What it is.
+    pub kind: Kind,
+    /// Its body.
+    pub body: Bytes,
+    /// For a request: where the answer goes.
+    pub answer: Option<oneshot::Sender<Bytes>>,
+}
+
+struct Line {
+    address: String,
+    queue: mpsc::Sender<Frame>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The connections of one agent.
+#[derive(Clone)]
+pub struct Peers {
+    identity: Identity,
+    lines: Arc<Mutex<BTreeMap<NodeId, Line>>>,
+}
+
+impl Peers {
+    /// Listens, and gives what comes in.
+    ///
+    /// # Errors
+    /// `Listen`.
+    pub async fn start(config: Config) -> Result<(Peers, mpsc::Receiver<Incoming>), PeersError> {
+        let failed =
+            |e: std::io::Error| PeersError::Listen { address: config.listen.clone(), why: e.to_string() };
+        let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
+        let (tx, rx) = mpsc::channel(QUEUE_MAX);
+        tokio::spawn(accept(listener, TlsAcceptor::from(config.identity.server.clone()), tx));
+        Ok((Peers { identity: config.identity, lines: Arc::default() }, rx))
+    }
+
+    /// Keeps one connection to each of these, and to nobody else.
+    pub fn set_peers(&self, peers: &BTreeMap<NodeId, String>) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.retain(|node, line| peers.get(node) == Some(&line.address));
+        for (node, address) in peers.iter().filter(|(_, a)| !a.is_empty()) {
+            lines.entry(node.clone()).or_insert_with(|| self.open(node, address));
+        }
+    }
+
+    fn open(&self, node: &NodeId, address: &str) -> Line {
+        let (queue, rx) = mpsc::channel(QUEUE_MAX);
+        let task = tokio::spawn(keep_connected(self.identity.clone(), node.clone(), address.to_string(), rx));
+        Line { address: address.to_string(), queue, task }
+    }
+
+    /// Sends, or drops the message when too many wait.
+    pub fn send(&self, to: &NodeId, kind: Kind, body: Bytes) {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = lines.get(to) {
+            let _ = line.queue.try_send(Frame { kind, body });
+        }
+    }
+
+    /// Sends to everybody.
+    pub fn broadcast(&self, kind: Kind, body: &Bytes) {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in lines.values() {
+            let _ = line.queue.try_send(Frame { kind, body: body.clone() });
+        }
+    }
+
+    /// Asks whoever is at `address` and waits for the answer.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Timeout`, `BadFrame`.
+    pub async fn ask(&self, address: &str, body: Bytes) -> Result<(NodeId, Bytes), PeersError> {
+        let asking = async {
+            let (mut stream, who) = connect(&self.identity, address).await?;
+            let gone = |e: std::io::Error| unreachable_at(address, e);
+            frame::write(&mut stream, &Frame { kind: Kind::Request, body }).await.map_err(gone)?;
+            let answer = frame::read(&mut stream).await?;
+            answer.map(|f| (who, f.body)).ok_or_else(|| unreachable_at(address, "it hung up"))
+        };
+        timeout(ANSWER_LIMIT, asking).await.map_err(|_| PeersError::Timeout(address.to_string()))?
+    }
+}
+
+fn unreachable_at(address: &str, why: impl ToString) -> PeersError {
+    PeersError::Unreachable { address: address.to_string(), why: why.to_string() }
+}
+
+async fn accept(listener: TcpListener, tls: TlsAcceptor, tx: mpsc::Sender<Incoming>) {
+    let places = Arc::new(Semaphore::new(INCOMING_MAX));
+    loop {
+        let Ok((socket, from)) = listener.accept().await else {
+            tokio::time::sleep(RECONNECT.0).await;
+            continue;
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let (tls, tx) = (tls.clone(), tx.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(why) = serve(socket, tls, tx).await {
+                tracing::debug!(%from, %why, "a connection from another agent ended");
+            }
+        });
+    }
+}
+
+async fn serve(socket: TcpStream, tls: TlsAcceptor, tx: mpsc::Sender<Incoming>) -> Result<(), PeersError> {
+    tune(&socket);
+    let peer = socket.peer_addr().map(|a| a.to_string()).unwrap_or_default();
+    let accepted = timeout(CONNECT_LIMIT, tls.accept(socket)).await;
+    let mut stream =
+        accepted.map_err(|_| PeersError::Timeout(peer.clone()))?.map_err(|e| unreachable_at(&peer, e))?;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
+    let from = certificate
+        .and_then(node_of)
+        .ok_or_else(|| unreachable_at(&peer, "its certificate names no node"))?;
+    while let Some(frame) = frame::read(&mut stream).await? {
+        if frame.kind == Kind::Request {
+            answer(&mut stream, &from, frame, &tx).await?;
+            continue;
+        }
+        let incoming = Incoming { from: from.clone(), kind: frame.kind, body: frame.body, answer: None };
+        if tx.send(incoming).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn answer(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    from: &NodeId,
+    frame: Frame,
+    tx: &mpsc::Sender<Incoming>,
+) -> Result<(), PeersError> {
+    let (reply, wait) = oneshot::channel();
+    let incoming = Incoming { from: from.clone(), kind: frame.kind, body: frame.body, answer: Some(reply) };
+    let hung_up = || unreachable_at(from.as_str(), "nobody answers requests here");
+    tx.send(incoming).await.map_err(|_| hung_up())?;
+    let body = timeout(ANSWER_LIMIT, wait).await.map_err(|_| hung_up())?.map_err(|_| hung_up())?;
+    frame::write(stream, &Frame { kind: Kind::Answer, body })
+        .await
+        .map_err(|e| unreachable_at(from.as_str(), e))
+}
+
+/// Says everything in `queue` to one peer, connecting again as often as needed.
+async fn keep_connected(identity: Identity, node: NodeId, address: String, mut queue: mpsc::Receiver<Frame>) {
+    let mut pause = RECONNECT.0;
+    loop {
+        let connected = timeout(CONNECT_LIMIT, connect(&identity, &address)).await;
+        match connected {
+            Ok(Ok((mut stream, who))) if who == node => {
+                pause = RECONNECT.0;
+                // What was queued while we were cut off is old news.
+                while queue.try_recv().is_ok() {}
+                talk(&mut stream, &mut queue).await;
+            }
+            Ok(Ok((_, who))) => {
+                tracing::warn!(%address, expected = %node, found = %who, "another node answers there")
+            }
+            Ok(Err(why)) => tracing::debug!(%node, %why, "can't connect"),
+            Err(_) => tracing::debug!(%node, %address, "connecting took too long"),
+        }
+        if queue.is_closed() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RECONNECT.1);
+    }
+}
+
+async fn talk(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), queue: &mut mpsc::Receiver<Frame>) {
+    while let Some(frame) = queue.recv().await {
+        let sent = timeout(USER_TIMEOUT, frame::write(stream, &frame)).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
+
+async fn connect(identity: &Identity, address: &str) -> Result<(TlsStream, NodeId), PeersError> {
+    let gone = |e: std::io::Error| unreachable_at(address, e);
+    let socket = TcpStream::connect(address).await.map_err(gone)?;
+    tune(&socket);
+    let name = ServerName::try_from(COMMON_NAME).map_err(|e| unreachable_at(address, e))?;
+    let stream = TlsConnector::from(identity.client.clone()).connect(name, socket).await.map_err(gone)?;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
+    let who = certificate.and_then(node_of);
+    who.map(|who| (stream, who)).ok_or_else(|| unreachable_at(address, "its certificate names no node"))
+}
+
+/// Small messages go at once, and a silent cut breaks the connection.
+fn tune(socket: &TcpStream) {
+    let _ = socket.set_nodelay(true);
+    let _ = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(USER_TIMEOUT));
+}
