@@ -29,7 +29,7 @@ pub fn fix(root: &Path) -> anyhow::Result<()> {
         }
     }
     let index = check::index(&tree);
-    if !index.is_empty() && tree.get(check::INDEX).map(|f| f.text.as_str()) != Some(index.as_str()) {
+    if tree.get(check::INDEX).map(|f| f.text.as_str()) != Some(index.as_str()) {
         write(root, check::INDEX, &index)?;
     }
     Ok(())

@@ -1,0 +1,35 @@
+# What people type. Each target works from a fresh clone, as root or as an ordinary user, and may be run twice.
+# The longer scripts are in tools/.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check test bench install release
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+BINARY = $(or $(CARGO_TARGET_DIR),target)/release/tanist
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+
+demo: ## a cluster of three on this machine: load, switchover, a crash, a lost node, a verdict
+	@tools/install demo
+	@$(MAKE) --no-print-directory release
+	$(BINARY) demo $(ARGS)
+
+check: ## format, lints, house rules, pure tests; no root, no network, nothing installed
+	@tools/check
+
+test: ## all that CI runs: installs what the tests need, then check, then real servers
+	@tools/install test
+	@tools/test
+
+bench: ## the figures of docs/, measured here
+	@tools/install test
+	@$(MAKE) --no-print-directory release
+	bench/run
+
+install: release ## put the binary into $(PREFIX)/bin
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/tanist
+
+release:
+	cargo build --locked --release --package cli
