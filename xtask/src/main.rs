@@ -23,16 +23,20 @@ const USAGE: &str = "usage: cargo xtask tidy | fix
   tidy   check the house rules over all tracked files; writes nothing
   fix    rewrite what can be rewritten: format, trailing blanks, index of the error pages";
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let verb = std::env::args().nth(1).unwrap_or_default();
-    match verb.as_str() {
+    let done = match verb.as_str() {
         "tidy" => tidy(),
-        "fix" => fix::fix(&tree::root()?).map(|()| ExitCode::SUCCESS),
+        "fix" => tree::root().and_then(|root| fix::fix(&root)).map(|()| ExitCode::SUCCESS),
         _ => {
             eprintln!("{USAGE}");
             Ok(ExitCode::from(2))
         }
-    }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Prints one line for each broken rule; fails if there was any.

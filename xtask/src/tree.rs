@@ -103,8 +103,10 @@ pub fn root() -> anyhow::Result<PathBuf> {
 }
 
 fn git(directory: &Path, arguments: &[&str]) -> anyhow::Result<String> {
-    let output =
-        Command::new("git").current_dir(directory).args(arguments).output().context("starting git")?;
+    // A checkout may belong to somebody else, as in CI or under sudo; we only read its index.
+    let mut command = Command::new("git");
+    command.current_dir(directory).args(["-c", "safe.directory=*"]).args(arguments);
+    let output = command.output().context("starting git")?;
     ensure!(
         output.status.success(),
         "git {} failed: {}",
