@@ -3,7 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::lineage::Lineage;
 use crate::lsn::{Lsn, Timeline};
 use crate::node::MemberId;
 use crate::rule::Rule;
@@ -59,8 +58,6 @@ pub enum Action {
         rule: Rule,
         /// Its number.
         sub: u64,
-        /// The history we must end up with begins like this.
-        base: Lineage,
     },
     /// Prove that commits reach an ack set of the rule (C6).
     Barrier {

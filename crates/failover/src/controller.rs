@@ -19,9 +19,10 @@ use cluster::{Action, ClusterState, Lsn, NodeId, Term, Time, Vows};
 
 use crate::decide::{Verdict, decide};
 use crate::election;
-use crate::facts::{Facts, Proof};
+use crate::facts::Facts;
 use crate::fencing;
 use crate::retry::{Failure, kind_of, preempts};
+use crate::speech;
 use crate::suspicion::{self, Watch};
 use crate::view::{Heard, View};
 use crate::waiting::Waiting;
@@ -85,17 +86,17 @@ pub struct Effects {
 /// The machine.
 #[derive(Debug)]
 pub struct Controller {
-    facts: Facts,
-    state: Arc<ClusterState>,
-    peers: BTreeMap<NodeId, Heard>,
+    pub(crate) facts: Facts,
+    pub(crate) state: Arc<ClusterState>,
+    pub(crate) peers: BTreeMap<NodeId, Heard>,
     watch: Watch,
-    running: Option<Action>,
+    pub(crate) running: Option<Action>,
     submitting: Option<Change>,
     resubmit_at: Time,
-    wants_out: bool,
+    pub(crate) wants_out: bool,
     waiting: Option<Waiting>,
     headline: Option<Report>,
-    seq: u64,
+    pub(crate) seq: u64,
 }
 
 impl Controller {
@@ -124,7 +125,7 @@ impl Controller {
         let verdict = decide(&self.view(now, wall_ms));
         let mut effects = self.begin(now, verdict);
         let report = self.report(now);
-        effects.speak = self.headline.as_ref().is_none_or(|old| differs(old, &report));
+        effects.speak = self.headline.as_ref().is_none_or(|old| speech::differs(old, &report));
         if effects.speak {
             self.headline = Some(report);
         }
@@ -192,10 +193,9 @@ impl Controller {
 
     fn hear(&mut self, now: Time, report: Report) {
         let node = report.member.node.clone();
-        if let Some(old) = self.peers.get(&node) {
-            if old.report.boot == report.boot && old.report.seq >= report.seq {
-                return;
-            }
+        let stale = |old: &Heard| old.report.boot == report.boot && old.report.seq >= report.seq;
+        if self.peers.get(&node).is_some_and(stale) {
+            return;
         }
         if self.state.ctl.leader.as_ref() == Some(&report.member) {
             let suspicion_ms = self.state.settings.timing.suspicion_ms;
@@ -224,44 +224,12 @@ impl Controller {
         match outcome {
             Ok(outcome) => {
                 self.facts.failures.remove(kind);
-                self.achieved(now, action, outcome);
+                self.facts.achieve(now, action, outcome);
             }
             Err(why) => {
                 let count = self.facts.failures.get(kind).map_or(0, |f| f.count).saturating_add(1);
                 self.facts.failures.insert(kind, Failure { count, at: now, why });
             }
-        }
-    }
-
-    fn achieved(&mut self, now: Time, action: Action, outcome: Outcome) {
-        match (action, outcome) {
-            (Action::Recruit { .. }, Outcome::Recruited(answer)) => self.facts.recruited = Some(answer),
-            (
-                Action::Barrier { term, sub, .. } | Action::ChangeRule { term, sub, .. },
-                Outcome::Proven(lsn),
-            ) => {
-                self.facts.proof = Some(Proof { term, sub, lsn });
-            }
-            (Action::Checkpoint { term }, _) => self.facts.checkpointed = term,
-            (Action::Prepare { term }, _) => self.facts.prepared = term,
-            (Action::Follow { term, leader }, _) => self.facts.following = Some((term, leader, now)),
-            (Action::Rewind { term, .. } | Action::Clone { term, .. }, _) => {
-                self.facts.rebuilt = term;
-                self.facts.failures.remove("rewind");
-            }
-            (
-                Action::Initdb
-                | Action::StartCut
-                | Action::Fence { .. }
-                | Action::Recruit { .. }
-                | Action::HandOver { .. }
-                | Action::FastForward { .. }
-                | Action::Promote { .. }
-                | Action::Barrier { .. }
-                | Action::ChangeRule { .. }
-                | Action::Stop,
-                _,
-            ) => {}
         }
     }
 
@@ -304,11 +272,10 @@ impl Controller {
                 self.running = Some(action);
             }
         }
-        if let Some(change) = verdict.command {
-            if self.submitting.is_none() && now >= self.resubmit_at {
-                self.submitting = Some(change.clone());
-                effects.submit = Some(change);
-            }
+        let may_submit = self.submitting.is_none() && now >= self.resubmit_at;
+        if let Some(change) = verdict.command.filter(|_| may_submit) {
+            self.submitting = Some(change.clone());
+            effects.submit = Some(change);
         }
         effects
     }
@@ -327,57 +294,4 @@ impl Controller {
             self.facts.following = None;
         }
     }
-
-    /// Our report, as it should be sent now.
-    #[must_use]
-    pub fn next_report(&mut self, now: Time) -> Option<Report> {
-        self.seq = self.seq.saturating_add(1);
-        let report = self.report(now);
-        self.facts.vows.member.is_some().then_some(report)
-    }
-
-    fn report(&self, now: Time) -> Report {
-        let view = self.view(now, 0);
-        let hears = self.peers.keys().filter_map(|n| view.silent_ms(n).map(|ms| (n.clone(), ms))).collect();
-        let member = self.facts.vows.member.clone();
-        let fallback = || cluster::MemberId::new(self.facts.node.clone(), 0);
-        Report {
-            member: member.unwrap_or_else(fallback),
-            boot: self.facts.boot,
-            seq: self.seq,
-            term_seen: self.state.ctl.term,
-            revision_seen: self.state.revision,
-            hears,
-            misses: suspicion::missing(&view),
-            vows: self.facts.vows.clone(),
-            recruited: self.facts.recruited.clone(),
-            server: self.facts.server.clone(),
-            leading: self.leading(),
-            progress: self.facts.progress.clone(),
-            wants_out: self.wants_out,
-        }
-    }
-
-    fn leading(&self) -> Option<Leading> {
-        let mut leading = self.facts.leading.clone()?;
-        let term = self.state.ctl.term;
-        leading.term = term;
-        leading.checkpointed = self.facts.checkpointed == term;
-        leading.rule_in_force = self.facts.proof.filter(|p| p.term == term).map_or(0, |p| p.sub);
-        leading.writable = self.facts.vows.resigned < term && leading.rule_in_force != 0;
-        leading.handing_over = self.running == Some(Action::HandOver { term });
-        Some(leading)
-    }
-}
-
-/// Whether others would decide otherwise on the new report than on the old.
-fn differs(old: &Report, new: &Report) -> bool {
-    let server = |r: &Report| r.server.as_ref().map(|s| (s.state, s.lineage.clone(), s.streaming));
-    let leading = |r: &Report| r.leading.as_ref().map(|l| (l.writable, l.checkpointed));
-    old.vows != new.vows
-        || old.recruited != new.recruited
-        || old.misses.is_some() != new.misses.is_some()
-        || old.wants_out != new.wants_out
-        || server(old) != server(new)
-        || leading(old) != leading(new)
 }

@@ -176,8 +176,8 @@ fn promote(view: &View<'_>) -> Verdict {
         ServerState::Down | ServerState::Starting => Verdict::act(view, Action::StartCut),
         ServerState::Standby | ServerState::Promoting => {
             let (term, timeline) = (view.term(), election.tli);
-            let (rule, sub, base) = (rule.rule.clone(), rule.sub, server.lineage.clone());
-            Verdict::act(view, Action::Promote { term, timeline, rule, sub, base })
+            let (rule, sub) = (rule.rule.clone(), rule.sub);
+            Verdict::act(view, Action::Promote { term, timeline, rule, sub })
         }
         ServerState::Primary => Verdict::default(),
     }

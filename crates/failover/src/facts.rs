@@ -5,8 +5,9 @@ use alloc::string::String;
 
 use cluster::command::Kind;
 use cluster::report::{Leading, Progress, Recruited, ServerReport};
-use cluster::{Lsn, MemberId, NodeId, Term, Time, Vows};
+use cluster::{Action, Lsn, MemberId, NodeId, Term, Time, Vows};
 
+use crate::controller::Outcome;
 use crate::retry::Failure;
 
 /// One agent's knowledge of itself. Filled by the controller from events.
@@ -88,5 +89,39 @@ impl Facts {
     #[must_use]
     pub fn last_failure(&self, kind: &str) -> Option<&String> {
         self.failures.get(kind).map(|f| &f.why)
+    }
+
+    /// Takes note of what a deed brought.
+    pub(crate) fn achieve(&mut self, now: Time, action: Action, outcome: Outcome) {
+        match (action, outcome) {
+            (Action::Recruit { .. }, Outcome::Recruited(answer)) => self.recruited = Some(answer),
+            (
+                Action::Barrier { term, sub, .. } | Action::ChangeRule { term, sub, .. },
+                Outcome::Proven(lsn),
+            ) => {
+                self.proof = Some(Proof { term, sub, lsn });
+            }
+            (Action::Checkpoint { term }, _) => self.checkpointed = term,
+            (Action::Prepare { term }, _) => self.prepared = term,
+            (Action::Follow { term, leader }, _) => self.following = Some((term, leader, now)),
+            (Action::Rewind { term, .. } | Action::Clone { term, .. }, _) => {
+                self.rebuilt = term;
+                self.failures.remove("rewind");
+                self.failures.remove("follow");
+            }
+            (
+                Action::Initdb
+                | Action::StartCut
+                | Action::Fence { .. }
+                | Action::Recruit { .. }
+                | Action::HandOver { .. }
+                | Action::FastForward { .. }
+                | Action::Promote { .. }
+                | Action::Barrier { .. }
+                | Action::ChangeRule { .. }
+                | Action::Stop,
+                _,
+            ) => {}
+        }
     }
 }

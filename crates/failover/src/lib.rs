@@ -24,6 +24,7 @@ pub mod fencing;
 pub mod rejoin;
 pub mod retry;
 pub mod rules;
+mod speech;
 pub mod suspicion;
 pub mod switchover;
 pub mod view;

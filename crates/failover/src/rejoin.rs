@@ -14,7 +14,7 @@ use cluster::state::Phase;
 use cluster::{Action, Lineage, MemberId, Timeline};
 
 use crate::decide::Verdict;
-use crate::retry::{CLONE_TRIES_MAX, REWIND_TRIES_MAX};
+use crate::retry::{CLONE_TRIES_MAX, FOLLOW_TRIES_MAX, REWIND_TRIES_MAX};
 use crate::view::View;
 use crate::waiting::Waiting;
 
@@ -74,8 +74,7 @@ enum Need {
 
 fn need(view: &View<'_>, record: &Member, server: &ServerReport) -> Need {
     let remake = record.reinit && view.me.rebuilt != view.term();
-    if remake || view.me.vows.rebuilding == Some(Rebuild::Clone) || server.state == ServerState::Empty
-    {
+    if remake || view.me.vows.rebuilding == Some(Rebuild::Clone) || server.state == ServerState::Empty {
         return Need::Clone;
     }
     if view.me.vows.rebuilding == Some(Rebuild::Rewind) {
@@ -87,13 +86,13 @@ fn need(view: &View<'_>, record: &Member, server: &ServerReport) -> Need {
     if view.me.vows.promise > view.term() {
         return Need::Wait(Waiting::Opening(view.me.node.clone()));
     }
-    if view.me.rebuilt == view.term() {
+    if view.me.rebuilt == view.term() && !unable(view) {
         return Need::Follow;
     }
     let Some(lineage) = view.leader_lineage() else {
         return Need::Wait(Waiting::LeaderLineage(view.term()));
     };
-    match (diverged(server, &lineage), stranded(view, server)) {
+    match (diverged(server, &lineage), stranded(view, server) || unable(view)) {
         (true, _) if rewound_enough(view) => Need::Clone,
         (true, _) => Need::Rewind,
         (false, true) => Need::Clone,
@@ -117,6 +116,12 @@ fn stranded(view: &View<'_>, server: &ServerReport) -> bool {
     let leads = view.leader_report().is_some_and(|r| r.leading.as_ref().is_some_and(|l| l.writable));
     let waits = view.me.not_streaming_since.is_some_and(|t| view.now.since(t) >= FOLLOW_LIMIT);
     server.state == ServerState::Standby && leads && waits
+}
+
+/// It could not be made to follow again and again, with a leader there.
+fn unable(view: &View<'_>) -> bool {
+    let leads = view.leader_report().is_some_and(|r| r.leading.as_ref().is_some_and(|l| l.writable));
+    leads && view.me.failures.get("follow").is_some_and(|f| f.count >= FOLLOW_TRIES_MAX)
 }
 
 /// A database with another system identifier is somebody else's.

@@ -9,6 +9,8 @@ use cluster::{Action, Time};
 pub const RETRY_FIRST: Duration = Duration::from_millis(200);
 /// Longest wait between two tries.
 pub const RETRY_LONGEST: Duration = Duration::from_secs(10);
+/// Tries of following an open leader before the directory is made anew.
+pub const FOLLOW_TRIES_MAX: u32 = 8;
 /// Tries of `pg_rewind` before the directory is cloned instead.
 pub const REWIND_TRIES_MAX: u32 = 2;
 /// Tries of a base backup before an operator is asked (`reinit` starts anew).

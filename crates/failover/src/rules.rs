@@ -132,8 +132,7 @@ fn replies(view: &View<'_>, member: &MemberId) -> bool {
 }
 
 fn progress<'a>(view: &View<'a>, member: &MemberId) -> Option<&'a StandbyProgress> {
-    let leading = view.me.leading.as_ref().filter(|l| l.term == view.term())?;
-    leading.standbys.iter().find(|p| p.member == *member)
+    view.me.leading.as_ref()?.standbys.iter().find(|p| p.member == *member)
 }
 
 /// Other agents by whose word it is gone: its own that says it does not

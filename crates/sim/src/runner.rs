@@ -218,7 +218,8 @@ impl Teller {
     }
 
     fn operator(&mut self, line: &Line) -> Result<(), String> {
-        let named = (line.word(1) != "" && line.word(1) != "losing").then(|| line.node(1)).transpose()?;
+        let named =
+            (!line.word(1).is_empty() && line.word(1) != "losing").then(|| line.node(1)).transpose()?;
         let must = || named.clone().ok_or("name a node".to_string());
         let change = match line.word(0) {
             "switchover" => Change::Switchover { to: named.clone(), at_ms: None },

@@ -1,0 +1,62 @@
+//! What an agent says of itself: one report, made from what it knows.
+
+use cluster::report::{Leading, Report};
+use cluster::{Action, MemberId, Time};
+
+use crate::controller::Controller;
+use crate::suspicion;
+
+impl Controller {
+    /// Our report, as it should be sent now.
+    #[must_use]
+    pub fn next_report(&mut self, now: Time) -> Option<Report> {
+        self.seq = self.seq.saturating_add(1);
+        let report = self.report(now);
+        self.facts.vows.member.is_some().then_some(report)
+    }
+
+    pub(crate) fn report(&self, now: Time) -> Report {
+        let view = self.view(now, 0);
+        let hears = self.peers.keys().filter_map(|n| view.silent_ms(n).map(|ms| (n.clone(), ms))).collect();
+        let member = self.facts.vows.member.clone();
+        let fallback = || MemberId::new(self.facts.node.clone(), 0);
+        Report {
+            member: member.unwrap_or_else(fallback),
+            boot: self.facts.boot,
+            seq: self.seq,
+            term_seen: self.state.ctl.term,
+            revision_seen: self.state.revision,
+            hears,
+            misses: suspicion::missing(&view),
+            vows: self.facts.vows.clone(),
+            recruited: self.facts.recruited.clone(),
+            server: self.facts.server.clone(),
+            leading: self.leading(),
+            progress: self.facts.progress.clone(),
+            wants_out: self.wants_out,
+        }
+    }
+
+    fn leading(&self) -> Option<Leading> {
+        let mut leading = self.facts.leading.clone()?;
+        let term = self.state.ctl.term;
+        leading.term = term;
+        leading.checkpointed = self.facts.checkpointed == term;
+        leading.rule_in_force = self.facts.proof.filter(|p| p.term == term).map_or(0, |p| p.sub);
+        leading.writable = self.facts.vows.resigned < term && leading.rule_in_force != 0;
+        leading.handing_over = self.running == Some(Action::HandOver { term });
+        Some(leading)
+    }
+}
+
+/// Whether others would decide otherwise on the new report than on the old.
+pub(crate) fn differs(old: &Report, new: &Report) -> bool {
+    let server = |r: &Report| r.server.as_ref().map(|s| (s.state, s.lineage.clone(), s.streaming));
+    let leading = |r: &Report| r.leading.as_ref().map(|l| (l.writable, l.checkpointed));
+    old.vows != new.vows
+        || old.recruited != new.recruited
+        || old.misses.is_some() != new.misses.is_some()
+        || old.wants_out != new.wants_out
+        || server(old) != server(new)
+        || leading(old) != leading(new)
+}
