@@ -133,8 +133,7 @@ impl Machine {
     /// # Errors
     /// When a change is under way or we do not lead.
     pub fn change_voter(&mut self, id: u64, role: Option<bool>) -> Result<(), Dropped> {
-        let mut change = ConfChange::default();
-        change.node_id = id;
+        let mut change = ConfChange { node_id: id, ..ConfChange::default() };
         change.set_change_type(match role {
             Some(true) => ConfChangeType::AddLearnerNode,
             Some(false) => ConfChangeType::AddNode,

@@ -136,8 +136,7 @@ impl Snapshot {
     }
 
     pub(crate) fn to_raft(&self) -> eraftpb::Snapshot {
-        let mut s = eraftpb::Snapshot::default();
-        s.data = self.data.clone().into();
+        let mut s = eraftpb::Snapshot { data: self.data.clone().into(), ..Default::default() };
         let meta = s.mut_metadata();
         (meta.index, meta.term) = (self.index, self.term);
         meta.set_conf_state(self.voters.to_raft());

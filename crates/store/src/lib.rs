@@ -63,7 +63,7 @@ pub struct Health {
 }
 
 pub(crate) enum Ask {
-    Submit(Command, oneshot::Sender<Result<Arc<ClusterState>, SubmitError>>),
+    Submit(Box<Command>, oneshot::Sender<Result<Arc<ClusterState>, SubmitError>>),
     Read(oneshot::Sender<Arc<ClusterState>>),
 }
 
@@ -82,7 +82,7 @@ impl Store {
     /// `Refused`, `Unknown` or `Down`.
     pub async fn submit(&self, command: Command) -> Result<Arc<ClusterState>, SubmitError> {
         let (tx, rx) = oneshot::channel();
-        self.asks.send(Ask::Submit(command, tx)).map_err(|_| SubmitError::Down)?;
+        self.asks.send(Ask::Submit(Box::new(command), tx)).map_err(|_| SubmitError::Down)?;
         match tokio::time::timeout(SUBMIT_LIMIT, rx).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(SubmitError::Down),

@@ -1,5 +1,7 @@
 //! The embedded store passes the suite, in one process, on real files.
 
+#![allow(clippy::unwrap_used)] // a panic in a test is its report
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -28,10 +30,9 @@ impl Net {
         tokio::spawn(async move {
             while let Some(m) = rx.recv().await {
                 let wires = wires.lock().unwrap();
-                if wires.contains_key(&me) {
-                    if let Some(wire) = wires.get(&m.to) {
-                        wire.deliver(me.clone(), m.body);
-                    }
+                let wire = wires.get(&m.to).filter(|_| wires.contains_key(&me));
+                if let Some(wire) = wire {
+                    wire.deliver(me.clone(), m.body);
                 }
             }
         });
@@ -56,7 +57,7 @@ async fn three(net: &Net, root: &Path) -> Vec<Store> {
         stores.push(net.plug(name, &dir(root, name), &Start::Join(id)));
     }
     for store in &stores {
-        voters(store, 3).await;
+        wait_until_voters(store, 3).await;
     }
     stores
 }
@@ -67,7 +68,7 @@ async fn join(store: &Store, name: &str, nonce: u64) -> u64 {
     settle(store, &by(name, change)).await.unwrap().members[&node].raft_id
 }
 
-async fn voters(store: &Store, n: usize) {
+async fn wait_until_voters(store: &Store, n: usize) {
     let began = Instant::now();
     while store.health().voters.len() != n || store.health().leader == 0 {
         assert!(
@@ -116,12 +117,12 @@ async fn a_minority_agrees_to_nothing_and_catches_up() {
     assert_eq!(stores[2].read().await.unwrap_err(), SubmitError::Unknown);
     settle(&stores[0], &by("n1", Change::Pause)).await.unwrap();
     drop(stores.pop());
-    let back = reopen(&net, "n3", root.path()).await;
+    let back = wait_until_reopened(&net, "n3", root.path()).await;
     until(&back, "what was agreed without it", |s| s.ctl.paused).await;
 }
 
 /// The file is released when the old thread has noticed that nobody is left.
-async fn reopen(net: &Net, name: &str, root: &Path) -> Store {
+async fn wait_until_reopened(net: &Net, name: &str, root: &Path) -> Store {
     let began = Instant::now();
     loop {
         let (out, rx) = mpsc::unbounded_channel::<Outgoing>();
@@ -158,7 +159,7 @@ async fn everything_stopped_at_once_starts_again() {
     }
     let mut again = Vec::new();
     for name in ["n1", "n2", "n3"] {
-        again.push(reopen(&net, name, root.path()).await);
+        again.push(wait_until_reopened(&net, name, root.path()).await);
     }
     let read = settle(&again[0], &by("n1", Change::Resume)).await.unwrap();
     assert!(!read.ctl.paused);
@@ -176,7 +177,7 @@ async fn c10_a_wiped_disk_comes_back_as_a_new_voter() {
     let id = join(&stores[0], "n3", 8).await;
     assert_ne!(id, old, "a forgotten vote is never used again");
     let back = net.plug("n3", &dir(root.path(), "n3-wiped"), &Start::Join(id));
-    voters(&back, 3).await;
+    wait_until_voters(&back, 3).await;
     assert!(!back.health().voters.contains(&old));
 }
 

@@ -167,7 +167,7 @@ impl Member {
                     }
                 }
             }
-            Input::Ask(Ask::Submit(command, answer)) => self.submit(command, answer),
+            Input::Ask(Ask::Submit(command, answer)) => self.submit(*command, answer),
             Input::Ask(Ask::Read(answer)) => self.read(answer),
         }
     }
