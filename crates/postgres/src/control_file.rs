@@ -41,7 +41,9 @@ pub enum ControlError {
     #[error("pg_control is damaged: {0}")]
     Damaged(&'static str),
     /// A version or machine that we can't read.
-    #[error("pg_control has the version number {0}, which is of no PostgreSQL from 11 to 18 on this kind of machine")]
+    #[error(
+        "pg_control has the version number {0}, which is of no PostgreSQL from 11 to 18 on this kind of machine"
+    )]
     Version(u32),
 }
 

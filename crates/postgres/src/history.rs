@@ -183,7 +183,9 @@ impl Growth<'_> {
 pub fn read(pg_wal: &Path, timeline: Timeline) -> Result<Option<Vec<u8>>, HistoryError> {
     let path = pg_wal.join(file_name(timeline));
     match fs::read(&path) {
-        Ok(text) if text.len() > HISTORY_BYTES_MAX => Err(file_error("read", path)(io::ErrorKind::FileTooLarge.into())),
+        Ok(text) if text.len() > HISTORY_BYTES_MAX => {
+            Err(file_error("read", path)(io::ErrorKind::FileTooLarge.into()))
+        }
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(file_error("read", path)(e)),
@@ -278,7 +280,8 @@ mod tests {
     use super::*;
 
     /// Written by PostgreSQL 15 after two promotions.
-    const REAL: &[u8] = b"1\t0/3000148\tno recovery target specified\n\n2\t0/5000060\tno recovery target specified\n";
+    const REAL: &[u8] =
+        b"1\t0/3000148\tno recovery target specified\n\n2\t0/5000060\tno recovery target specified\n";
 
     fn real() -> Lineage {
         let branch = |t, end| Branch { timeline: Timeline(t), end: Lsn(end) };
@@ -294,7 +297,15 @@ mod tests {
 
     #[test]
     fn damaged_histories_are_refused() {
-        for bad in ["x\t0/1\tr\n", "1\n", "1\tzz\tr\n", "2\t0/5\tr\n1\t0/6\tr\n", "1\t0/6\tr\n2\t0/5\tr\n", "3\t0/1\tr", "0\t0/1"] {
+        for bad in [
+            "x\t0/1\tr\n",
+            "1\n",
+            "1\tzz\tr\n",
+            "2\t0/5\tr\n1\t0/6\tr\n",
+            "1\t0/6\tr\n2\t0/5\tr\n",
+            "3\t0/1\tr",
+            "0\t0/1",
+        ] {
             assert!(matches!(parse(Timeline(3), bad.as_bytes()), Err(HistoryError::Damaged { .. })), "{bad}");
         }
         assert!(parse(Timeline(3), b"# why\n\n 1  0/00000006 any \xff words\n").is_ok());
@@ -304,8 +315,12 @@ mod tests {
     fn a_promotion_has_two_legal_histories_and_no_third() {
         let parent_text = extend(None, Timeline(1), Lsn(0x10), PROMOTED);
         let switch = Lsn(0x20);
-        let growth =
-            Growth { parent: Timeline(2), parent_text: Some(&parent_text), switch, placeholder: Some(Timeline(4)) };
+        let growth = Growth {
+            parent: Timeline(2),
+            parent_text: Some(&parent_text),
+            switch,
+            placeholder: Some(Timeline(4)),
+        };
         let plain = extend(Some(&parent_text), Timeline(2), switch, PROMOTED);
         let reserved = extend(Some(&parent_text), Timeline(2), switch, RESERVED);
         let through = extend(Some(&reserved), Timeline(4), switch, PROMOTED);

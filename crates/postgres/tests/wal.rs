@@ -1,6 +1,8 @@
 //! The WAL scanner and the control file against PostgreSQL's own opinion: what
 //! recovery replays, and what `pg_waldump` and `pg_controldata` print.
 
+#![allow(clippy::unwrap_used)] // a panic in a test is its report
+
 mod real;
 
 use std::fs;
@@ -12,7 +14,7 @@ use cluster::{Lsn, Timeline};
 use postgres::control_file::{ControlFile, DbState};
 use postgres::wal::segment::Segment;
 use postgres::wal::{ScanStart, WalEnd, clean_shutdown, half_streamed, scan_end};
-use real::{Server, all_bins, bin15, run, run_ok, scratch, wait_for};
+use real::{Server, all_bins, bin15, run, run_ok, scratch, wait_until};
 
 fn redo_end(pgdata: &Path) -> WalEnd {
     scan_end(pgdata, ScanStart::Redo).unwrap()
@@ -112,7 +114,7 @@ fn follow_recovery(bin: &Path, segment_mb: u32) {
     check_waldump(bin, &server.pgdata, &end, ControlFile::read(&server.pgdata).unwrap().redo);
 
     server.start_standby(None);
-    wait_for("replay", || server.replayed() == end.end);
+    wait_until("replay", || server.replayed() == end.end);
     for from in [ScanStart::Redo, ScanStart::Replayed(end.end), ScanStart::Replayed(Lsn::ZERO)] {
         let again = scan_end(&server.pgdata, from).unwrap();
         assert_eq!((again.end, again.record), (end.end, end.record), "{from:?}");
@@ -126,7 +128,7 @@ fn follow_recovery(bin: &Path, segment_mb: u32) {
     assert_eq!((second.timeline, second.lineage.end_of(Timeline(1))), (Timeline(2), Some(end.end)));
     check_waldump(bin, &server.pgdata, &second, end.end);
     server.start_standby(None);
-    wait_for("replay", || server.replayed() == second.end);
+    wait_until("replay", || server.replayed() == second.end);
     server.stop_fast();
     assert_eq!(ControlFile::read(&server.pgdata).unwrap().state, DbState::ShutDownInRecovery);
     assert_eq!(redo_end(&server.pgdata).end, second.end);
@@ -238,10 +240,13 @@ fn c1_a_half_streamed_new_timeline_hides_nothing() {
     assert_eq!(end.lineage, old.lineage);
 
     follower.start_standby(None);
-    assert!(follower.replayed() < old.end, "PostgreSQL prefers the newer file: else this guards against nothing");
+    assert!(
+        follower.replayed() < old.end,
+        "PostgreSQL prefers the newer file: else this guards against nothing"
+    );
     follower.crash();
     assert_eq!(half_streamed::set_aside(&follower.pgdata).unwrap(), [ours.join(&name)]);
     assert!(half_streamed::set_aside(&follower.pgdata).unwrap().is_empty());
     follower.start_standby(None);
-    wait_for("replay of the old timeline's file", || follower.replayed() == old.end);
+    wait_until("replay of the old timeline's file", || follower.replayed() == old.end);
 }

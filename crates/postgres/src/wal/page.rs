@@ -65,8 +65,8 @@ impl Form {
         let magic = MAGIC.iter().find(|(m, _)| *m == major)?.1;
         let page_fits =
             page_bytes.is_power_of_two() && (PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&page_bytes);
-        let segment_fits =
-            segment_bytes.is_power_of_two() && (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes);
+        let segment_fits = segment_bytes.is_power_of_two()
+            && (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes);
         (page_fits && segment_fits).then_some(Form { magic, sysid, page_bytes, segment_bytes })
     }
 
@@ -163,7 +163,8 @@ pub fn judge(page: &[u8], at: u64, form: &Form, lineage: &Lineage) -> Result<Pag
 fn judge_long(page: &[u8], form: &Form) -> Result<(), BadPage> {
     let head = page.get(..LONG_HEADER).ok_or(BadPage::Short)?;
     let sysid = u64_at(head, 24);
-    let same = sysid == form.sysid && u32_at(head, 32) == form.segment_bytes && u32_at(head, 36) == form.page_bytes;
+    let same =
+        sysid == form.sysid && u32_at(head, 32) == form.segment_bytes && u32_at(head, 36) == form.page_bytes;
     if same { Ok(()) } else { Err(BadPage::Server(sysid)) }
 }
 

@@ -150,7 +150,9 @@ impl<'a> Walk<'a> {
             Ok(head) => head,
             Err(bad) => return Ok(Try::Ended(End::Page(bad))),
         };
-        let Some(offset) = self.offset_of_start(page_at, &head) else { return Ok(Try::Ended(End::NotAStart)) };
+        let Some(offset) = self.offset_of_start(page_at, &head) else {
+            return Ok(Try::Ended(End::NotAStart));
+        };
         let start = page_at + offset as u64;
         let total = u32_at(page, offset);
         if (total as usize) < RECORD_HEADER {
@@ -241,7 +243,11 @@ impl<'a> Walk<'a> {
         if first_on_replacing_page && !whole.is(OVERWRITE_CONTRECORD) {
             return Try::Ended(End::NotAStart);
         }
-        let end = if whole.is(SWITCH) { self.form.segment_round_up(after) } else { after.checked_next_multiple_of(8) };
+        let end = if whole.is(SWITCH) {
+            self.form.segment_round_up(after)
+        } else {
+            after.checked_next_multiple_of(8)
+        };
         let Some(end) = end else { return Try::Ended(End::Torn) };
         whole.end = Lsn(end);
         match self.lineage.end_of(timeline) {

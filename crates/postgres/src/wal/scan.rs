@@ -198,7 +198,12 @@ pub(super) fn scan_past(
 
 /// Start of a whole record that ends at or before `lsn`, by the first record of
 /// the nearest page that has one.
-fn record_before(view: &mut View<'_>, form: &Form, past: &Lineage, lsn: Lsn) -> Result<Option<Lsn>, WalError> {
+fn record_before(
+    view: &mut View<'_>,
+    form: &Form,
+    past: &Lineage,
+    lsn: Lsn,
+) -> Result<Option<Lsn>, WalError> {
     let mut page_at = form.page_start(lsn.0.saturating_sub(1));
     let floor = page_at.saturating_sub(BACK_BYTES_MAX);
     while page_at >= floor {

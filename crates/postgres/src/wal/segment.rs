@@ -177,7 +177,6 @@ pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Res
     Ok(got)
 }
 
-
 /// Makes the bytes of `files` and their names durable.
 ///
 /// # Errors

@@ -55,7 +55,7 @@ pub fn run_ok(command: &mut Command) -> String {
     out
 }
 
-pub fn wait_for(what: &str, mut met: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut met: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !met() {
         assert!(begun.elapsed() < LIMIT, "waited in vain for {what}");
@@ -112,7 +112,7 @@ impl Server {
         command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         RunAs::for_server().unwrap().apply(&mut command);
         self.running = Some(command.spawn().unwrap());
-        wait_for("the server to take connections", || self.try_sql("select 1").is_ok());
+        wait_until("the server to take connections", || self.try_sql("select 1").is_ok());
     }
 
     /// As a standby of `upstream`, or of nobody.
@@ -124,14 +124,17 @@ impl Server {
     pub fn make_standby(&self, upstream: Option<&str>) {
         let conninfo = upstream.unwrap_or_default();
         if self.major() < 12 {
-            let conf = format!("standby_mode = on\nrecovery_target_timeline = latest\nprimary_conninfo = '{conninfo}'\n");
+            let conf = format!(
+                "standby_mode = on\nrecovery_target_timeline = latest\nprimary_conninfo = '{conninfo}'\n"
+            );
             fs::write(self.pgdata.join("recovery.conf"), conf).unwrap();
             RunAs::for_server().unwrap().own(&self.pgdata.join("recovery.conf")).unwrap();
             return;
         }
         fs::write(self.pgdata.join("standby.signal"), "").unwrap();
         RunAs::for_server().unwrap().own(&self.pgdata.join("standby.signal")).unwrap();
-        fs::write(self.pgdata.join("postgresql.auto.conf"), format!("primary_conninfo = '{conninfo}'\n")).unwrap();
+        fs::write(self.pgdata.join("postgresql.auto.conf"), format!("primary_conninfo = '{conninfo}'\n"))
+            .unwrap();
     }
 
     pub fn conninfo(&self) -> String {
@@ -140,7 +143,8 @@ impl Server {
 
     pub fn try_sql(&self, sql: &str) -> Result<String, String> {
         let mut psql = Command::new(bin15().join("psql"));
-        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d"]).arg(self.conninfo() + " dbname=postgres");
+        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d"])
+            .arg(self.conninfo() + " dbname=postgres");
         let (ok, out, err) = run(psql.arg("-c").arg(sql));
         if ok { Ok(out.trim().to_string()) } else { Err(err) }
     }
@@ -169,12 +173,12 @@ impl Server {
     fn stop_by(&mut self, signal: nix::sys::signal::Signal) {
         let mut child = self.running.take().unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
-        wait_for("the server to end", || child.try_wait().unwrap().is_some());
+        wait_until("the server to end", || child.try_wait().unwrap().is_some());
     }
 
     pub fn promote(&self) {
         run_ok(Command::new(self.bin.join("pg_ctl")).arg("promote").arg("-D").arg(&self.pgdata));
-        wait_for("promotion", || self.sql("select pg_is_in_recovery()") == "f");
+        wait_until("promotion", || self.sql("select pg_is_in_recovery()") == "f");
     }
 
     pub fn log(&self) -> String {
@@ -206,8 +210,15 @@ impl Drop for Server {
         if self.running.is_some() && !std::thread::panicking() {
             self.crash();
         } else if let Some(child) = &mut self.running {
-            eprintln!("log of {}:\n{}", self.dir.display(), fs::read_to_string(self.dir.join("log")).unwrap_or_default());
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGQUIT);
+            eprintln!(
+                "log of {}:\n{}",
+                self.dir.display(),
+                fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+            );
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(child.id() as i32),
+                nix::sys::signal::Signal::SIGQUIT,
+            );
             let _ = child.wait();
         }
     }

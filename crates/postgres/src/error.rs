@@ -1,0 +1,260 @@
+//! What can go wrong with a server we run ourselves, each with its code and page.
+//!
+//! One enum for the whole of running a server, because a caller treats them
+//! alike: it reports the sentence, changes nothing, and judges again next round.
+//!
+//! Never carries a password: commands and conninfo strings are not quoted here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cluster::{Lsn, Timeline};
+
+/// The result of everything that touches the server.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why something could not be done to the server.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be read, written or made durable.
+    #[error("can't {deed} {}: {source}", path.display())]
+    File {
+        /// What was tried, as a verb.
+        deed: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// `bin_dir` holds no PostgreSQL.
+    #[error("no PostgreSQL programs in {}: {why}", bin_dir.display())]
+    NoPrograms {
+        /// Where they were looked for.
+        bin_dir: PathBuf,
+        /// What was missing or not understood.
+        why: String,
+    },
+    /// A major version this build does not know.
+    #[error("PostgreSQL {0} is not supported: Tanist runs 11 to 18")]
+    UnsupportedVersion(u32),
+    /// The directory was made by another major version than the programs are.
+    #[error("the data directory {} belongs to PostgreSQL {found}, the programs are PostgreSQL {programs}", pgdata.display())]
+    WrongMajor {
+        /// Which directory.
+        pgdata: PathBuf,
+        /// Its `PG_VERSION`.
+        found: String,
+        /// Ours.
+        programs: u32,
+    },
+    /// Another cluster's data.
+    #[error("the data directory {} has the system identifier {found}, this cluster's is {expected}", pgdata.display())]
+    WrongSystem {
+        /// Which directory.
+        pgdata: PathBuf,
+        /// Its identifier.
+        found: u64,
+        /// The cluster's.
+        expected: u64,
+    },
+    /// `initdb` on a directory that is there already.
+    #[error("{} exists already: nothing was initialised", .0.display())]
+    DirectoryExists(PathBuf),
+    /// A program ended badly.
+    #[error("{program} failed: {why}")]
+    ProgramFailed {
+        /// Which.
+        program: &'static str,
+        /// Its last words.
+        why: String,
+    },
+    /// The directory for unix sockets is too deep for the kernel's 107 bytes.
+    #[error("the socket directory {} is too long: PostgreSQL's socket path may have {max} bytes", path.display())]
+    SocketPathTooLong {
+        /// Which directory.
+        path: PathBuf,
+        /// The kernel's limit.
+        max: usize,
+    },
+    /// A cluster-wide parameter that may not be set.
+    #[error("the parameter '{name}' can't be set: {why}")]
+    BadParameter {
+        /// Which.
+        name: String,
+        /// Why not.
+        why: String,
+    },
+    /// Another process listens there.
+    #[error("PostgreSQL can't listen on port {port}: something else does already ({said})")]
+    PortTaken {
+        /// Which port.
+        port: u16,
+        /// What PostgreSQL logged.
+        said: String,
+    },
+    /// The postmaster ended before it took connections.
+    #[error("PostgreSQL did not start: {0}")]
+    StartFailed(String),
+    /// Processes of an earlier run are still there.
+    #[error("{count} process(es) of an earlier run still use {}: they must be killed before PostgreSQL may start", pgdata.display())]
+    Orphans {
+        /// Whose.
+        pgdata: PathBuf,
+        /// How many.
+        count: usize,
+    },
+    /// It would not stop.
+    #[error("PostgreSQL is still running {0:?} after it was killed")]
+    WontStop(Duration),
+    /// The guard did not do what it was asked.
+    #[error("the guard could not {deed}: {why}")]
+    Guard {
+        /// What was asked.
+        deed: &'static str,
+        /// Its answer.
+        why: String,
+    },
+    /// Nobody takes connections.
+    #[error("PostgreSQL can't be reached: {0}")]
+    Unreachable(String),
+    /// 57P03: it is starting, shutting down, or not yet consistent.
+    #[error("PostgreSQL is not taking connections yet: {0}")]
+    NotReady(String),
+    /// No answer in time, though a connection may exist.
+    #[error("PostgreSQL did not answer within {limit:?} ({what})")]
+    Hung {
+        /// What was asked.
+        what: &'static str,
+        /// How long we waited.
+        limit: Duration,
+    },
+    /// It refused a statement.
+    #[error("PostgreSQL refused to {what}: {message} ({sqlstate})")]
+    Sql {
+        /// What was asked, in words.
+        what: &'static str,
+        /// Its message.
+        message: String,
+        /// Its five-letter code.
+        sqlstate: String,
+    },
+    /// It answered something that we can't read.
+    #[error("PostgreSQL's answer can't be read: {0}")]
+    BadAnswer(String),
+    /// A setting we wrote is not the one in force.
+    #[error("'{name}' is set to something else than Tanist wrote ('{found}')")]
+    Overridden {
+        /// Which setting.
+        name: &'static str,
+        /// What is in force.
+        found: String,
+    },
+    /// C-5: a walreceiver that does not go away.
+    #[error("a walreceiver (pid {pid}) still runs {limit:?} after its ack path was cut")]
+    AckPathStays {
+        /// Which.
+        pid: u32,
+        /// How long we tried.
+        limit: Duration,
+    },
+    /// C5: replay does not get there.
+    #[error("replay stands at {replayed} and has not reached {needed} within {limit:?}")]
+    ReplayBehind {
+        /// Where it is.
+        replayed: Lsn,
+        /// Where it must be.
+        needed: Lsn,
+        /// How long we waited.
+        limit: Duration,
+    },
+    /// It is not a standby, so it can't be promoted.
+    #[error("PostgreSQL is not in recovery, so it can't be promoted")]
+    NotInRecovery,
+    /// The agent withdrew its permission in the last moment.
+    #[error("the promotion was called off: {0}")]
+    CalledOff(String),
+    /// It stays in recovery.
+    #[error("PostgreSQL has not left recovery within {0:?} of being asked to promote")]
+    PromotionLate(Duration),
+    /// C6: it opened another timeline than the one reserved.
+    #[error("PostgreSQL opened timeline {found}, the term's is {expected}")]
+    WrongTimeline {
+        /// What it opened.
+        found: Timeline,
+        /// What was reserved.
+        expected: Timeline,
+    },
+    /// C6: its history file has no legal form.
+    #[error("the history file of timeline {0} does not say what it must")]
+    WrongHistory(Timeline),
+    /// A walsender that neither flushed L nor could be ended.
+    #[error(
+        "the rule is not proven: {name} (pid {pid}) has not passed {lsn} and can't be ended within {limit:?}"
+    )]
+    BarrierStuck {
+        /// Its `application_name`.
+        name: String,
+        /// Which process.
+        pid: u32,
+        /// L.
+        lsn: Lsn,
+        /// How long we waited.
+        limit: Duration,
+    },
+    /// Too few standbys have flushed L.
+    #[error("{have} of the {need} standbys that must have flushed {lsn} have done so within {limit:?}")]
+    BarrierShort {
+        /// How many did.
+        have: usize,
+        /// How many must.
+        need: usize,
+        /// L.
+        lsn: Lsn,
+        /// How long we waited.
+        limit: Duration,
+    },
+}
+
+impl Error {
+    /// The code under which `errors/` explains it.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::File { .. } => "TAN0401",
+            Error::NoPrograms { .. } => "TAN0402",
+            Error::UnsupportedVersion(_) => "TAN0403",
+            Error::WrongMajor { .. } => "TAN0404",
+            Error::WrongSystem { .. } => "TAN0405",
+            Error::DirectoryExists(_) => "TAN0406",
+            Error::ProgramFailed { .. } => "TAN0407",
+            Error::SocketPathTooLong { .. } => "TAN0408",
+            Error::BadParameter { .. } => "TAN0409",
+            Error::PortTaken { .. } => "TAN0410",
+            Error::StartFailed(_) => "TAN0411",
+            Error::Orphans { .. } => "TAN0412",
+            Error::WontStop(_) => "TAN0413",
+            Error::Guard { .. } => "TAN0414",
+            Error::Unreachable(_) => "TAN0415",
+            Error::NotReady(_) => "TAN0416",
+            Error::Hung { .. } => "TAN0417",
+            Error::Sql { .. } => "TAN0418",
+            Error::BadAnswer(_) => "TAN0419",
+            Error::Overridden { .. } => "TAN0420",
+            Error::AckPathStays { .. } => "TAN0421",
+            Error::ReplayBehind { .. } => "TAN0422",
+            Error::NotInRecovery => "TAN0423",
+            Error::CalledOff(_) => "TAN0424",
+            Error::PromotionLate(_) => "TAN0425",
+            Error::WrongTimeline { .. } => "TAN0426",
+            Error::WrongHistory(_) => "TAN0427",
+            Error::BarrierStuck { .. } => "TAN0428",
+            Error::BarrierShort { .. } => "TAN0429",
+        }
+    }
+
+    /// Wraps an I/O error with what was tried on which path.
+    pub fn file(deed: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::File { deed, path, source }
+    }
+}

@@ -1,0 +1,205 @@
+//! Starting, stopping, killing.
+
+use std::time::{Duration, Instant};
+
+use crate::command::{ENVIRONMENT, command, run};
+use crate::config::{NOBODY, upstream, write_sync_names};
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::guard::protocol::Start;
+use crate::perform::{Hands, WalEnd};
+use crate::secrets::SUPERUSER_FILE;
+use crate::wal;
+
+/// Longest that a start may take until connections are taken: crash recovery.
+pub const START_LIMIT: Duration = Duration::from_secs(600);
+/// Longest that an orderly stop may take before the tree is killed.
+pub const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// Between two looks at something that is about to change.
+pub const LOOK: Duration = Duration::from_millis(4);
+
+const SIGINT: i32 = 2;
+
+impl Hands {
+    /// Whether there is a data directory at all.
+    #[must_use]
+    pub fn has_data(&self) -> bool {
+        self.site.dir.pgdata().join("PG_VERSION").exists()
+    }
+
+    /// Makes a fresh data directory that will only ever start as a standby.
+    ///
+    /// # Errors
+    /// `DirectoryExists`, `ProgramFailed`, `File`.
+    pub async fn initdb(&self) -> Result<()> {
+        let pgdata = self.site.dir.pgdata();
+        if self.has_data() {
+            return Err(Error::DirectoryExists(pgdata));
+        }
+        let path = |p: &std::path::Path| p.display().to_string();
+        let pwfile = self.site.dir.secrets().join(SUPERUSER_FILE);
+        let mut args: Vec<String> =
+            ["--auth=scram-sha-256", "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8"]
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+        args.extend(["--username=postgres".into(), "--wal-segsize=4".into(), "--no-instructions".into()]);
+        args.extend([format!("--pwfile={}", path(&pwfile)), format!("--pgdata={}", path(&pgdata))]);
+        let program = self.site.programs.path("initdb");
+        run("initdb", command(&program, &args, self.site.run_as, self.site.dir.dir())).await?;
+        self.prepare_directory()
+    }
+
+    /// Writes everything that a start relies on: a standby, cut off, whose
+    /// commits nobody can acknowledge (C-9, I10).
+    pub(super) fn prepare_directory(&self) -> Result<()> {
+        let (dir, owner) = (&self.site.dir, self.site.run_as);
+        durable::replace_if_other(&dir.conf("standby.signal"), b"", owner)?;
+        write_sync_names(dir, NOBODY, owner)?;
+        if !dir.conf(crate::layout::UPSTREAM_CONF).exists() {
+            upstream::write(dir, None, self.site.programs.differences, owner)?;
+        }
+        self.config().install(dir, self.site.programs.differences, owner)?;
+        Ok(())
+    }
+
+    /// Starts the server as a standby that streams from nobody.
+    ///
+    /// # Errors
+    /// `StartFailed`, `PortTaken`, `Guard`, `File`.
+    pub async fn start_cut(&self) -> Result<()> {
+        self.remove_credentials(None)?;
+        upstream::write(&self.site.dir, None, self.site.programs.differences, self.site.run_as)?;
+        self.start().await
+    }
+
+    pub(super) async fn start(&self) -> Result<()> {
+        if self.site.guard.status().await?.postmaster.is_none() {
+            self.check_version()?;
+            self.prepare_directory()?;
+            if let Err(why) = wal::half_streamed::set_aside(&self.site.dir.pgdata()) {
+                // A rewound directory's log ends before the point at which it is consistent
+                // until the rest has been streamed; the server itself judges what is there.
+                tracing::info!(%why, "the end of the log can't be told before this start");
+            }
+            self.forget_still();
+            let pgdata = self.site.dir.pgdata().display().to_string();
+            let argv = vec![self.site.programs.path("postgres").display().to_string(), "-D".into(), pgdata];
+            let env = ENVIRONMENT.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect();
+            let (log, run_as) = (self.site.log.clone(), self.site.run_as);
+            self.site.guard.start(Start { argv, env, log, run_as }).await?;
+        }
+        self.wait_ready().await
+    }
+
+    fn check_version(&self) -> Result<()> {
+        let pgdata = self.site.dir.pgdata();
+        let found = durable::text_if_there(&pgdata.join("PG_VERSION"))?.trim().to_string();
+        let programs = self.site.programs.version.major();
+        if found == programs.to_string() {
+            Ok(())
+        } else {
+            Err(Error::WrongMajor { pgdata, found, programs })
+        }
+    }
+
+    async fn wait_ready(&self) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            match self.sql().await {
+                Ok(_) => return Ok(()),
+                Err(Error::NotReady(_) | Error::Unreachable(_) | Error::Hung { .. }) => {}
+                Err(other) => return Err(other),
+            }
+            if self.site.guard.status().await?.postmaster.is_none() {
+                return Err(self.start_failure());
+            }
+            if began.elapsed() > START_LIMIT {
+                return Err(Error::StartFailed(format!("it takes no connections after {START_LIMIT:?}")));
+            }
+            tokio::time::sleep(LOOK * 3).await;
+        }
+    }
+
+    /// Why it ended, in its own words.
+    fn start_failure(&self) -> Error {
+        let log = std::fs::read(&self.site.log).unwrap_or_default();
+        let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(8192)..]).into_owned();
+        let telling = |l: &&str| {
+            ["FATAL", "PANIC", "could not bind", "Address already in use"].iter().any(|w| l.contains(w))
+        };
+        let lines: Vec<&str> = tail.lines().filter(telling).collect();
+        let said = lines[lines.len().saturating_sub(3)..].join("; ");
+        if said.contains("Address already in use") {
+            return Error::PortTaken { port: self.port(), said };
+        }
+        Error::StartFailed(if said.is_empty() {
+            "it ended at once and said nothing".to_string()
+        } else {
+            said
+        })
+    }
+
+    /// Kills everything of the server; returns when nothing is left. The
+    /// directory is made to start as a standby at once: a crash may come next.
+    ///
+    /// # Errors
+    /// `Guard`, `File`.
+    pub async fn kill_tree(&self) -> Result<()> {
+        self.forget_still();
+        self.site.guard.kill_tree().await?;
+        if self.has_data() {
+            durable::replace_if_other(&self.site.dir.conf("standby.signal"), b"", self.site.run_as)?;
+        }
+        Ok(())
+    }
+
+    /// Stops the server in order, or kills it when that takes too long.
+    ///
+    /// # Errors
+    /// `Guard`, `File`.
+    pub async fn stop(&self) -> Result<()> {
+        if self.site.guard.status().await?.postmaster.is_some() {
+            // One that ended meanwhile needs no signal.
+            let _ = self.site.guard.signal(SIGINT).await;
+            let began = Instant::now();
+            while began.elapsed() < STOP_LIMIT && self.site.guard.status().await?.postmaster.is_some() {
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+        self.kill_tree().await
+    }
+
+    /// P1 of a switchover: a fast shutdown, watched by the control file and not
+    /// by the postmaster's end, which waits for archiver and logger too. `None`
+    /// when it took too long and the tree was killed.
+    ///
+    /// # Errors
+    /// `Guard`, `File`.
+    pub async fn shut_down_for_handover(&self, limit: Duration) -> Result<Option<WalEnd>> {
+        self.site.guard.signal(SIGINT).await?;
+        let began = Instant::now();
+        let mut clean = None;
+        while clean.is_none() && began.elapsed() < limit {
+            tokio::time::sleep(LOOK).await;
+            let pgdata = self.site.dir.pgdata();
+            // A control file that is being rewritten is looked at again.
+            clean = wal::clean_shutdown(&pgdata).ok().flatten();
+        }
+        self.kill_tree().await?;
+        Ok(clean.map(|c| WalEnd {
+            replay: c.wal.end,
+            end: c.wal.end,
+            last_start: c.wal.record.start,
+            lineage: c.wal.lineage,
+        }))
+    }
+
+    pub(super) fn forget_still(&self) {
+        *self.still.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+    }
+}
+
+pub(super) fn wal_error(e: wal::WalError) -> Error {
+    Error::BadAnswer(format!("{}: {e}", e.code()))
+}

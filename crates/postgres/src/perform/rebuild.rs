@@ -1,0 +1,192 @@
+//! Making a directory agree with a leader's: by `pg_rewind` in place, or by a
+//! new base backup beside it.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use cluster::Lsn;
+use cluster::report::Progress;
+
+use crate::command::{command, run};
+use crate::config::quote::conninfo;
+use crate::config::upstream;
+use crate::control_file::ControlFile;
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::perform::life::wal_error;
+use crate::perform::{Hands, split_address};
+use crate::roles::{REPLICATION, REWIND};
+use crate::wal::segment;
+
+/// Most bytes of diverged WAL that are kept aside for an audit.
+pub const KEPT_BYTES_MAX: u64 = 256 << 20;
+/// Longest that `pg_rewind` may take.
+pub const REWIND_LIMIT: Duration = Duration::from_secs(1800);
+/// Between two words about a clone's progress.
+const TELL: Duration = Duration::from_millis(500);
+
+impl Hands {
+    /// Rewinds our directory to the history of the leader at `address`, which
+    /// has checkpointed since it was promoted. Gives the system identifier.
+    ///
+    /// With `standby.signal` there, `pg_rewind` can't run its own recovery
+    /// (C-11): the server is started as a standby with no upstream and stopped
+    /// in order first.
+    ///
+    /// # Errors
+    /// `ProgramFailed`, `StartFailed`, `WrongSystem`; the directory must then be cloned.
+    pub async fn rewind(&self, address: &str, keep_from: Lsn, tell: impl Fn(Progress)) -> Result<u64> {
+        tell(progress("rewind", None, "stopping the server in order"));
+        self.start_cut().await?;
+        self.stop().await?;
+        self.keep_aside(keep_from)?;
+        tell(progress("rewind", None, "pg_rewind runs"));
+        let pgdata = self.site.dir.pgdata();
+        let source = self.source(address, REWIND, &self.site.secrets.rewind.passfile_line(REWIND))?;
+        let args = vec![
+            format!("--target-pgdata={}", pgdata.display()),
+            format!("--source-server={source}"),
+            "--no-ensure-shutdown".to_string(),
+        ];
+        let program = self.site.programs.path("pg_rewind");
+        let running = run("pg_rewind", command(&program, &args, self.site.run_as, self.site.dir.dir()));
+        let ended = tokio::time::timeout(REWIND_LIMIT, running).await;
+        ended.map_err(|_| Error::Hung { what: "be rewound", limit: REWIND_LIMIT })??;
+        self.after_rebuild(&pgdata)
+    }
+
+    /// Makes our directory anew from the leader at `address`. The old one stays
+    /// until the new one is whole.
+    ///
+    /// # Errors
+    /// `ProgramFailed`, `WrongSystem`, `File`.
+    pub async fn copy_from(&self, address: &str, sysid: u64, tell: impl Fn(Progress)) -> Result<u64> {
+        let fresh = self.site.dir.pgdata_new();
+        self.stop().await?;
+        remove_tree(&fresh)?;
+        tell(progress("clone", Some(0), "base backup begins"));
+        self.base_backup(address, &fresh, &tell).await?;
+        let found = ControlFile::read(&fresh).map_err(|e| Error::BadAnswer(e.to_string()))?.sysid;
+        if sysid != 0 && found != sysid {
+            remove_tree(&fresh)?;
+            return Err(Error::WrongSystem { pgdata: fresh, found, expected: sysid });
+        }
+        durable::replace_if_other(&fresh.join("standby.signal"), b"", self.site.run_as)?;
+        let pgdata = self.site.dir.pgdata();
+        let old = self.site.dir.dir().join("pgdata.old");
+        remove_tree(&old)?;
+        if pgdata.exists() {
+            fs::rename(&pgdata, &old).map_err(Error::file("rename", &pgdata))?;
+        }
+        fs::rename(&fresh, &pgdata).map_err(Error::file("rename", &fresh))?;
+        durable::sync_dir(self.site.dir.dir())?;
+        remove_tree(&old)?;
+        self.after_rebuild(&pgdata)
+    }
+
+    async fn base_backup(&self, address: &str, into: &Path, tell: &impl Fn(Progress)) -> Result<()> {
+        let source =
+            self.source(address, REPLICATION, &self.site.secrets.replication.passfile_line(REPLICATION))?;
+        let args = vec![
+            format!("--dbname={source}"),
+            format!("--pgdata={}", into.display()),
+            "--wal-method=stream".to_string(),
+            format!("--slot={}", self.me()?.slot_name()),
+            "--checkpoint=fast".to_string(),
+            "--no-password".to_string(),
+        ];
+        let program = self.site.programs.path("pg_basebackup");
+        let running = run("pg_basebackup", command(&program, &args, self.site.run_as, self.site.dir.dir()));
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                ended = &mut running => return ended.map(|_| ()),
+                () = tokio::time::sleep(TELL) => {
+                    let mb = tree_bytes(into) >> 20;
+                    tell(progress("clone", None, &format!("{mb} MB copied")));
+                }
+            }
+        }
+    }
+
+    /// How a program of PostgreSQL's reaches a leader: no secret in it.
+    fn source(&self, address: &str, role: &str, credential: &str) -> Result<String> {
+        let (host, port) = split_address(address)?;
+        let passfile = self.site.dir.secrets().join(format!("{role}.passfile"));
+        durable::replace_if_other(&passfile, credential.as_bytes(), self.site.run_as)?;
+        let mut pairs = vec![
+            ("host", host),
+            ("port", port.to_string()),
+            ("user", role.to_string()),
+            ("passfile", passfile.display().to_string()),
+            ("connect_timeout", "5".to_string()),
+            ("tcp_user_timeout", "10000".to_string()),
+            ("gssencmode", "disable".to_string()),
+        ];
+        if role == REWIND {
+            pairs.push(("dbname", "postgres".to_string()));
+        }
+        pairs.extend(self.site.transport.pairs());
+        Ok(conninfo(&pairs))
+    }
+
+    /// A rebuilt directory has the leader's files: ours again, its slots gone.
+    fn after_rebuild(&self, pgdata: &Path) -> Result<u64> {
+        self.forget_still();
+        if let Ok(slots) = fs::read_dir(pgdata.join("pg_replslot")) {
+            for slot in slots.flatten() {
+                remove_tree(&slot.path())?;
+            }
+        }
+        upstream::write(&self.site.dir, None, self.site.programs.differences, self.site.run_as)?;
+        self.prepare_directory()?;
+        Ok(ControlFile::read(pgdata).map_err(|e| Error::BadAnswer(e.to_string()))?.sysid)
+    }
+
+    /// Keeps WAL that nobody will have any more, for an audit.
+    fn keep_aside(&self, from: Lsn) -> Result<()> {
+        let pgdata = self.site.dir.pgdata();
+        let control = ControlFile::read(&pgdata).map_err(|e| Error::BadAnswer(e.to_string()))?;
+        let pg_wal = pgdata.join("pg_wal");
+        let size = u64::from(control.segment_bytes);
+        let all = segment::list(&pg_wal, control.segment_bytes).map_err(wal_error)?;
+        let lost = self.site.dir.dir().join("lost").join(format!("timeline-{}", control.timeline));
+        let newest = all.iter().filter(|s| s.timeline == control.timeline && (s.number + 1) * size > from.0);
+        let mut room = KEPT_BYTES_MAX / size;
+        for s in newest {
+            if room == 0 {
+                tracing::warn!("more WAL diverged than is kept aside");
+                break;
+            }
+            room -= 1;
+            fs::create_dir_all(&lost).map_err(Error::file("create", &lost))?;
+            let name = s.file_name(control.segment_bytes);
+            fs::copy(pg_wal.join(&name), lost.join(&name))
+                .map_err(Error::file("copy", pg_wal.join(&name)))?;
+        }
+        Ok(())
+    }
+}
+
+fn progress(what: &str, percent: Option<u8>, detail: &str) -> Progress {
+    Progress { what: what.to_string(), percent, detail: detail.to_string() }
+}
+
+fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", path)(e)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Bytes of all files below, as far as they can be seen.
+fn tree_bytes(path: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    let size = |e: fs::DirEntry| match e.metadata() {
+        Ok(m) if m.is_dir() => tree_bytes(&e.path()),
+        Ok(m) => m.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}

@@ -1,0 +1,181 @@
+//! Who we stream from, ending that, and the slots through which others do.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use cluster::{Lsn, MemberId, Term};
+
+use crate::config::{Upstream, upstream};
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::guard::tree;
+use crate::layout::term_of_passfile;
+use crate::perform::life::{LOOK, wal_error};
+use crate::perform::{Hands, WalEnd, split_address};
+use crate::roles::REPLICATION;
+use crate::sql::{read, text};
+use crate::wal::{self, ScanStart};
+
+/// Longest that a cut ack path may take to be gone.
+pub const CUT_LIMIT: Duration = Duration::from_secs(5);
+
+const SIGHUP: i32 = 1;
+
+/// A slot that should be there, and how far its member has flushed.
+pub type SlotNeed = BTreeMap<MemberId, Lsn>;
+
+impl Hands {
+    /// C-5: cuts the ack path for good. The credential goes first, so that a
+    /// walreceiver which starts from an older reading of the configuration can't
+    /// authenticate; then the settings; then every walreceiver process.
+    ///
+    /// # Errors
+    /// `AckPathStays`, `File`, `Guard`.
+    pub async fn cut(&self) -> Result<()> {
+        if !self.has_data() {
+            return self.remove_credentials(None);
+        }
+        self.remove_credentials(None)?;
+        upstream::write(&self.site.dir, None, self.site.programs.differences, self.site.run_as)?;
+        if self.site.guard.status().await?.postmaster.is_none() {
+            return Ok(());
+        }
+        // A server that ended meanwhile acknowledges nothing.
+        let _ = self.site.guard.signal(SIGHUP).await;
+        let began = Instant::now();
+        let mut quiet = 0;
+        loop {
+            let receivers = self.walreceivers();
+            quiet = if receivers.is_empty() { quiet + 1 } else { 0 };
+            // Twice in a row: a new one may have been forked between two looks.
+            if quiet >= 2 {
+                return Ok(());
+            }
+            for pid in &receivers {
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(*pid),
+                    nix::sys::signal::Signal::SIGTERM,
+                );
+            }
+            if let Some(pid) = receivers.first().filter(|_| began.elapsed() > CUT_LIMIT) {
+                return Err(Error::AckPathStays { pid: pid.unsigned_abs(), limit: CUT_LIMIT });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Walreceiver processes of our server, by process title: the view is empty
+    /// while one is still connecting.
+    pub(super) fn walreceivers(&self) -> Vec<i32> {
+        let title = |pid: &i32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains("walreceiver")
+        };
+        tree::pids(&self.site.dir.pgdata()).into_iter().filter(title).collect()
+    }
+
+    /// Removes the credentials of every term but `keep`.
+    pub(super) fn remove_credentials(&self, keep: Option<Term>) -> Result<()> {
+        let secrets = self.site.dir.secrets();
+        let Ok(entries) = std::fs::read_dir(&secrets) else { return Ok(()) };
+        let mut removed = false;
+        for entry in entries.flatten() {
+            let term = term_of_passfile(&entry.path().display().to_string());
+            if term.is_some() && term != keep {
+                removed |= durable::remove(&entry.path())?;
+            }
+        }
+        if removed { durable::sync_dir(&secrets) } else { Ok(()) }
+    }
+
+    /// Streams from the leader of `term` at `address`; starts the server if it is down.
+    ///
+    /// # Errors
+    /// `StartFailed`, `File`, `Guard`.
+    pub async fn follow(&self, term: Term, address: &str) -> Result<()> {
+        let (dir, owner) = (&self.site.dir, self.site.run_as);
+        if !self.has_data() {
+            return Err(Error::StartFailed("there is no data directory".to_string()));
+        }
+        let (host, port) = split_address(address)?;
+        let credential = self.site.secrets.replication.passfile_line(REPLICATION);
+        durable::replace_if_other(&dir.passfile(term), credential.as_bytes(), owner)?;
+        self.remove_credentials(Some(term))?;
+        let up = Upstream { term, host, port, me: self.me()?, transport: self.site.transport.clone() };
+        let changed = upstream::write(dir, Some(&up), self.site.programs.differences, owner)?;
+        if self.site.guard.status().await?.postmaster.is_none() {
+            return self.start().await;
+        }
+        if changed {
+            self.site.guard.signal(SIGHUP).await?;
+        }
+        Ok(())
+    }
+
+    /// Where our log ends, on disk when this returns. Works with the server
+    /// down, and with it running while nothing is received.
+    ///
+    /// # Errors
+    /// What the scan says: the server then has no position.
+    pub async fn wal_end(&self) -> Result<WalEnd> {
+        let running = self.site.guard.status().await?.postmaster.is_some();
+        let replayed = if running { self.replayed().await.ok() } else { None };
+        let pgdata = self.site.dir.pgdata();
+        let found = durable::off_loop(move || {
+            let from = replayed.map_or(ScanStart::Redo, ScanStart::Replayed);
+            let found = wal::scan_end(&pgdata, from).or_else(|_| wal::scan_end(&pgdata, ScanStart::Redo));
+            let found = found.map_err(wal_error)?;
+            found.sync(&pgdata).map_err(wal_error)?;
+            Ok(found)
+        });
+        let found = found.await?;
+        let replay = replayed.unwrap_or(found.end);
+        Ok(WalEnd { lineage: found.lineage, last_start: found.record.start, end: found.end, replay })
+    }
+
+    pub(super) async fn replayed(&self) -> Result<Lsn> {
+        let sql = self.sql().await?;
+        let rows = sql.rows("tell how far it has replayed", "SELECT pg_last_wal_replay_lsn() AS lsn").await?;
+        let lsn = rows.first().and_then(|r| read(r, "lsn"));
+        lsn.ok_or_else(|| Error::BadAnswer("it has replayed nothing".to_string()))
+    }
+
+    /// Makes the slots of all other members, drops those of members that are no
+    /// more, and on a standby moves them along, so that whoever leads next has
+    /// the WAL that the others need and no more.
+    ///
+    /// # Errors
+    /// `Sql` and its kin.
+    pub async fn keep_slots(&self, wanted: &SlotNeed) -> Result<()> {
+        let sql = self.sql().await?;
+        let query = "SELECT slot_name, active, restart_lsn, pg_is_in_recovery() AS standby, pg_last_wal_replay_lsn() AS replay \
+                     FROM pg_replication_slots WHERE slot_type = 'physical' AND slot_name LIKE 'tanist\\_%'";
+        let rows = sql.rows("list its slots", query).await?;
+        let names: BTreeMap<String, Lsn> = wanted.iter().map(|(m, lsn)| (m.slot_name(), *lsn)).collect();
+        let there: Vec<&str> = rows.iter().filter_map(|r| text(r, "slot_name")).collect();
+        for name in names.keys().filter(|n| !there.contains(&n.as_str())) {
+            sql.rows("make a slot", &format!("SELECT pg_create_physical_replication_slot('{name}', true)"))
+                .await?;
+        }
+        for row in &rows {
+            let Some(name) = text(row, "slot_name") else { continue };
+            let idle = text(row, "active") == Some("f");
+            match names.get(name) {
+                None if idle => {
+                    sql.rows("drop a slot", &format!("SELECT pg_drop_replication_slot('{name}')")).await?;
+                }
+                Some(flushed) if idle && text(row, "standby") == Some("t") => {
+                    let replay: Lsn = read(row, "replay").unwrap_or(Lsn::ZERO);
+                    let at: Lsn = read(row, "restart_lsn").unwrap_or(Lsn::ZERO);
+                    let to = (*flushed).min(replay);
+                    if to > at {
+                        let advance = format!("SELECT pg_replication_slot_advance('{name}', '{to}')");
+                        sql.rows("advance a slot", &advance).await?;
+                    }
+                }
+                None | Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
