@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The daemon on each host: report, think, act, repeat.
+//!
+//! Thin: `failover` thinks, `store` agrees, `peers` carries, `postgres` does.
+//! Here they are wired together and nothing is decided.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod executor;
+pub mod http;
+pub mod keeper;
+pub mod run;
+pub mod seat;
+pub mod shared;
+pub mod source;
+pub mod start;
+pub mod vows;
+pub mod watchers;

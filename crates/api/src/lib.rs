@@ -1,1 +1,11 @@
-//! Placeholder.
+//! The JSON of `/v1`, once, and its client; and the file that describes a host.
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod host_config;
+pub mod status;
+pub mod verbs;
+
+pub use client::{Client, ClientError};
+pub use host_config::HostConfig;
+pub use status::{Status, status};

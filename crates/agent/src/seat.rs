@@ -1,0 +1,131 @@
+//! How a node comes to its seat: as before, by making the cluster, or by
+//! asking somebody who has one.
+
+use std::time::Duration;
+
+use api::HostConfig;
+use bytes::Bytes;
+use cluster::command::{Addresses, Change, Command, Member};
+use cluster::{ClusterState, NodeId};
+use peers::Peers;
+use serde::{Deserialize, Serialize};
+use store::embedded::Start;
+use store::{Store, SubmitError};
+
+use crate::clock;
+
+/// Between two rounds of asking for a seat.
+pub const ASK_AGAIN: Duration = Duration::from_millis(300);
+
+/// "I have an empty disk; may I have a seat?"
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// Which cluster is meant.
+    pub cluster: String,
+    /// Where the node is.
+    pub addresses: Addresses,
+    /// Knows a repeated request.
+    pub nonce: u64,
+}
+
+/// The seat, or why there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JoinAnswer {
+    /// Everything that is agreed; the node finds its own seat in it.
+    Welcome(Box<ClusterState>),
+    /// Not now, or not at all, in words.
+    No(String),
+}
+
+/// Asks until there is a seat.
+pub async fn ask_for_seat(config: &HostConfig, peers: &Peers, nonce: u64) -> (Member, ClusterState) {
+    let request = JoinRequest { cluster: config.cluster.clone(), addresses: config.addresses(), nonce };
+    let body = Bytes::from(postcard::to_allocvec(&request).expect("a request can be written"));
+    loop {
+        for address in &config.join {
+            match ask_one(config, peers, address, &body).await {
+                Ok(seat) => return seat,
+                Err(why) => tracing::info!(%address, %why, "no seat yet"),
+            }
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+async fn ask_one(
+    config: &HostConfig,
+    peers: &Peers,
+    address: &str,
+    body: &Bytes,
+) -> Result<(Member, ClusterState), String> {
+    let (_, answer) = peers.ask(address, body.clone()).await.map_err(|e| e.to_string())?;
+    match postcard::from_bytes(&answer).map_err(|e| e.to_string())? {
+        JoinAnswer::Welcome(state) => {
+            let seat = state.members.get(&config.name).filter(|m| m.raft_id != 0).cloned();
+            seat.map(|m| (m, *state)).ok_or_else(|| "it gave no seat".to_string())
+        }
+        JoinAnswer::No(why) => Err(why),
+    }
+}
+
+/// Answers a node that asks; its name is what its certificate says.
+pub async fn give_seat(store: &Store, cluster: &str, from: NodeId, body: &[u8]) -> Bytes {
+    let answer = match postcard::from_bytes::<JoinRequest>(body) {
+        Ok(request) if request.cluster == cluster => seat(store, from, request).await,
+        Ok(request) => {
+            JoinAnswer::No(format!("TAN0604: this is cluster '{cluster}', not '{}'", request.cluster))
+        }
+        Err(why) => JoinAnswer::No(why.to_string()),
+    };
+    postcard::to_allocvec(&answer).unwrap_or_default().into()
+}
+
+async fn seat(store: &Store, node: NodeId, request: JoinRequest) -> JoinAnswer {
+    let JoinRequest { addresses, nonce, .. } = request;
+    let change = Change::Join { node: node.clone(), addresses, nonce };
+    let command = Command { at_ms: clock::unix_ms(), by: node.clone(), change };
+    match store.submit(command).await {
+        Ok(state) => JoinAnswer::Welcome(Box::new((*state).clone())),
+        Err(SubmitError::Refused(cluster::Refused::NothingToDo(_))) => match store.read().await {
+            Ok(state) => JoinAnswer::Welcome(Box::new((*state).clone())),
+            Err(why) => JoinAnswer::No(why.to_string()),
+        },
+        Err(why) => JoinAnswer::No(why.to_string()),
+    }
+}
+
+/// How this node's store starts: a disk that remembers goes on, a bootstrap
+/// file makes the group once, anybody else asks.
+#[must_use]
+pub fn known_start(config: &HostConfig) -> Option<Start> {
+    if store::embedded::exists(&store_dir(config)) {
+        return Some(Start::Again);
+    }
+    config.bootstrap.as_ref().filter(|f| f.exists()).map(|_| Start::Bootstrap)
+}
+
+/// Where the store and the promises are.
+#[must_use]
+pub fn store_dir(config: &HostConfig) -> std::path::PathBuf {
+    config.data_dir.join("store")
+}
+
+/// Claims the cluster that this node makes; a claim that stands is as good.
+pub async fn claim(config: &HostConfig, store: &Store) {
+    let settings = cluster::Settings { durability: config.durability, ..cluster::Settings::default() };
+    let (cluster, members) = (config.cluster.clone(), config.registrations());
+    let change = Change::Claim { cluster, settings, members };
+    let command = Command { at_ms: clock::unix_ms(), by: config.name.clone(), change };
+    loop {
+        match store.submit(command.clone()).await {
+            Ok(_) | Err(SubmitError::Refused(cluster::Refused::ClusterExists(_))) => break,
+            Err(why) => tracing::warn!(%why, "the cluster can't be claimed yet"),
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+    if let Some(file) = &config.bootstrap
+        && let Err(why) = std::fs::remove_file(file)
+    {
+        tracing::warn!(%why, "the bootstrap file could not be removed; remove it by hand");
+    }
+}

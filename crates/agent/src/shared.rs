@@ -1,0 +1,60 @@
+//! What the agent's loop lets others read: the HTTP API above all.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use cluster::report::Report;
+use cluster::{ClusterState, NodeId};
+use failover::Controller;
+
+use crate::clock;
+
+/// A picture of the agent's knowledge, replaced whole on every turn.
+#[derive(Clone, Debug, Default)]
+pub struct Picture {
+    /// What is agreed.
+    pub state: Arc<ClusterState>,
+    /// What everybody last said, ourselves included, and how many milliseconds ago.
+    pub reports: BTreeMap<NodeId, (Report, u64)>,
+    /// What we are waiting for, in words.
+    pub waiting: Option<String>,
+    /// Whether our leadership, if we lead, is valid now.
+    pub grants: bool,
+    /// When the loop last turned, by CLOCK_BOOTTIME.
+    pub turned_ms: u64,
+}
+
+/// The newest picture.
+#[derive(Debug, Default)]
+pub struct Shared {
+    picture: RwLock<Arc<Picture>>,
+}
+
+impl Shared {
+    /// The newest picture.
+    #[must_use]
+    pub fn picture(&self) -> Arc<Picture> {
+        self.picture.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the picture by what the controller knows.
+    pub fn update(&self, controller: &Controller, state: Arc<ClusterState>, own: Option<Report>) {
+        let now = clock::now();
+        let view = controller.view(now, 0);
+        let age = |n: &NodeId| view.silent_ms(n).unwrap_or(u64::MAX);
+        let mut reports: BTreeMap<NodeId, (Report, u64)> =
+            view.peers.iter().map(|(n, h)| (n.clone(), (h.report.clone(), age(n)))).collect();
+        if let Some(own) = own {
+            reports.insert(own.member.node.clone(), (own, 0));
+        }
+        let leader_only = state.rules.iter().all(|r| r.rule.is_leader_only());
+        let picture = Picture {
+            grants: leader_only || failover::fencing::has_grants(&view),
+            waiting: controller.waiting().map(ToString::to_string),
+            turned_ms: u64::try_from(now.0.as_millis()).unwrap_or(u64::MAX),
+            state,
+            reports,
+        };
+        *self.picture.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(picture);
+    }
+}

@@ -1,0 +1,281 @@
+//! Puts an agent together from its configuration, and runs it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use api::HostConfig;
+use bytes::Bytes;
+use cluster::command::{Kind, MemberState};
+use cluster::report::Report;
+use cluster::{ClusterState, NodeId};
+use failover::facts::Facts;
+use failover::{Controller, Event};
+use peers::{Identity, Kind as Word, Peers};
+use postgres::config::{Floor, ServerConfig, Tls, Transport};
+use postgres::guard::client::Client as Guard;
+use postgres::perform::{Hands, Site};
+use postgres::{NodeDir, Programs, RunAs, Secrets};
+use store::Store;
+use store::embedded::{self, Outgoing, Start, Wire};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::executor::Tools;
+use crate::http;
+use crate::keeper::Keeper;
+use crate::run::{Agent, Wires};
+use crate::seat;
+use crate::shared::Shared;
+use crate::source::Source;
+use crate::watchers;
+
+/// Reports that may wait to be sent; an older one is dropped for a newer.
+const OUTBOX: usize = 4;
+
+/// Why an agent can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Certificates, addresses.
+    #[error(transparent)]
+    Peers(#[from] peers::PeersError),
+    /// The server's side.
+    #[error(transparent)]
+    Postgres(#[from] postgres::Error),
+    /// The promises.
+    #[error(transparent)]
+    Vows(#[from] crate::vows::VowsError),
+    /// The HTTP API.
+    #[error(transparent)]
+    Http(#[from] http::HttpError),
+    /// The store.
+    #[error("{0}")]
+    Store(String),
+    /// The certificate is another node's.
+    #[error(
+        "TAN0605: the certificate in '{path}' is of node '{found}', and this host is configured as '{name}'. Nothing was started"
+    )]
+    OtherNode {
+        /// The certificate.
+        path: String,
+        /// Its node.
+        found: NodeId,
+        /// Ours.
+        name: NodeId,
+    },
+    /// The passwords are missing.
+    #[error(
+        "TAN0606: the cluster's passwords are not in '{0}'. Copy that folder from another member, mode 0600"
+    )]
+    NoSecrets(PathBuf),
+    /// Nobody to ask for a seat.
+    #[error(
+        "TAN0607: this node has no seat yet, no bootstrap file and nobody to ask: set 'join' to another agent's address"
+    )]
+    NobodyToAsk,
+}
+
+/// Where the guard of this host listens.
+#[must_use]
+pub fn guard_socket(config: &HostConfig) -> PathBuf {
+    let short = config.postgres.as_ref().and_then(|p| p.socket_dir.clone());
+    short.unwrap_or_else(|| config.data_dir.join("run")).join("guard.sock")
+}
+
+/// The data directory of this host's server.
+#[must_use]
+pub fn pgdata(config: &HostConfig) -> PathBuf {
+    config.data_dir.join("pgdata")
+}
+
+/// Runs the agent of this host until it is killed.
+///
+/// # Errors
+/// Why it could not start.
+pub async fn run(config: HostConfig) -> Result<(), StartError> {
+    let identity = Identity::load(&config.tls.ca, &config.tls.cert, &config.tls.key)?;
+    if *identity.node() != config.name {
+        let path = config.tls.cert.display().to_string();
+        return Err(StartError::OtherNode {
+            path,
+            found: identity.node().clone(),
+            name: config.name.clone(),
+        });
+    }
+    let (guard, news) = Guard::connect(&guard_socket(&config)).await?;
+    let hands = Arc::new(hands(&config, guard)?);
+    let listen = config.listen.peers.clone();
+    let (peers, incoming) = Peers::start(peers::Config { identity, listen }).await?;
+    let store_dir = seat::store_dir(&config);
+    std::fs::create_dir_all(&store_dir).map_err(|e| StartError::Store(e.to_string()))?;
+    let (events_tx, events) = mpsc::unbounded_channel();
+    let shared = Arc::new(Shared::default());
+    let (store, wire, keeper, incoming) = take_seat(&config, &peers, incoming).await?;
+    let source = Source::new(config.name.clone());
+    tokio::spawn(listen_to_peers(incoming, wire, store.clone(), config.cluster.clone(), events_tx.clone()));
+    tokio::spawn(follow_members(store.watch(), peers.clone(), hands.clone(), config.clone()));
+    let (outbox, outbox_rx) = mpsc::channel(OUTBOX);
+    tokio::spawn(speak(outbox_rx, peers));
+    let (guard_tx, guard_rx) = watch::channel(None);
+    tokio::spawn(watchers::arm(hands.clone(), guard_rx));
+    let again = Arc::new(Notify::new());
+    tokio::spawn(watchers::hear_guard(news, again.clone()));
+    tokio::spawn(watchers::read_store(store.clone(), source.clone(), shared.clone(), events_tx.clone()));
+    tokio::spawn(watchers::look_at_leader(source.clone(), shared.clone(), events_tx.clone()));
+    if config.kind == Kind::Data {
+        tokio::spawn(watchers::probe(hands.clone(), shared.clone(), events_tx.clone(), again));
+        tokio::spawn(watchers::keep_house(hands.clone(), source.clone(), shared.clone()));
+    }
+    http::serve(&config, shared.clone(), store.clone()).await?;
+    let facts = Facts::new(config.name.clone(), boot_number(), config.kind, keeper.vows());
+    let tools = Tools { hands, keeper, store: store.clone(), source, events: events_tx.clone() };
+    let agent = Agent::new(Controller::new(facts), tools, shared);
+    agent.run(Wires { events, events_tx, state: store.watch(), outbox, guard: guard_tx }).await;
+    Ok(())
+}
+
+fn boot_number() -> u64 {
+    let mut bytes = [0u8; 8];
+    // Without randomness the time will tell two boots apart.
+    let random = getrandom::fill(&mut bytes).map(|()| u64::from_le_bytes(bytes));
+    random.unwrap_or_else(|_| crate::clock::unix_ms())
+}
+
+fn hands(config: &HostConfig, guard: Guard) -> Result<Hands, StartError> {
+    let (bin_dir, port, listen) = match &config.postgres {
+        Some(p) => (p.bin_dir.clone(), p.port, p.listen.clone()),
+        None => (PathBuf::new(), 0, Vec::new()),
+    };
+    let sockets = config.postgres.as_ref().and_then(|p| p.socket_dir.clone());
+    let dir = match sockets {
+        Some(sockets) => NodeDir::with_sockets(&config.data_dir, sockets)?,
+        None => NodeDir::new(&config.data_dir)?,
+    };
+    let run_as = RunAs::for_server()?;
+    let programs = if config.kind == Kind::Data { Programs::find(&bin_dir)? } else { Programs::none() };
+    let secrets = Secrets::load(&dir.secrets())?.ok_or_else(|| StartError::NoSecrets(dir.secrets()))?;
+    dir.create(run_as)?;
+    let tls = Tls { cert: config.tls.cert.clone(), key: config.tls.key.clone(), ca: config.tls.ca.clone() };
+    let server = ServerConfig {
+        node: config.name.to_string(),
+        listen,
+        port,
+        tls: None,
+        members: 3,
+        parameters: BTreeMap::new(),
+        floor: Floor::default(),
+    };
+    let beyond = server.listens_beyond_loopback();
+    let transport = if beyond { Transport::Tls { ca: config.tls.ca.clone() } } else { Transport::Plain };
+    let server = ServerConfig { tls: beyond.then_some(tls), ..server };
+    let log = dir.log_file();
+    Ok(Hands::new(Site { dir, programs, run_as, secrets, transport, guard, log }, server))
+}
+
+type Seat = (Store, Wire, Arc<Keeper>, mpsc::Receiver<peers::Incoming>);
+
+/// Opens the store, or makes it, or asks for a seat first.
+async fn take_seat(
+    config: &HostConfig,
+    peers: &Peers,
+    incoming: mpsc::Receiver<peers::Incoming>,
+) -> Result<Seat, StartError> {
+    let dir = seat::store_dir(config);
+    let vows = dir.join("vows");
+    let start = match seat::known_start(config) {
+        Some(start) => start,
+        None if config.join.is_empty() => return Err(StartError::NobodyToAsk),
+        None => {
+            // Promises of a life that is over must not be mistaken for ours.
+            let _ = std::fs::remove_file(&vows);
+            let (seat, state) = seat::ask_for_seat(config, peers, boot_number()).await;
+            peers.set_peers(&others(&state, &config.name));
+            Start::Join(seat.raft_id)
+        }
+    };
+    if start == Start::Again && !vows.exists() {
+        return Err(crate::vows::VowsError::Damaged(vows).into());
+    }
+    let keeper = Arc::new(Keeper::open(&vows)?);
+    let (out, out_rx) = mpsc::unbounded_channel();
+    let opened = embedded::open(&dir, &config.cluster, &start, out);
+    let (store, wire) = opened.map_err(|e| StartError::Store(e.to_string()))?;
+    tokio::spawn(carry(out_rx, peers.clone()));
+    if config.bootstrap.as_ref().is_some_and(|f| f.exists()) {
+        let (config, store) = (config.clone(), store.clone());
+        tokio::spawn(async move { seat::claim(&config, &store).await });
+    }
+    Ok((store, wire, keeper, incoming))
+}
+
+async fn carry(mut out: mpsc::UnboundedReceiver<Outgoing>, peers: Peers) {
+    while let Some(m) = out.recv().await {
+        peers.send(&m.to, Word::Raft, m.body);
+    }
+}
+
+async fn speak(mut outbox: mpsc::Receiver<Report>, peers: Peers) {
+    while let Some(report) = outbox.recv().await {
+        if let Ok(bytes) = postcard::to_allocvec(&report) {
+            peers.broadcast(Word::Report, &Bytes::from(bytes));
+        }
+    }
+}
+
+async fn listen_to_peers(
+    mut incoming: mpsc::Receiver<peers::Incoming>,
+    wire: Wire,
+    store: Store,
+    cluster: String,
+    events: mpsc::UnboundedSender<Event>,
+) {
+    while let Some(message) = incoming.recv().await {
+        match message.kind {
+            Word::Raft => wire.deliver(message.from, message.body),
+            Word::Report => match postcard::from_bytes::<Report>(&message.body) {
+                Ok(report) if report.member.node == message.from => {
+                    let _ = events.send(Event::Heard(Box::new(report)));
+                }
+                Ok(_) | Err(_) => tracing::warn!(from = %message.from, "a report that can't be believed"),
+            },
+            Word::Request => {
+                let (store, cluster) = (store.clone(), cluster.clone());
+                tokio::spawn(async move {
+                    let answer = seat::give_seat(&store, &cluster, message.from, &message.body).await;
+                    if let Some(reply) = message.answer {
+                        let _ = reply.send(answer);
+                    }
+                });
+            }
+            Word::Answer => {}
+        }
+    }
+}
+
+fn others(state: &ClusterState, me: &NodeId) -> BTreeMap<NodeId, String> {
+    let present =
+        state.members.iter().filter(|(n, m)| *n != me && m.raft_id != 0 && m.state != MemberState::Removed);
+    present.map(|(n, m)| (n.clone(), m.addresses.peers.clone())).collect()
+}
+
+/// Connections and configuration follow what is agreed.
+async fn follow_members(
+    mut state: watch::Receiver<Arc<ClusterState>>,
+    peers: Peers,
+    hands: Arc<Hands>,
+    config: HostConfig,
+) {
+    loop {
+        let now = state.borrow_and_update().clone();
+        if now.exists() {
+            peers.set_peers(&others(&now, &config.name));
+            hands.set_member(now.member_id(&config.name).filter(|id| id.incarnation > 0));
+            let mut server = hands.config();
+            server.members = now.members.len().max(3);
+            server.parameters = now.settings.parameters.clone();
+            hands.set_config(server);
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The tasks beside the loop: they look, and tell it what they see.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::command::{Kind, MemberState};
+use cluster::state::Phase;
+use cluster::{Lsn, MemberId, NodeId, Term, Time};
+use failover::Event;
+use postgres::guard::protocol::Event as GuardEvent;
+use postgres::perform::{Hands, SlotNeed};
+use store::Store;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
+
+use crate::clock;
+use crate::shared::Shared;
+use crate::source::Source;
+
+/// Between two probes while nothing moves, and while something does.
+pub const PROBE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(100));
+/// Housekeeping is done this often.
+pub const KEEP: Duration = Duration::from_secs(2);
+/// A leader whose heartbeat is this late is looked at directly.
+pub const LOOK_AFTER_MS: u64 = 180;
+/// How long the leader's PostgreSQL may take to answer such a look.
+pub const LOOK_LIMIT: Duration = Duration::from_millis(150);
+/// WAL that came in this recently is a sign of life.
+pub const WAL_FRESH_MS: u64 = 150;
+
+/// libpq's request for TLS (protocol 3.0, "SSL Session Encryption"): any server
+/// answers it with one byte, before it forks anything.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
+type Events = mpsc::UnboundedSender<Event>;
+
+/// Probes the own server, now and then or when asked.
+pub async fn probe(hands: Arc<Hands>, shared: Arc<Shared>, events: Events, again: Arc<Notify>) {
+    loop {
+        let probe = hands.probe().await;
+        let moving = {
+            let picture = shared.picture();
+            let term = picture.state.ctl.term;
+            let settled = probe.leading.is_some() || probe.server.streaming == Some(term);
+            let voters = picture
+                .state
+                .members
+                .values()
+                .all(|m| matches!(m.state, MemberState::Voter | MemberState::Removed));
+            !settled || !voters || picture.state.ctl.phase != Phase::Open || picture.state.rules.len() > 1
+        };
+        if probe.wal_silent_ms.is_some_and(|ms| ms < WAL_FRESH_MS) {
+            let _ = events.send(Event::LeaderAlive);
+        }
+        let _ = events.send(Event::Hung(probe.hung));
+        if events.send(Event::Probed(Box::new(probe.server), probe.leading.map(Box::new))).is_err() {
+            return;
+        }
+        let pause = if moving { PROBE.1 } else { PROBE.0 };
+        let _ = timeout(pause, again.notified()).await;
+    }
+}
+
+/// Looks at the leader's PostgreSQL while its agent is silent (C-23).
+pub async fn look_at_leader(source: Source, shared: Arc<Shared>, events: Events) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if events.is_closed() {
+            return;
+        }
+        let state = source.state();
+        let Some(leader) = state.ctl.leader.clone().filter(|l| l.node != source.me()) else { continue };
+        let picture = shared.picture();
+        let silent = picture.reports.get(&leader.node).is_none_or(|(_, age)| *age > LOOK_AFTER_MS);
+        if !silent {
+            continue;
+        }
+        let address = state.member(&leader).map(|m| m.addresses.postgres.clone()).unwrap_or_default();
+        if answers(&address).await {
+            let _ = events.send(Event::LeaderAlive);
+        }
+    }
+}
+
+/// Whether a PostgreSQL answers there.
+async fn answers(address: &str) -> bool {
+    let asking = async {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        stream.write_all(&SSL_REQUEST).await.ok()?;
+        let mut byte = [0u8; 1];
+        stream.read_exact(&mut byte).await.ok()?;
+        Some(())
+    };
+    timeout(LOOK_LIMIT, asking).await.ok().flatten().is_some()
+}
+
+/// Hands the deadline to the guard each time the loop turned, which is also the
+/// sign of life by which the guard knows the agent.
+pub async fn arm(hands: Arc<Hands>, mut deadline: watch::Receiver<Option<Time>>) {
+    while deadline.changed().await.is_ok() {
+        let until = *deadline.borrow_and_update();
+        let guard = &hands.site().guard;
+        let said = match until {
+            Some(t) => guard.arm(Some(u64::try_from(t.0.as_millis()).unwrap_or(u64::MAX))).await,
+            None => guard.status().await.map(|_| ()),
+        };
+        if let Err(why) = said {
+            tracing::error!(%why, "the guard is gone; this agent ends with it");
+            std::process::exit(1);
+        }
+        tokio::time::sleep(Duration::from_millis(80)).await;
+    }
+}
+
+/// News from the guard: look at once.
+pub async fn hear_guard(mut news: mpsc::UnboundedReceiver<GuardEvent>, again: Arc<Notify>) {
+    while let Some(event) = news.recv().await {
+        tracing::warn!(?event, "from the guard");
+        again.notify_one();
+    }
+}
+
+/// As leader, proves now and then by a linearizable read that our term stands.
+pub async fn read_store(store: Store, source: Source, shared: Arc<Shared>, events: Events) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        if events.is_closed() {
+            return;
+        }
+        let state = source.state();
+        let leads = state.ctl.leader.as_ref().is_some_and(|l| l.node == source.me());
+        let async_mode = state.rules.iter().any(|r| r.mode == cluster::Durability::Async);
+        if !leads || (shared.picture().grants && !async_mode) {
+            continue;
+        }
+        let started = clock::now();
+        if let Ok(state) = store.read().await {
+            let _ = events.send(Event::StoreRead(started, state.ctl.term));
+        }
+    }
+}
+
+/// Slots on every member, roles on an open leader, configuration everywhere.
+pub async fn keep_house(hands: Arc<Hands>, source: Source, shared: Arc<Shared>) {
+    let mut roles_in = Term(0);
+    loop {
+        // An open leader without roles keeps everybody else waiting.
+        let waits = {
+            let ctl = &shared.picture().state.ctl;
+            ctl.term > roles_in && ctl.leader.as_ref().is_some_and(|l| l.node == source.me())
+        };
+        tokio::time::sleep(if waits { PROBE.1 } else { KEEP }).await;
+        let picture = shared.picture();
+        let state = &picture.state;
+        let running = picture.reports.get(&source.me()).and_then(|(r, _)| r.server.as_ref());
+        if !running.is_some_and(|s| {
+            matches!(s.state, cluster::report::ServerState::Standby | cluster::report::ServerState::Primary)
+        }) {
+            continue;
+        }
+        let wanted = slots(state, &picture.reports, &source.me());
+        if let Err(why) = hands.keep_slots(&wanted).await {
+            tracing::debug!(%why, "slots stay as they are for now");
+        }
+        let leads = state.ctl.leader.as_ref().is_some_and(|l| l.node == source.me());
+        if leads && state.ctl.phase == Phase::Open && roles_in < state.ctl.term {
+            match hands.ensure_roles().await {
+                Ok(()) => roles_in = state.ctl.term,
+                Err(why) => tracing::warn!(%why, "roles could not be made yet"),
+            }
+        }
+    }
+}
+
+fn slots(
+    state: &cluster::ClusterState,
+    reports: &std::collections::BTreeMap<NodeId, (cluster::Report, u64)>,
+    me: &NodeId,
+) -> SlotNeed {
+    let members = state.members.iter().filter(|(n, m)| {
+        m.kind == Kind::Data && m.raft_id != 0 && m.state != MemberState::Removed && *n != me
+    });
+    let flushed =
+        |n: &NodeId| reports.get(n).and_then(|(r, _)| r.server.as_ref()).map_or(Lsn::ZERO, |s| s.end);
+    members.map(|(n, m)| (MemberId::new(n.clone(), m.incarnation), flushed(n))).collect()
+}

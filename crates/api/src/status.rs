@@ -1,0 +1,271 @@
+//! `/v1/status`: who leads, since when and why, what is wrong and what to do.
+//!
+//! A pure picture of what is agreed and reported; made the same way on every
+//! agent, from that agent's knowledge.
+
+use std::collections::BTreeMap;
+
+use cluster::command::{Kind, Member, MemberState};
+use cluster::report::{Report, ServerState};
+use cluster::state::Phase;
+use cluster::{ClusterState, Durability, Lsn, MemberId, NodeId};
+use serde::{Deserialize, Serialize};
+
+use crate::verbs::Problem;
+
+/// A report older than this says nothing about now, in milliseconds.
+pub const REPORT_AGE_MS_MAX: u64 = 2_000;
+
+/// The document.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// The current term.
+    pub term: u64,
+    /// `open`, `elected` or `revoking`.
+    pub phase: String,
+    /// Who leads (while revoking: nobody).
+    pub leader: Option<String>,
+    /// Since when the phase lasts, Unix milliseconds.
+    pub since_ms: u64,
+    /// Why the current term began, in one sentence.
+    pub why: String,
+    /// Whether the leader takes writes.
+    pub writable: bool,
+    /// What an acknowledgement promises.
+    pub durability: String,
+    /// The commit rule in force.
+    pub sync: Sync,
+    /// Commits wait for nobody although the mode says otherwise when it can.
+    pub degraded: bool,
+    /// Automatic failover is off.
+    pub paused: bool,
+    /// A planned switchover: to whom, if named.
+    pub switchover: Option<String>,
+    /// What the answering agent waits for, in words.
+    pub waiting: Option<String>,
+    /// Everybody.
+    pub members: Vec<MemberStatus>,
+    /// What is wrong now, and what to do.
+    pub problems: Vec<Problem>,
+}
+
+/// A commit rule, as people say it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sync {
+    /// Who may acknowledge.
+    pub names: Vec<String>,
+    /// How many must.
+    pub acks: u32,
+}
+
+/// One member.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its name.
+    pub name: String,
+    /// `leader`, `standby` or `witness`.
+    pub role: String,
+    /// What it is doing.
+    pub state: String,
+    /// The timeline its server is on.
+    pub timeline: u32,
+    /// End of its WAL.
+    pub lsn: String,
+    /// How much of the leader's WAL it lacks.
+    pub lag_bytes: u64,
+    /// How old what it shows is.
+    pub replay_lag_ms: u64,
+    /// Whether it may acknowledge commits.
+    pub sync: bool,
+    /// Where it is.
+    pub api: String,
+    /// Where its PostgreSQL is.
+    pub postgres: String,
+    /// Long work, in words.
+    pub progress: Option<String>,
+    /// Its standing, as agreed.
+    pub standing: String,
+    /// What is wrong with its server, in words.
+    pub trouble: Option<String>,
+    /// What it may do.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// The picture of one agent, whose own report is among `reports` with age 0.
+#[must_use]
+pub fn status(
+    state: &ClusterState,
+    reports: &BTreeMap<NodeId, (Report, u64)>,
+    waiting: Option<String>,
+) -> Status {
+    let fresh = |n: &NodeId| reports.get(n).filter(|(_, age)| *age < REPORT_AGE_MS_MAX).map(|(r, _)| r);
+    let leader = state.ctl.leader.as_ref().filter(|_| state.ctl.phase != Phase::Revoking);
+    let leads = leader.and_then(|l| fresh(&l.node)).and_then(|r| r.leading.as_ref());
+    let writable = state.ctl.phase == Phase::Open && leads.is_some_and(|l| l.writable);
+    let end = leads.map_or(Lsn::ZERO, |l| l.end);
+    let rule = state.newest_rule().map(|r| r.rule.clone());
+    let names = rule.iter().flat_map(|r| r.standbys()).map(|m| m.node.to_string()).collect();
+    let acks = rule.as_ref().map_or(0, cluster::Rule::acks);
+    let present = state.members.iter().filter(|(_, m)| m.state != MemberState::Removed);
+    let members: Vec<MemberStatus> = present.map(|(n, m)| member(state, n, m, fresh(n), end)).collect();
+    let lonely = acks == 0
+        && state.settings.durability != Durability::Async
+        && members.iter().filter(|m| m.role != "witness").count() > 1;
+    let problems = problems(state, writable, lonely, &members);
+    Status {
+        cluster: state.cluster.clone(),
+        term: state.ctl.term.0,
+        phase: phase(state.ctl.phase).to_string(),
+        leader: leader.map(|l| l.node.to_string()),
+        since_ms: state.ctl.since_ms,
+        why: why(state),
+        writable,
+        durability: state.settings.durability.to_string(),
+        sync: Sync { names, acks },
+        degraded: lonely,
+        paused: state.ctl.paused,
+        switchover: state
+            .ctl
+            .target
+            .as_ref()
+            .map(|t| t.to.as_ref().map_or("anybody".to_string(), ToString::to_string)),
+        waiting,
+        members,
+        problems,
+    }
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Open => "open",
+        Phase::Elected => "elected",
+        Phase::Revoking => "revoking",
+    }
+}
+
+/// Why the current term is led as it is: its newest telling event.
+fn why(state: &ClusterState) -> String {
+    use cluster::Reason as R;
+    let telling = |r: &R| matches!(r, R::Claimed { .. } | R::TermBegan { .. } | R::Elected { .. });
+    let mine = state.history.iter().filter(|e| e.term == state.ctl.term && telling(&e.reason));
+    let all: Vec<String> = mine.map(|e| e.reason.to_string()).collect();
+    all.join("; ")
+}
+
+fn member(
+    state: &ClusterState,
+    node: &NodeId,
+    m: &Member,
+    report: Option<&Report>,
+    end: Lsn,
+) -> MemberStatus {
+    let id = MemberId::new(node.clone(), m.incarnation);
+    let leads = state.ctl.leader.as_ref() == Some(&id) && state.ctl.phase != Phase::Revoking;
+    let server = report.and_then(|r| r.server.as_ref());
+    let role = match m.kind {
+        Kind::Witness => "witness",
+        Kind::Data if leads => "leader",
+        Kind::Data => "standby",
+    };
+    let progress = report.and_then(|r| r.progress.as_ref());
+    let in_words = progress.map(|p| match p.percent {
+        Some(percent) => format!("{} {percent} %: {}", p.what, p.detail),
+        None => format!("{}: {}", p.what, p.detail),
+    });
+    let mut tags = BTreeMap::new();
+    if m.tags.no_failover {
+        tags.insert("no_failover".to_string(), "true".to_string());
+    }
+    if m.tags.priority != 0 {
+        tags.insert("priority".to_string(), m.tags.priority.to_string());
+    }
+    if !m.tags.zone.is_empty() {
+        tags.insert("zone".to_string(), m.tags.zone.clone());
+    }
+    MemberStatus {
+        name: node.to_string(),
+        role: role.to_string(),
+        state: doing(m, report, leads).to_string(),
+        timeline: server.map_or(0, |s| s.lineage.timeline.0),
+        lsn: server.map_or(Lsn::ZERO, |s| s.end).to_string(),
+        lag_bytes: if leads { 0 } else { server.map_or(0, |s| end.bytes_past(s.end)) },
+        replay_lag_ms: server.map_or(0, |s| s.replay_lag_ms),
+        sync: state.newest_rule().is_some_and(|r| r.rule.names(&id)),
+        api: m.addresses.api.clone(),
+        postgres: m.addresses.postgres.clone(),
+        progress: in_words,
+        standing: standing(&m.state).to_string(),
+        trouble: server.and_then(|s| s.trouble.clone()),
+        tags,
+    }
+}
+
+fn standing(state: &MemberState) -> &'static str {
+    match state {
+        MemberState::Registered => "registered",
+        MemberState::Clone => "clone",
+        MemberState::Catchup => "catch-up",
+        MemberState::Voter => "voter",
+        MemberState::Removed => "removed",
+        MemberState::Quarantined { .. } => "quarantined",
+        MemberState::WrittenOff => "written-off",
+    }
+}
+
+fn doing(m: &Member, report: Option<&Report>, leads: bool) -> &'static str {
+    if matches!(m.state, MemberState::Quarantined { .. } | MemberState::WrittenOff) {
+        return "quarantined";
+    }
+    let Some(report) = report else { return "unreachable" };
+    match report.progress.as_ref().map(|p| p.what.as_str()) {
+        Some("clone") => return "cloning",
+        Some("rewind") => return "rewinding",
+        Some(_) | None => {}
+    }
+    let Some(server) = &report.server else { return "running" };
+    match server.state {
+        ServerState::Empty if m.state == MemberState::Clone => "cloning",
+        ServerState::Empty | ServerState::Down => "stopped",
+        ServerState::Primary if leads => "running",
+        ServerState::Starting | ServerState::Primary | ServerState::Promoting => "catching-up",
+        ServerState::Standby if server.streaming.is_some() && m.state == MemberState::Voter => "streaming",
+        ServerState::Standby => "catching-up",
+    }
+}
+
+fn problems(state: &ClusterState, writable: bool, lonely: bool, members: &[MemberStatus]) -> Vec<Problem> {
+    let mut all = Vec::new();
+    let mut add = |code: &str, what: String, advice: &str| {
+        all.push(Problem { code: code.to_string(), what, advice: advice.to_string() });
+    };
+    if !writable {
+        let what = format!("no writes are taken: term {} is {}", state.ctl.term, phase(state.ctl.phase));
+        add(
+            "TAN0610",
+            what,
+            "wait a moment; if it lasts, bring the unreachable nodes back: one of them may hold the only other copy of a commit",
+        );
+    }
+    if lonely {
+        add(
+            "TAN0611",
+            "commits are on the leader's disk alone, and a failover is refused meanwhile".into(),
+            "bring a standby back; it acknowledges again by itself",
+        );
+    }
+    for m in members.iter().filter(|m| matches!(m.state.as_str(), "unreachable" | "quarantined" | "stopped"))
+    {
+        let why = m.trouble.clone().map_or(String::new(), |t| format!(" ({t})"));
+        add(
+            "TAN0612",
+            format!("{} is {}{why}", m.name, m.state),
+            "look at its host and its agent's log; 'tanist reinit NODE' makes its copy anew",
+        );
+    }
+    if state.ctl.paused {
+        add("TAN0613", "automatic failover is paused".into(), "'tanist resume' when the work is done");
+    }
+    all
+}
