@@ -1,1 +1,13 @@
-//! Placeholder.
+//! Local clusters, load on them, and faults made on purpose.
+//!
+//! `stage` is the cluster that playground, demo and the end-to-end tests share;
+//! `load` writes to it and remembers every fate; `fault` breaks it as an
+//! operator's worst day would, through pids and files that anybody can see.
+
+pub mod fault;
+pub mod layout;
+pub mod load;
+pub mod stage;
+pub mod verdict;
+
+pub use stage::{Stage, StageError};

@@ -1,0 +1,7 @@
+//! One verb, one file.
+
+pub mod change;
+pub mod demo;
+pub mod look;
+pub mod playground;
+pub mod run;

@@ -1,0 +1,144 @@
+//! `playground`: a local cluster, left running.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use cluster::Durability;
+use drill::layout::Options;
+use drill::{Stage, StageError};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    deed: Deed,
+}
+
+#[derive(clap::Subcommand)]
+enum Deed {
+    /// Make it where there is none, start what does not run, return when it is healthy.
+    Up {
+        #[command(flatten)]
+        at: At,
+        /// Data nodes; 2 adds a witness.
+        #[arg(long, default_value_t = 3)]
+        nodes: u16,
+        /// First port; 0 takes free ones.
+        #[arg(long)]
+        base_port: Option<u16>,
+        /// PostgreSQL's programs.
+        #[arg(long, value_name = "DIR")]
+        pg_bin: Option<PathBuf>,
+        /// What an acknowledgement promises.
+        #[arg(long, value_enum)]
+        durability: Option<Mode>,
+    },
+    /// The same document again.
+    Status(At),
+    /// Start a node, or all.
+    Start {
+        /// Which.
+        node: Option<String>,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Stop a node in order, or all.
+    Stop {
+        /// Which.
+        node: Option<String>,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Stop everything.
+    Down {
+        #[command(flatten)]
+        at: At,
+        /// And remove it.
+        #[arg(long)]
+        wipe: bool,
+    },
+}
+
+#[derive(clap::Args)]
+struct At {
+    /// The cluster's folder.
+    #[arg(long, default_value = "./playground")]
+    dir: PathBuf,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Mode {
+    Quorum,
+    QuorumRelaxed,
+    Async,
+}
+
+impl From<Mode> for Durability {
+    fn from(mode: Mode) -> Durability {
+        match mode {
+            Mode::Quorum => Durability::Quorum,
+            Mode::QuorumRelaxed => Durability::QuorumRelaxed,
+            Mode::Async => Durability::Async,
+        }
+    }
+}
+
+pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
+    match &args.deed {
+        Deed::Up { at, nodes, base_port, pg_bin, durability } => {
+            let options = Options {
+                dir: at.dir.clone(),
+                nodes: *nodes,
+                base_port: *base_port,
+                pg_bin: pg_bin.clone(),
+                durability: durability.map(Into::into),
+                binary: None,
+            };
+            show(&Stage::up(&options).await?, json)?;
+        }
+        Deed::Status(at) => show(&Stage::open(&at.dir)?, json)?,
+        Deed::Start { node, at } => {
+            let stage = Stage::open(&at.dir)?;
+            for node in chosen(&stage, node.as_deref())? {
+                stage.start(&node)?;
+            }
+            show(&stage, json)?;
+        }
+        Deed::Stop { node, at } => {
+            let stage = Stage::open(&at.dir)?;
+            for node in chosen(&stage, node.as_deref())? {
+                stage.stop(&node);
+            }
+            show(&stage, json)?;
+        }
+        Deed::Down { at, wipe } => {
+            Stage::open(&at.dir)?.down(*wipe)?;
+            if json {
+                println!("{}", serde_json::json!({ "down": true, "wiped": wipe }));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn chosen(stage: &Stage, name: Option<&str>) -> Result<Vec<drill::layout::PlannedNode>> {
+    let Some(name) = name else { return Ok(stage.plan.nodes.clone()) };
+    match stage.plan.node(name) {
+        Some(node) => Ok(vec![node.clone()]),
+        None => bail!(StageError::NoNode(name.to_string())),
+    }
+}
+
+fn show(stage: &Stage, json: bool) -> Result<()> {
+    let document = stage.document();
+    if json {
+        println!("{}", serde_json::to_string(&document)?);
+        return Ok(());
+    }
+    println!("A local cluster of {} nodes in {}", document.nodes.len(), document.dir.display());
+    println!("  durability  {}", document.durability);
+    println!("  write to    {}", document.write_url);
+    println!("  API         {}", document.api.join(" "));
+    println!("  'tanist status', 'tanist switchover', 'tanist playground down' go on from here");
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! `run`, `witness` and the agent below them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use api::HostConfig;
+use postgres::guard::{self, GuardConfig};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The host's configuration, TOML.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// The guard: parent of PostgreSQL and of the agent.
+pub fn guard(args: &Args) -> Result<ExitCode> {
+    let config = HostConfig::load(&args.config)?;
+    let program = std::env::current_exe()?.display().to_string();
+    let file = args.config.canonicalize()?.display().to_string();
+    let socket = agent::start::guard_socket(&config);
+    if let Some(dir) = socket.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    if config.durability == cluster::Durability::QuorumRelaxed {
+        eprintln!(
+            "durability quorum-relaxed: commits may wait for the leader alone while its standbys are gone"
+        );
+    }
+    let agent = vec![program, "agent".to_string(), "--config".to_string(), file];
+    guard::run(GuardConfig { socket, pgdata: agent::start::pgdata(&config), agent })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The agent, as the guard starts it.
+pub fn agent(args: &Args) -> Result<ExitCode> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TANIST_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let config = HostConfig::load(&args.config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(agent::start::run(config))?;
+    Ok(ExitCode::SUCCESS)
+}

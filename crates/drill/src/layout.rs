@@ -1,0 +1,105 @@
+//! Names, ports and files of a local cluster.
+
+use std::path::{Path, PathBuf};
+
+use cluster::command::Kind;
+use cluster::{Durability, NodeId};
+use serde::{Deserialize, Serialize};
+
+/// How a local cluster is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Data nodes; two get a witness besides.
+    pub nodes: u16,
+    /// First port; `None` is the documented default, 0 free ones.
+    pub base_port: Option<u16>,
+    /// PostgreSQL's programs; `None` finds the newest installed.
+    pub pg_bin: Option<PathBuf>,
+    /// What an acknowledgement promises.
+    pub durability: Option<Durability>,
+    /// The program to run; `None` is this one.
+    pub binary: Option<PathBuf>,
+}
+
+/// What a local cluster is made of; kept in its folder as `stage.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Its program.
+    pub binary: PathBuf,
+    /// PostgreSQL's programs.
+    pub pg_bin: PathBuf,
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+    /// Its nodes.
+    pub nodes: Vec<PlannedNode>,
+}
+
+/// One node of a local cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedNode {
+    /// Its name.
+    pub name: NodeId,
+    /// What it is.
+    pub kind: Kind,
+    /// Port of its API.
+    pub api: u16,
+    /// Port of its agent.
+    pub peers: u16,
+    /// Port of its PostgreSQL; 0 on a witness.
+    pub postgres: u16,
+}
+
+impl Plan {
+    /// A node's folder.
+    #[must_use]
+    pub fn node_dir(&self, node: &PlannedNode) -> PathBuf {
+        self.dir.join(node.name.as_str())
+    }
+
+    /// A node by name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&PlannedNode> {
+        self.nodes.iter().find(|n| n.name.as_str() == name)
+    }
+
+    /// The data nodes.
+    pub fn data_nodes(&self) -> impl Iterator<Item = &PlannedNode> {
+        self.nodes.iter().filter(|n| n.kind == Kind::Data)
+    }
+
+    /// File of the token for changing verbs.
+    #[must_use]
+    pub fn token_file(&self) -> PathBuf {
+        self.dir.join("token")
+    }
+}
+
+/// Ports of node `i`, as docs say: API, peers, PostgreSQL.
+///
+/// # Errors
+/// When no free port can be had.
+pub fn ports(base: Option<u16>, i: u16) -> std::io::Result<(u16, u16, u16)> {
+    match base {
+        None => Ok((8008 + 10 * i, 8009 + 10 * i, 5501 + i)),
+        Some(0) => Ok((free_port()?, free_port()?, free_port()?)),
+        Some(p) => Ok((p + 10 * i, p + 10 * i + 1, p + 10 * i + 2)),
+    }
+}
+
+/// A port that nobody uses at this moment.
+fn free_port() -> std::io::Result<u16> {
+    std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr().map(|a| a.port())
+}
+
+/// The newest PostgreSQL of the distribution's.
+#[must_use]
+pub fn find_postgres() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+    let major = |p: &Path| p.file_name()?.to_str()?.parse::<u32>().ok();
+    let found = versions.map(|e| e.path()).filter(|p| p.join("bin/initdb").exists());
+    found.max_by_key(|p| major(p)).map(|p| p.join("bin"))
+}

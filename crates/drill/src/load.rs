@@ -1,0 +1,150 @@
+//! Writers that never stop, and a ledger of what each was told.
+//!
+//! Each client inserts one numbered row after another with autocommit, and
+//! connects again at once on an error. A row whose fate is not known is never
+//! tried again under the same number.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use checker::{Fate, History, Operation};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Config, NoTls};
+
+/// Pause between two rows of one client.
+pub const PAUSE: Duration = Duration::from_millis(2);
+/// Longest that one insert may hang before its fate is unknown.
+pub const INSERT_LIMIT: Duration = Duration::from_secs(30);
+/// Clients.
+pub const CLIENTS: u32 = 4;
+
+/// Writers at work.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    ledger: Arc<Mutex<Vec<Operation>>>,
+    tasks: Vec<JoinHandle<()>>,
+    began: Instant,
+}
+
+/// Makes the table that writers fill.
+///
+/// # Errors
+/// PostgreSQL's own words.
+pub async fn prepare(url: &str) -> Result<(), String> {
+    let client = connect(url).await.ok_or("no server takes writes")?;
+    let table = "CREATE TABLE IF NOT EXISTS ledger (client int, seq bigint, PRIMARY KEY (client, seq))";
+    client.batch_execute(table).await.map_err(|e| e.to_string())
+}
+
+async fn connect(url: &str) -> Option<Client> {
+    let config: Config = url.parse().ok()?;
+    let (client, connection) = config.connect(NoTls).await.ok()?;
+    tokio::spawn(async move {
+        // Its error is the one that the next insert gets.
+        let _ = connection.await;
+    });
+    Some(client)
+}
+
+impl Load {
+    /// Starts the writers.
+    #[must_use]
+    pub fn start(url: &str, clients: u32) -> Load {
+        let (stop, ledger, began) =
+            (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())), Instant::now());
+        let tasks = (0..clients).map(|client| {
+            let writer =
+                Writer { client, url: url.to_string(), stop: stop.clone(), ledger: ledger.clone(), began };
+            tokio::spawn(writer.run())
+        });
+        let tasks = tasks.collect();
+        Load { stop, ledger, tasks, began }
+    }
+
+    /// Time since the writers started.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// How many writes were acknowledged so far.
+    #[must_use]
+    pub fn acknowledged(&self) -> usize {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.iter().filter(|o| o.fate == Fate::Acknowledged).count()
+    }
+
+    /// Stops the writers and gives what they were told.
+    pub async fn finish(self) -> History {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            // A writer that hangs is left; what it wrote is in the ledger or unknown.
+            let _ = tokio::time::timeout(INSERT_LIMIT, task).await;
+        }
+        let operations = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        History { operations }
+    }
+}
+
+struct Writer {
+    client: u32,
+    url: String,
+    stop: Arc<AtomicBool>,
+    ledger: Arc<Mutex<Vec<Operation>>>,
+    began: Instant,
+}
+
+impl Writer {
+    async fn run(self) {
+        let mut seq = 0;
+        let mut server: Option<Client> = None;
+        while !self.stop.load(Ordering::Relaxed) {
+            let Some(client) = &server else {
+                server = connect(&self.url).await;
+                if server.is_none() {
+                    tokio::time::sleep(PAUSE * 5).await;
+                }
+                continue;
+            };
+            seq += 1;
+            let sent = self.began.elapsed();
+            let insert = format!("INSERT INTO ledger VALUES ({}, {seq})", self.client);
+            let done = tokio::time::timeout(INSERT_LIMIT, client.batch_execute(&insert)).await;
+            let fate = match &done {
+                Ok(Ok(())) => Fate::Acknowledged,
+                Ok(Err(e)) => fate_of(e),
+                Err(_) => Fate::Unknown,
+            };
+            let operation = Operation { client: self.client, seq, sent, ended: self.began.elapsed(), fate };
+            self.ledger.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
+            if fate != Fate::Acknowledged {
+                server = None;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// What an error says of the write: a server that refused it did not do it,
+/// unless it was being shut down while the commit waited.
+fn fate_of(e: &tokio_postgres::Error) -> Fate {
+    match e.as_db_error().map(|d| d.code().code()) {
+        Some("25006" | "57P03" | "53300") => Fate::Failed,
+        Some(_) | None => Fate::Unknown,
+    }
+}
+
+/// What the server at `url` holds.
+///
+/// # Errors
+/// PostgreSQL's own words.
+pub async fn read_back(url: &str) -> Result<BTreeSet<(u32, u64)>, String> {
+    let client = connect(url).await.ok_or("the server can't be reached")?;
+    let rows = client.query("SELECT client, seq FROM ledger", &[]).await.map_err(|e| e.to_string())?;
+    let key = |r: &tokio_postgres::Row| {
+        Some((u32::try_from(r.get::<_, i32>(0)).ok()?, u64::try_from(r.get::<_, i64>(1)).ok()?))
+    };
+    Ok(rows.iter().filter_map(key).collect())
+}
