@@ -24,9 +24,10 @@ pub const EDGES: &[(&str, &[&str])] = &[
     // Programs.
     ("agent", &["failover", "store", "peers", "postgres", "rds", "neighbours", "api", "cluster"]),
     ("proxy", &["route", "wire", "peers", "api", "cluster"]),
-    // Stages. `drill` uses `peers` for one thing: its stage issues the certificates of the nodes it sets up.
+    // Stages. `drill` uses `peers` for the certificates and `postgres` for the passwords and processes of the
+    // nodes that its stage sets up.
     ("sim", &["failover", "route", "wire", "consensus", "checker", "cluster"]),
-    ("drill", &["checker", "api", "peers", "cluster"]),
+    ("drill", &["checker", "api", "peers", "postgres", "cluster"]),
     (
         "cli",
         &[

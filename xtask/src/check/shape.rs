@@ -10,8 +10,9 @@ use crate::tree::{File, Tree};
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
-/// Lines of the crate of words, tests not counted.
-const CLUSTER_LINES_MAX: usize = 2_000;
+/// Lines of the crate of words, tests not counted; a good third of them are the docstrings that every public
+/// word has, which the first figure of 2,000 had not foreseen.
+const CLUSTER_LINES_MAX: usize = 3_200;
 /// Lines of the machine around `decide`, tests not counted.
 const CONTROLLER: &str = "crates/failover/src/controller.rs";
 const CONTROLLER_LINES_MAX: usize = 300;
@@ -131,9 +132,9 @@ mod tests {
         expect(check, &[(CONTROLLER, &(lines(300) + &tests))], "");
         expect(check, &[(CONTROLLER, &(lines(301) + &tests))], "301 lines without tests, a budget of 300");
         let four: Vec<String> = (0..5).map(|i| format!("crates/cluster/src/{i}.rs")).collect();
-        let text = lines(401);
+        let text = lines(641);
         let files: Vec<(&str, &str)> = four.iter().map(|p| (p.as_str(), text.as_str())).collect();
-        expect(check, &files, "crates/cluster/src/:1: 2005 lines");
+        expect(check, &files, "crates/cluster/src/:1: 3205 lines");
     }
 
     #[test]
