@@ -439,12 +439,17 @@ pub struct Pids {
     pub postmaster: Option<i32>,
 }
 
+/// A child with `word` among its arguments. By everybody's own parent: the
+/// kernel's list of children may leave some out while others come and go.
 fn child_of(parent: i32, word: &str) -> Option<i32> {
-    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
-    let pids = children.split_whitespace().filter_map(|p| p.parse::<i32>().ok());
-    pids.into_iter().find(|pid| {
+    let all = fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = all.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    pids.find(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        let ours = fields.nth(1).and_then(|p| p.parse::<i32>().ok()) == Some(parent);
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|b| *b == 0).any(|arg| arg == word.as_bytes())
+        ours && line.split(|b| *b == 0).any(|arg| arg == word.as_bytes())
     })
 }
 

@@ -194,9 +194,11 @@ fn an_agent_that_dies_or_freezes_touches_neither_server_nor_term() {
         for break_it in [fault::kill_agent, fault::freeze_agent] {
             let agent = story.stage.pids(&leader).agent;
             assert!(break_it(&story.stage, &leader));
-            story
-                .wait_until("another agent", |s| s.writable && story.stage.pids(&leader).agent != agent)
-                .await;
+            let another = |s: &Status| {
+                let now = story.stage.pids(&leader).agent;
+                s.writable && now.is_some() && now != agent
+            };
+            story.wait_until("another agent", another).await;
             story.writes_flow().await;
             story.whole().await;
         }

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 /// Longest that dying may take; a process in uninterruptible sleep takes longer.
@@ -53,10 +52,7 @@ pub fn kill_all(pgdata: &Path) {
         if left.is_empty() || began.elapsed() > KILL_LIMIT {
             return;
         }
-        // Only those of this server are reaped here; the loop reaps the rest.
-        for pid in left {
-            let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD));
-        }
+        // Nobody is reaped here: the guard's loop must see its own children end.
         std::thread::sleep(Duration::from_millis(1));
     }
 }
