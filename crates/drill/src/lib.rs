@@ -7,6 +7,7 @@
 pub mod fault;
 pub mod layout;
 pub mod load;
+pub mod processes;
 pub mod stage;
 pub mod verdict;
 
