@@ -1,6 +1,7 @@
 //! Names, ports and files of a local cluster.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use cluster::command::Kind;
 use cluster::{Durability, NodeId};
@@ -90,9 +91,24 @@ pub fn ports(base: Option<u16>, i: u16) -> std::io::Result<(u16, u16, u16)> {
     }
 }
 
-/// A port that nobody uses at this moment.
+/// Ports below those that the kernel gives to outgoing connections: one of
+/// those could be taken between being found free and being listened on.
+const FREE_PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A port that nobody uses at this moment and that was not given out here before.
 fn free_port() -> std::io::Result<u16> {
-    std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr().map(|a| a.port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let span = u32::from(FREE_PORTS.end - FREE_PORTS.start);
+    let first = std::process::id().wrapping_mul(97) % span;
+    for _ in 0..span {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let offset = u16::try_from((first + step) % span).unwrap_or(0);
+        let port = FREE_PORTS.start + offset;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(std::io::Error::new(std::io::ErrorKind::AddrInUse, "no port between 20000 and 32000 is free"))
 }
 
 /// The newest PostgreSQL of the distribution's.
