@@ -35,7 +35,7 @@ pub struct Status {
     pub writable: bool,
     /// What an acknowledgement promises.
     pub durability: String,
-    /// The commit rule in force.
+    /// The commit rule in force; while it changes, the weaker of the two.
     pub sync: Sync,
     /// Commits wait for nobody although the mode says otherwise when it can.
     pub degraded: bool,
@@ -105,7 +105,9 @@ pub fn status(
     let leads = leader.and_then(|l| fresh(&l.node)).and_then(|r| r.leading.as_ref());
     let writable = state.ctl.phase == Phase::Open && leads.is_some_and(|l| l.writable);
     let end = leads.map_or(Lsn::ZERO, |l| l.end);
-    let rule = state.newest_rule().map(|r| r.rule.clone());
+    // While one rule replaces another a commit may have obeyed either: what
+    // holds is the weaker one.
+    let rule = state.own_rules().map(|r| &r.rule).min_by_key(|r| r.acks()).cloned();
     let names = rule.iter().flat_map(|r| r.standbys()).map(|m| m.node.to_string()).collect();
     let acks = rule.as_ref().map_or(0, cluster::Rule::acks);
     let present = state.members.iter().filter(|(_, m)| m.state != MemberState::Removed);
@@ -192,7 +194,7 @@ fn member(
         lsn: server.map_or(Lsn::ZERO, |s| s.end).to_string(),
         lag_bytes: if leads { 0 } else { server.map_or(0, |s| end.bytes_past(s.end)) },
         replay_lag_ms: server.map_or(0, |s| s.replay_lag_ms),
-        sync: state.newest_rule().is_some_and(|r| r.rule.names(&id)),
+        sync: state.own_rules().all(|r| r.rule.names(&id)) && state.own_rules().next().is_some(),
         api: m.addresses.api.clone(),
         postgres: m.addresses.postgres.clone(),
         progress: in_words,
