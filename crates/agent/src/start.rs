@@ -1,7 +1,7 @@
 //! Puts an agent together from its configuration, and runs it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::HostConfig;
@@ -15,7 +15,7 @@ use peers::{Identity, Kind as Word, Peers};
 use postgres::config::{Floor, ServerConfig, Tls, Transport};
 use postgres::guard::client::Client as Guard;
 use postgres::perform::{Hands, Site};
-use postgres::{NodeDir, Programs, RunAs, Secrets};
+use postgres::{NodeDir, Programs, RunAs, Secrets, durable};
 use store::Store;
 use store::embedded::{self, Outgoing, Start, Wire};
 use tokio::sync::{Notify, mpsc, watch};
@@ -154,7 +154,6 @@ fn hands(config: &HostConfig, guard: Guard) -> Result<Hands, StartError> {
     let programs = if config.kind == Kind::Data { Programs::find(&bin_dir)? } else { Programs::none() };
     let secrets = Secrets::load(&dir.secrets())?.ok_or_else(|| StartError::NoSecrets(dir.secrets()))?;
     dir.create(run_as)?;
-    let tls = Tls { cert: config.tls.cert.clone(), key: config.tls.key.clone(), ca: config.tls.ca.clone() };
     let server = ServerConfig {
         node: config.name.to_string(),
         listen,
@@ -164,11 +163,28 @@ fn hands(config: &HostConfig, guard: Guard) -> Result<Hands, StartError> {
         parameters: BTreeMap::new(),
         floor: Floor::default(),
     };
-    let beyond = server.listens_beyond_loopback();
-    let transport = if beyond { Transport::Tls { ca: config.tls.ca.clone() } } else { Transport::Plain };
-    let server = ServerConfig { tls: beyond.then_some(tls), ..server };
+    let tls = if server.listens_beyond_loopback() { Some(server_tls(config, &dir, run_as)?) } else { None };
+    let transport = tls.as_ref().map_or(Transport::Plain, |t| Transport::Tls { ca: t.ca.clone() });
+    let server = ServerConfig { tls, ..server };
     let log = dir.log_file();
     Ok(Hands::new(Site { dir, programs, run_as, secrets, transport, guard, log }, server))
+}
+
+/// Certificate, key and CA where the server's user can read them, and nobody
+/// else: the host's own may belong to root, and PostgreSQL takes no key that is
+/// not its user's.
+fn server_tls(config: &HostConfig, dir: &NodeDir, run_as: RunAs) -> Result<Tls, postgres::Error> {
+    let copy = |from: &Path, name: &str| {
+        let text = std::fs::read(from).map_err(postgres::Error::file("read", from))?;
+        let to = dir.secrets().join(name);
+        durable::replace_if_other(&to, &text, run_as).map(|_| to)
+    };
+    let tls = &config.tls;
+    Ok(Tls {
+        cert: copy(&tls.cert, "server.crt")?,
+        key: copy(&tls.key, "server.key")?,
+        ca: copy(&tls.ca, "server-ca.crt")?,
+    })
 }
 
 type Seat = (Store, Wire, Arc<Keeper>, mpsc::Receiver<peers::Incoming>);

@@ -4,7 +4,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::layout::PlannedNode;
-use crate::stage::Stage;
+use crate::stage::{Stage, StageError};
 
 fn send(pid: Option<i32>, signal: Signal) -> bool {
     pid.is_some_and(|pid| kill(Pid::from_raw(pid), signal).is_ok())
@@ -37,4 +37,24 @@ pub fn kill_agent(stage: &Stage, node: &PlannedNode) -> bool {
 /// Stops the postmaster where it stands (SIGSTOP).
 pub fn freeze_postmaster(stage: &Stage, node: &PlannedNode) -> bool {
     send(stage.pids(node).postmaster, Signal::SIGSTOP)
+}
+
+/// Cuts a node's link silently; only where nodes have namespaces of their own.
+///
+/// # Errors
+/// `Network`.
+pub fn cut(stage: &Stage, node: &PlannedNode) -> Result<(), StageError> {
+    stage.plan.network.map_or_else(no_network, |n| n.cut(&node.name))
+}
+
+/// Mends the link again.
+///
+/// # Errors
+/// `Network`.
+pub fn heal(stage: &Stage, node: &PlannedNode) -> Result<(), StageError> {
+    stage.plan.network.map_or_else(no_network, |n| n.heal(&node.name))
+}
+
+fn no_network() -> Result<(), StageError> {
+    Err(StageError::Network("this cluster was made without --isolate".to_string()))
 }

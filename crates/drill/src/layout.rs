@@ -7,6 +7,8 @@ use cluster::command::Kind;
 use cluster::{Durability, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::isolate::Network;
+
 /// How a local cluster is asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -22,6 +24,8 @@ pub struct Options {
     pub durability: Option<Durability>,
     /// The program to run; `None` is this one.
     pub binary: Option<PathBuf>,
+    /// Each node in a network namespace of its own; needs root.
+    pub isolate: bool,
 }
 
 /// What a local cluster is made of; kept in its folder as `stage.json`.
@@ -37,6 +41,9 @@ pub struct Plan {
     pub durability: Durability,
     /// Its nodes.
     pub nodes: Vec<PlannedNode>,
+    /// The network between namespaces that its nodes are in, if they are.
+    #[serde(default)]
+    pub network: Option<Network>,
 }
 
 /// One node of a local cluster.
@@ -46,6 +53,8 @@ pub struct PlannedNode {
     pub name: NodeId,
     /// What it is.
     pub kind: Kind,
+    /// Where it listens and is found.
+    pub address: String,
     /// Port of its API.
     pub api: u16,
     /// Port of its agent.
@@ -70,6 +79,14 @@ impl Plan {
     /// The data nodes.
     pub fn data_nodes(&self) -> impl Iterator<Item = &PlannedNode> {
         self.nodes.iter().filter(|n| n.kind == Kind::Data)
+    }
+
+    /// What a libpq URL says about TLS: nothing on loopback, and the cluster's
+    /// CA beyond it.
+    #[must_use]
+    pub fn tls(&self) -> String {
+        let ca = self.dir.join("ca.crt");
+        self.network.map_or(String::new(), |_| format!("&sslmode=verify-full&sslrootcert={}", ca.display()))
     }
 
     /// File of the token for changing verbs.

@@ -4,10 +4,14 @@
 //! `load` writes to it and remembers every fate; `fault` breaks it as an
 //! operator's worst day would, through pids and files that anybody can see.
 
+pub mod document;
 pub mod fault;
+mod furnish;
+pub mod isolate;
 pub mod layout;
 pub mod load;
 pub mod processes;
+mod server;
 pub mod stage;
 pub mod verdict;
 

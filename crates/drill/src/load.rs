@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use checker::{Fate, History, Operation};
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::Client;
+
+use crate::server::Server;
 
 /// Pause between two rows of one client.
 pub const PAUSE: Duration = Duration::from_millis(2);
@@ -33,34 +35,27 @@ pub struct Load {
 /// # Errors
 /// PostgreSQL's own words.
 pub async fn prepare(url: &str) -> Result<(), String> {
-    let client = connect(url).await.ok_or("no server takes writes")?;
+    let client = Server::new(url)?.connect().await.ok_or("no server takes writes")?;
     let table = "CREATE TABLE IF NOT EXISTS ledger (client int, seq bigint, PRIMARY KEY (client, seq))";
     client.batch_execute(table).await.map_err(|e| e.to_string())
 }
 
-async fn connect(url: &str) -> Option<Client> {
-    let config: Config = url.parse().ok()?;
-    let (client, connection) = config.connect(NoTls).await.ok()?;
-    tokio::spawn(async move {
-        // Its error is the one that the next insert gets.
-        let _ = connection.await;
-    });
-    Some(client)
-}
-
 impl Load {
     /// Starts the writers.
-    #[must_use]
-    pub fn start(url: &str, clients: u32) -> Load {
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub fn start(url: &str, clients: u32) -> Result<Load, String> {
+        let server = Server::new(url)?;
         let (stop, ledger, began) =
             (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())), Instant::now());
         let tasks = (0..clients).map(|client| {
             let writer =
-                Writer { client, url: url.to_string(), stop: stop.clone(), ledger: ledger.clone(), began };
+                Writer { client, server: server.clone(), stop: stop.clone(), ledger: ledger.clone(), began };
             tokio::spawn(writer.run())
         });
         let tasks = tasks.collect();
-        Load { stop, ledger, tasks, began }
+        Ok(Load { stop, ledger, tasks, began })
     }
 
     /// Time since the writers started.
@@ -90,7 +85,7 @@ impl Load {
 
 struct Writer {
     client: u32,
-    url: String,
+    server: Server,
     stop: Arc<AtomicBool>,
     ledger: Arc<Mutex<Vec<Operation>>>,
     began: Instant,
@@ -99,11 +94,11 @@ struct Writer {
 impl Writer {
     async fn run(self) {
         let mut seq = 0;
-        let mut server: Option<Client> = None;
+        let mut line: Option<Client> = None;
         while !self.stop.load(Ordering::Relaxed) {
-            let Some(client) = &server else {
-                server = connect(&self.url).await;
-                if server.is_none() {
+            let Some(client) = &line else {
+                line = self.server.connect().await;
+                if line.is_none() {
                     tokio::time::sleep(PAUSE * 5).await;
                 }
                 continue;
@@ -120,7 +115,7 @@ impl Writer {
             let operation = Operation { client: self.client, seq, sent, ended: self.began.elapsed(), fate };
             self.ledger.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
             if fate != Fate::Acknowledged {
-                server = None;
+                line = None;
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -141,7 +136,7 @@ fn fate_of(e: &tokio_postgres::Error) -> Fate {
 /// # Errors
 /// PostgreSQL's own words.
 pub async fn read_back(url: &str) -> Result<BTreeSet<(u32, u64)>, String> {
-    let client = connect(url).await.ok_or("the server can't be reached")?;
+    let client = Server::new(url)?.connect().await.ok_or("the server can't be reached")?;
     let rows = client.query("SELECT client, seq FROM ledger", &[]).await.map_err(|e| e.to_string())?;
     let key = |r: &tokio_postgres::Row| {
         Some((u32::try_from(r.get::<_, i32>(0)).ok()?, u64::try_from(r.get::<_, i64>(1)).ok()?))

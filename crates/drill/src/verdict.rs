@@ -55,8 +55,10 @@ pub async fn examine(stage: &Stage, history: &History) -> Result<Findings, Strin
     let password = std::fs::read_to_string(stage.plan.dir.join("superuser.pass")).unwrap_or_default();
     for node in stage.plan.data_nodes() {
         let url = format!(
-            "postgresql://postgres:{password}@127.0.0.1:{}/postgres?connect_timeout=2",
-            node.postgres
+            "postgresql://postgres:{password}@{}:{}/postgres?connect_timeout=2{}",
+            node.address,
+            node.postgres,
+            stage.plan.tls()
         );
         let began = Instant::now();
         let (lost, back) = loop {

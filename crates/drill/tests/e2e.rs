@@ -66,11 +66,12 @@ impl Story {
             pg_bin: None,
             durability: None,
             binary: Some(binary()),
+            isolate: false,
         };
         let stage = Stage::up(&options).await.unwrap();
         let url = stage.document().direct_url;
         prepare(&url).await.unwrap();
-        let load = Some(Load::start(&url, CLIENTS));
+        let load = Some(Load::start(&url, CLIENTS).unwrap());
         let story = Story { stage, load, dir, _turn: turn };
         story.writes_flow().await;
         story

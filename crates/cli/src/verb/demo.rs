@@ -60,13 +60,15 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
         pg_bin: args.pg_bin.clone(),
         durability: None,
         binary: None,
+        isolate: false,
     };
     tell(&format!("Making a cluster of {} nodes...", args.nodes));
     let stage = Stage::up(&options).await?;
     tell(&format!("It is whole after {}.", say::span(millis(began.elapsed()))));
     let url = stage.document().direct_url;
     prepare(&url).await.map_err(|e| anyhow!("TAN0708: the cluster takes no writes: {e}. See its logs"))?;
-    let load = Load::start(&url, CLIENTS);
+    let load = Load::start(&url, CLIENTS)
+        .map_err(|e| anyhow!("TAN0708: the cluster takes no writes: {e}. See its logs"))?;
     let mut show = Show { stage, load, json, events: Vec::new() };
     show.play().await?;
     let Show { stage, load, events, .. } = show;

@@ -32,6 +32,9 @@ enum Deed {
         /// What an acknowledgement promises.
         #[arg(long, value_enum)]
         durability: Option<Mode>,
+        /// Each node in a network namespace of its own (root).
+        #[arg(long)]
+        isolate: bool,
     },
     /// The same document again.
     Status(At),
@@ -85,7 +88,7 @@ impl From<Mode> for Durability {
 
 pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
     match &args.deed {
-        Deed::Up { at, nodes, base_port, pg_bin, durability } => {
+        Deed::Up { at, nodes, base_port, pg_bin, durability, isolate } => {
             let options = Options {
                 dir: at.dir.clone(),
                 nodes: *nodes,
@@ -93,6 +96,7 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
                 pg_bin: pg_bin.clone(),
                 durability: durability.map(Into::into),
                 binary: None,
+                isolate: *isolate,
             };
             show(&Stage::up(&options).await?, json)?;
         }

@@ -1,0 +1,91 @@
+//! How the load reaches servers: a URL as libpq takes it, for tokio-postgres.
+//!
+//! libpq's `sslrootcert` and `sslmode=verify-full` are taken out and done here
+//! with rustls; `tcp_user_timeout` counts milliseconds in libpq and seconds in
+//! tokio-postgres.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// Where to connect, and how.
+#[derive(Clone)]
+pub(crate) struct Server {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+}
+
+impl Server {
+    /// Understands `url`.
+    ///
+    /// # Errors
+    /// What is wrong with it, or with the CA's file.
+    pub(crate) fn new(url: &str) -> Result<Server, String> {
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let mut kept = Vec::new();
+        let (mut ca, mut user_timeout) = (None, None);
+        for pair in query.split('&').filter(|p| !p.is_empty()) {
+            match pair.split_once('=') {
+                Some(("sslrootcert", path)) => ca = Some(path),
+                Some(("sslmode", "verify-full" | "verify-ca")) => kept.push("sslmode=require"),
+                Some(("tcp_user_timeout", ms)) => user_timeout = ms.parse().ok().map(Duration::from_millis),
+                Some(_) | None => kept.push(pair),
+            }
+        }
+        let plain = format!("{base}?{}", kept.join("&"));
+        let mut config: Config = plain.parse().map_err(|e: tokio_postgres::Error| e.to_string())?;
+        if let Some(timeout) = user_timeout {
+            config.tcp_user_timeout(timeout);
+        }
+        let tls = ca.map(trusting).transpose()?;
+        Ok(Server { config, tls })
+    }
+
+    /// Connects; its task ends with the connection.
+    pub(crate) async fn connect(&self) -> Option<Client> {
+        // The error of a connection is the one that the next statement gets.
+        match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await.ok()?;
+                tokio::spawn(async move { drop(connection.await) });
+                Some(client)
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await.ok()?;
+                tokio::spawn(async move { drop(connection.await) });
+                Some(client)
+            }
+        }
+    }
+}
+
+/// TLS that trusts the CA in the file `path` and nobody else.
+fn trusting(path: &str) -> Result<MakeRustlsConnect, String> {
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(path).map_err(|e| format!("{path}: {e}"))?;
+    roots.add(ca).map_err(|e| format!("{path}: {e}"))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = builder.map_err(|e| e.to_string())?.with_root_certificates(roots).with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_of_libpqs_means_the_same_here() {
+        let url = "postgresql://u:p@10.0.0.1:1,10.0.0.2:2/db?target_session_attrs=read-write&connect_timeout=2&tcp_user_timeout=2000&keepalives_idle=1&keepalives_interval=1";
+        let server = Server::new(url).unwrap();
+        assert_eq!(server.config.get_tcp_user_timeout(), Some(&Duration::from_secs(2)));
+        assert_eq!(server.config.get_hosts().len(), 2);
+        assert!(server.tls.is_none());
+        assert!(Server::new("postgresql://u@h/db?sslmode=verify-full&sslrootcert=/nonexistent").is_err());
+    }
+}
