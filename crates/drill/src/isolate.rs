@@ -4,8 +4,8 @@
 //!   this host ── bridge tanistN (10.87.N.254) ──┬── tanistN-n1 ═ eth0 in netns tanistN-n1 (10.87.N.1)
 //!                                               ├── tanistN-n2 ═ eth0 in netns tanistN-n2 (10.87.N.2)
 //! ```
-//! A cut is made at the bridge's port, as a switch would make it: packets vanish
-//! in both directions and neither end is told.
+//! A cut pulls the cable out of the bridge and leaves the interface up: packets
+//! vanish in both directions and neither end is told.
 //!
 //! Never routes anywhere else: a namespace has no way out but the bridge.
 
@@ -133,7 +133,7 @@ impl Network {
     /// # Errors
     /// `Network`.
     pub fn cut(self, node: &NodeId) -> Result<(), StageError> {
-        self.port(node, "0")
+        ip(&["link", "set", &self.netns(node), "nomaster"]).map(|_| ())
     }
 
     /// Undoes `cut`.
@@ -141,12 +141,6 @@ impl Network {
     /// # Errors
     /// `Network`.
     pub fn heal(self, node: &NodeId) -> Result<(), StageError> {
-        self.port(node, "3")
-    }
-
-    /// Sets the state of a node's port at the bridge: 0 disabled, 3 forwarding
-    /// (linux/if_bridge.h, `BR_STATE_*`).
-    fn port(self, node: &NodeId, state: &str) -> Result<(), StageError> {
-        ip(&["link", "set", &self.netns(node), "type", "bridge_slave", "state", state]).map(|_| ())
+        ip(&["link", "set", &self.netns(node), "master", &self.bridge()]).map(|_| ())
     }
 }

@@ -101,10 +101,9 @@ impl Hands {
     /// Writes the rule, reloads, and returns once every later walsender has it (C-7).
     pub(super) async fn put_in_force(&self, rule: &Rule) -> Result<()> {
         let names = rule.to_setting();
-        let changed = write_sync_names(&self.site.dir, &names, self.site.run_as)?;
-        if changed {
-            self.site.guard.signal(SIGHUP).await?;
-        }
+        write_sync_names(&self.site.dir, &names, self.site.run_as)?;
+        // Also when the file says so already: whoever wrote it may have died before it signalled.
+        self.site.guard.signal(SIGHUP).await?;
         let began = Instant::now();
         loop {
             let found = self.sql().await?.value("show its rule", "SHOW synchronous_standby_names").await?;

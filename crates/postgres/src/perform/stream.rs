@@ -102,14 +102,12 @@ impl Hands {
         durable::replace_if_other(&dir.passfile(term), credential.as_bytes(), owner)?;
         self.remove_credentials(Some(term))?;
         let up = Upstream { term, host, port, me: self.me()?, transport: self.site.transport.clone() };
-        let changed = upstream::write(dir, Some(&up), self.site.programs.differences, owner)?;
+        upstream::write(dir, Some(&up), self.site.programs.differences, owner)?;
         if self.site.guard.status().await?.postmaster.is_none() {
             return self.start().await;
         }
-        if changed {
-            self.site.guard.signal(SIGHUP).await?;
-        }
-        Ok(())
+        // Also when the file says so already: whoever wrote it may have died before it signalled.
+        self.site.guard.signal(SIGHUP).await
     }
 
     /// Where our log ends, on disk when this returns. Works with the server

@@ -1,0 +1,40 @@
+//! Members that come, go, and are made anew.
+
+use api::verbs::Done;
+
+use crate::story::{Story, told};
+use drill::fault;
+
+#[test]
+fn reinit_makes_a_copy_anew_while_writes_flow() {
+    told(async {
+        let story = Story::begin("reinit", 3).await;
+        let leader = story.leader().await;
+        let standby = story.stage.plan.data_nodes().find(|n| n.name != leader.name).unwrap().clone();
+        let path = format!("/v1/reinit/{}", standby.name);
+        let _: Done = story.stage.client().send("POST", &path, &()).await.unwrap();
+        story.wait_until("it to leave the rule", |s| !s.sync.names.contains(&standby.name.to_string())).await;
+        story.writes_flow().await;
+        story.end().await;
+    });
+}
+
+#[test]
+fn two_nodes_and_a_witness_shrink_by_a_stored_command_and_grow_again() {
+    told(async {
+        let story = Story::begin("witness", 2).await;
+        let leader = story.leader().await;
+        let standby = story.stage.plan.data_nodes().find(|n| n.name != leader.name).unwrap().clone();
+        fault::kill_node(&story.stage, &standby);
+        story.wait_until("the leader alone", |s| s.degraded && s.sync.acks == 0).await;
+        story.writes_flow().await;
+        story.stage.start(&standby).unwrap();
+        story.whole().await;
+        let term = story.term().await;
+        fault::kill_node(&story.stage, &leader);
+        story.wait_until("the next term", |s| s.term > term && s.writable).await;
+        story.writes_flow().await;
+        story.stage.start(&leader).unwrap();
+        story.end().await;
+    });
+}

@@ -1,0 +1,74 @@
+//! Links that are cut silently, in network namespaces.
+
+use std::process::Command;
+
+use drill::fault;
+use drill::layout::PlannedNode;
+
+use crate::story::{PATIENCE, Story, may_be_root, told};
+
+async fn isolated(name: &str) -> Story {
+    Story::begin_with(name, |options| options.isolate = true).await
+}
+
+/// Tries one write as somebody who is cut off together with a server; whether
+/// it was acknowledged.
+fn write_beside(story: &Story, node: &PlannedNode) -> bool {
+    let dir = story.stage.plan.node_dir(node);
+    let write = Command::new(story.stage.plan.pg_bin.join("psql"))
+        .args(["-X", "-q", "-U", "postgres", "-d", "postgres", "-p", &node.postgres.to_string(), "-h"])
+        .arg(dir.join("run"))
+        .args(["-c", "INSERT INTO ledger VALUES (99, extract(epoch FROM clock_timestamp()) * 1000000)"])
+        .env("PGCONNECT_TIMEOUT", "2")
+        .spawn();
+    let mut child = write.unwrap();
+    let began = std::time::Instant::now();
+    while began.elapsed() < std::time::Duration::from_secs(2) {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.success();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    false
+}
+
+#[test]
+fn a_leader_whose_link_is_cut_acknowledges_nothing_and_comes_back_as_a_standby() {
+    if !may_be_root("a leader whose link is cut") {
+        return;
+    }
+    told(async {
+        let story = isolated("cut").await;
+        let (leader, term) = (story.leader().await, story.term().await);
+        assert!(write_beside(&story, &leader), "a write beside the leader");
+        fault::cut(&story.stage, &leader).unwrap();
+        story.wait_until("the next term", |s| s.term > term && s.writable).await;
+        assert!(!write_beside(&story, &leader), "the old leader acknowledged beside the new one");
+        story.writes_flow().await;
+        fault::heal(&story.stage, &leader).unwrap();
+        let status = story.stage.wait_whole(PATIENCE).await.unwrap();
+        assert_ne!(status.leader.as_deref(), Some(leader.name.as_str()));
+        story.end().await;
+    });
+}
+
+#[test]
+fn a_standby_whose_link_is_cut_leaves_the_rule_and_comes_back_into_it() {
+    if !may_be_root("a standby whose link is cut") {
+        return;
+    }
+    told(async {
+        let story = isolated("cut-standby").await;
+        let (standby, term) = (story.standby().await, story.term().await);
+        fault::cut(&story.stage, &standby).unwrap();
+        let out = |s: &api::Status| !s.sync.names.contains(&standby.name.to_string());
+        story.wait_until("it to leave the rule", out).await;
+        story.writes_flow().await;
+        fault::heal(&story.stage, &standby).unwrap();
+        story.whole().await;
+        assert_eq!(story.term().await, term, "a term began");
+        story.end().await;
+    });
+}
