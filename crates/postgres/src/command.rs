@@ -3,11 +3,15 @@
 //!
 //! Never passes a secret: programs read theirs from files.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::durable::off_loop;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
 use crate::error::{Error, Result};
+use crate::guard::sys;
 use crate::os_user::RunAs;
 
 /// The whole environment of every program and of the postmaster. A stable
@@ -25,19 +29,37 @@ pub fn command(program: &Path, args: &[String], run_as: RunAs, cwd: &Path) -> Co
     command
 }
 
-/// Runs it and waits for its end, off the agent's loop.
+/// Runs it and waits for its end. Whoever stops waiting ends it, and all that it
+/// started: a clone that was broken off must not go on writing beside the next.
+/// It does not outlive this process either.
 ///
 /// # Errors
 /// `ProgramFailed` with its last lines.
 pub async fn run(name: &'static str, mut command: Command) -> Result<Output> {
-    let output = off_loop(move || {
-        command.output().map_err(|e| Error::ProgramFailed { program: name, why: e.to_string() })
-    });
-    let output = output.await?;
+    let failed = |e: std::io::Error| Error::ProgramFailed { program: name, why: e.to_string() };
+    sys::die_with_parent(&mut command, Signal::SIGKILL);
+    command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = tokio::process::Command::from(command).spawn().map_err(failed)?;
+    let group = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    let mut unfinished = Unfinished(group);
+    let output = child.wait_with_output().await.map_err(failed)?;
+    unfinished.0 = None;
     if output.status.success() {
         return Ok(output);
     }
     Err(Error::ProgramFailed { program: name, why: last_words(&output) })
+}
+
+/// The process group of a program that nobody has seen end.
+struct Unfinished(Option<Pid>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // One that has just ended is not there to be killed.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
 }
 
 /// What a program said before it failed: its last lines, on one.

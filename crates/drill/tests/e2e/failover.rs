@@ -1,6 +1,8 @@
 //! Servers that die, hang or hand over: somebody else leads, and nothing is lost.
 
-use crate::story::{Story, told, wait_until_quiet};
+use cluster::Durability;
+
+use crate::story::{Story, sql_beside, told, wait_until_quiet};
 use drill::fault;
 use drill::layout::PlannedNode;
 
@@ -86,6 +88,35 @@ fn everything_killed_at_once_serves_again_by_itself() {
             story.stage.start(node).unwrap();
         }
         story.whole().await;
+        story.writes_flow().await;
+        story.end().await;
+    });
+}
+
+#[test]
+fn replay_that_is_paused_stops_neither_revocation_nor_the_way_to_the_new_leader() {
+    told(async {
+        let story = Story::begin("paused-replay", 3).await;
+        let (leader, term) = (story.leader().await, story.term().await);
+        for node in story.stage.plan.data_nodes().filter(|n| n.name != leader.name) {
+            sql_beside(&story, node, "SELECT pg_wal_replay_pause()").unwrap();
+        }
+        story.writes_flow().await;
+        fault::kill_node(&story.stage, &leader);
+        story.wait_until("the next term", |s| s.term > term && s.writable).await;
+        story.writes_flow().await;
+        story.stage.start(&leader).unwrap();
+        story.end().await;
+    });
+}
+
+#[test]
+fn async_loses_no_acknowledged_write_when_only_the_postmaster_dies() {
+    told(async {
+        let story = Story::begin_with("async", |o| o.durability = Some(Durability::Async)).await;
+        let (leader, term) = (story.leader().await, story.term().await);
+        assert!(fault::kill_postmaster(&story.stage, &leader));
+        story.wait_until("the next term", |s| s.term > term && s.writable).await;
         story.writes_flow().await;
         story.end().await;
     });

@@ -1,11 +1,9 @@
 //! Links that are cut silently, in network namespaces.
 
-use std::process::Command;
-
 use drill::fault;
 use drill::layout::PlannedNode;
 
-use crate::story::{PATIENCE, Story, may_be_root, told};
+use crate::story::{PATIENCE, Story, may_be_root, sql_beside, told};
 
 async fn isolated(name: &str) -> Story {
     Story::begin_with(name, |options| options.isolate = true).await
@@ -14,24 +12,8 @@ async fn isolated(name: &str) -> Story {
 /// Tries one write as somebody who is cut off together with a server; whether
 /// it was acknowledged.
 fn write_beside(story: &Story, node: &PlannedNode) -> bool {
-    let dir = story.stage.plan.node_dir(node);
-    let write = Command::new(story.stage.plan.pg_bin.join("psql"))
-        .args(["-X", "-q", "-U", "postgres", "-d", "postgres", "-p", &node.postgres.to_string(), "-h"])
-        .arg(dir.join("run"))
-        .args(["-c", "INSERT INTO ledger VALUES (99, extract(epoch FROM clock_timestamp()) * 1000000)"])
-        .env("PGCONNECT_TIMEOUT", "2")
-        .spawn();
-    let mut child = write.unwrap();
-    let began = std::time::Instant::now();
-    while began.elapsed() < std::time::Duration::from_secs(2) {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status.success();
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    let _ = child.kill();
-    let _ = child.wait();
-    false
+    let insert = "INSERT INTO ledger VALUES (99, extract(epoch FROM clock_timestamp()) * 1000000)";
+    sql_beside(story, node, insert).is_ok()
 }
 
 #[test]

@@ -171,6 +171,25 @@ pub async fn wait_until_quiet(load: &Load) -> usize {
     }
 }
 
+/// Longest that a statement beside the cluster's own connections may take.
+const BESIDE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Asks a server through its own unix socket, as the superuser, with no agent
+/// and no network between; what it answered.
+pub fn sql_beside(story: &Story, node: &PlannedNode, sql: &str) -> Result<String, String> {
+    let limit = BESIDE_LIMIT.as_secs().to_string();
+    let out = Command::new("timeout")
+        .args(["-s", "KILL", &limit])
+        .arg(story.stage.plan.pg_bin.join("psql"))
+        .args(["-XqAt", "-U", "postgres", "-d", "postgres", "-p", &node.postgres.to_string(), "-h"])
+        .arg(story.stage.plan.node_dir(node).join("run"))
+        .args(["-c", sql])
+        .output()
+        .unwrap();
+    let text = |b: &[u8]| String::from_utf8_lossy(b).trim().to_string();
+    if out.status.success() { Ok(text(&out.stdout)) } else { Err(text(&out.stderr)) }
+}
+
 /// Whether this process may make network namespaces and mounts; says so where it may not.
 pub fn may_be_root(name: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();

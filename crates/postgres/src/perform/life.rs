@@ -1,5 +1,6 @@
 //! Starting, stopping, killing.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::command::{ENVIRONMENT, command, run};
@@ -7,6 +8,7 @@ use crate::config::{NOBODY, upstream, write_sync_names};
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::guard::protocol::Start;
+use crate::layout::NodeDir;
 use crate::perform::{Hands, WalEnd};
 use crate::secrets::SUPERUSER_FILE;
 use crate::wal;
@@ -27,15 +29,17 @@ impl Hands {
         self.site.dir.pgdata().join("PG_VERSION").exists()
     }
 
-    /// Makes a fresh data directory that will only ever start as a standby.
+    /// Makes a fresh data directory that will only ever start as a standby. It
+    /// gets its name when it is whole: one that was left half made is no start.
     ///
     /// # Errors
     /// `DirectoryExists`, `ProgramFailed`, `File`.
     pub async fn initdb(&self) -> Result<()> {
-        let pgdata = self.site.dir.pgdata();
-        if self.has_data() {
+        let (making, pgdata) = (self.site.dir.being_made(), self.site.dir.pgdata());
+        if pgdata.exists() {
             return Err(Error::DirectoryExists(pgdata));
         }
+        remove_tree(&making.pgdata())?;
         let path = |p: &std::path::Path| p.display().to_string();
         let pwfile = self.site.dir.secrets().join(SUPERUSER_FILE);
         let mut args: Vec<String> =
@@ -44,16 +48,22 @@ impl Hands {
                 .map(ToString::to_string)
                 .collect();
         args.extend(["--username=postgres".into(), "--wal-segsize=4".into(), "--no-instructions".into()]);
-        args.extend([format!("--pwfile={}", path(&pwfile)), format!("--pgdata={}", path(&pgdata))]);
+        args.extend([format!("--pwfile={}", path(&pwfile)), format!("--pgdata={}", path(&making.pgdata()))]);
         let program = self.site.programs.path("initdb");
         run("initdb", command(&program, &args, self.site.run_as, self.site.dir.dir())).await?;
-        self.prepare_directory()
+        self.prepare_in(&making)?;
+        std::fs::rename(making.pgdata(), &pgdata).map_err(Error::file("rename", making.pgdata()))?;
+        durable::sync_dir(self.site.dir.dir())
     }
 
     /// Writes everything that a start relies on: a standby, cut off, whose
     /// commits nobody can acknowledge (C-9, I10).
     pub(super) fn prepare_directory(&self) -> Result<()> {
-        let (dir, owner) = (&self.site.dir, self.site.run_as);
+        self.prepare_in(&self.site.dir)
+    }
+
+    fn prepare_in(&self, dir: &NodeDir) -> Result<()> {
+        let owner = self.site.run_as;
         durable::replace_if_other(&dir.conf("standby.signal"), b"", owner)?;
         write_sync_names(dir, NOBODY, owner)?;
         if !dir.conf(crate::layout::UPSTREAM_CONF).exists() {
@@ -197,6 +207,14 @@ impl Hands {
 
     pub(super) fn forget_still(&self) {
         *self.still.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+    }
+}
+
+/// Removes a directory and everything below; one that is not there is gone already.
+pub(super) fn remove_tree(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", path)(e)),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

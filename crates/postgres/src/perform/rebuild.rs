@@ -14,7 +14,7 @@ use crate::config::upstream;
 use crate::control_file::ControlFile;
 use crate::durable;
 use crate::error::{Error, Result};
-use crate::perform::life::wal_error;
+use crate::perform::life::{remove_tree, wal_error};
 use crate::perform::{Hands, split_address};
 use crate::roles::{REPLICATION, REWIND};
 use crate::wal::segment;
@@ -171,13 +171,6 @@ impl Hands {
 
 fn progress(what: &str, percent: Option<u8>, detail: &str) -> Progress {
     Progress { what: what.to_string(), percent, detail: detail.to_string() }
-}
-
-fn remove_tree(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", path)(e)),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 /// Bytes of all files below, as far as they can be seen.

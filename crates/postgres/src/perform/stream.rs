@@ -107,7 +107,20 @@ impl Hands {
             return self.start().await;
         }
         // Also when the file says so already: whoever wrote it may have died before it signalled.
-        self.site.guard.signal(SIGHUP).await
+        self.site.guard.signal(SIGHUP).await?;
+        self.resume_replay().await
+    }
+
+    /// A server whose replay is paused looks at its settings no more (finding 1),
+    /// so it would never come to the new leader: a pause ends with its term.
+    async fn resume_replay(&self) -> Result<()> {
+        // One that takes no connections yet has just started, and pauses do not survive that.
+        let Ok(sql) = self.sql().await else { return Ok(()) };
+        if sql.value("tell whether replay is paused", "SELECT pg_is_wal_replay_paused()").await? == "t" {
+            tracing::warn!("replay was paused by hand and is resumed, to follow the new leader");
+            sql.rows("resume replay", "SELECT pg_wal_replay_resume()").await?;
+        }
+        Ok(())
     }
 
     /// Where our log ends, on disk when this returns. Works with the server
