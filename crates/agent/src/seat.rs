@@ -13,9 +13,13 @@ use store::embedded::Start;
 use store::{Store, SubmitError};
 
 use crate::clock;
+use crate::shared::Picture;
 
 /// Between two rounds of asking for a seat.
 pub const ASK_AGAIN: Duration = Duration::from_millis(300);
+
+/// A node of that name that was heard within so many milliseconds is alive.
+pub const HEARD_LATELY_MS: u64 = 2_000;
 
 /// "I have an empty disk; may I have a seat?"
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,11 +45,17 @@ pub enum JoinAnswer {
 pub async fn ask_for_seat(config: &HostConfig, peers: &Peers, nonce: u64) -> (Member, ClusterState) {
     let request = JoinRequest { cluster: config.cluster.clone(), addresses: config.addresses(), nonce };
     let body = Bytes::from(postcard::to_allocvec(&request).expect("a request can be written"));
+    let mut told = String::new();
     loop {
         for address in &config.join {
             match ask_one(config, peers, address, &body).await {
                 Ok(seat) => return seat,
-                Err(why) => tracing::info!(%address, %why, "no seat yet"),
+                // The same answer again is no news.
+                Err(why) if why == told => {}
+                Err(why) => {
+                    tracing::warn!(%address, %why, "no seat yet");
+                    told = why;
+                }
             }
         }
         tokio::time::sleep(ASK_AGAIN).await;
@@ -69,8 +79,11 @@ async fn ask_one(
 }
 
 /// Answers a node that asks; its name is what its certificate says.
-pub async fn give_seat(store: &Store, cluster: &str, from: NodeId, body: &[u8]) -> Bytes {
+pub async fn give_seat(store: &Store, cluster: &str, picture: &Picture, from: NodeId, body: &[u8]) -> Bytes {
     let answer = match postcard::from_bytes::<JoinRequest>(body) {
+        Ok(request) if request.cluster == cluster && is_heard(picture, &from) => JoinAnswer::No(format!(
+            "TAN0618: a node named '{from}' is running and heard: stop that one, or give this one another name"
+        )),
         Ok(request) if request.cluster == cluster => seat(store, from, request).await,
         Ok(request) => {
             JoinAnswer::No(format!("TAN0604: this is cluster '{cluster}', not '{}'", request.cluster))
@@ -78,6 +91,16 @@ pub async fn give_seat(store: &Store, cluster: &str, from: NodeId, body: &[u8]) 
         Err(why) => JoinAnswer::No(why.to_string()),
     };
     postcard::to_allocvec(&answer).unwrap_or_default().into()
+}
+
+/// Whether anybody has heard `node` lately. A node that lives needs no seat: who
+/// asks for one in its name is somebody else, and would push it out.
+fn is_heard(picture: &Picture, node: &NodeId) -> bool {
+    let young = |age: u64| age < HEARD_LATELY_MS;
+    picture.reports.iter().any(|(speaker, (report, age))| {
+        let by_others = report.hears.get(node).map(|heard| heard.saturating_add(*age));
+        young(*age) && (speaker == node || by_others.is_some_and(young))
+    })
 }
 
 async fn seat(store: &Store, node: NodeId, request: JoinRequest) -> JoinAnswer {
@@ -127,5 +150,50 @@ pub async fn claim(config: &HostConfig, store: &Store) {
         && let Err(why) = std::fs::remove_file(file)
     {
         tracing::warn!(%why, "the bootstrap file could not be removed; remove it by hand");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster::MemberId;
+    use cluster::report::Report;
+    use std::collections::BTreeMap;
+
+    fn report(of: &str, hears: &[(&str, u64)]) -> Report {
+        let node = |n: &str| NodeId::new(n).unwrap();
+        Report {
+            member: MemberId::new(node(of), 1),
+            boot: 1,
+            seq: 1,
+            term_seen: cluster::Term(1),
+            revision_seen: 1,
+            hears: hears.iter().map(|(n, ms)| (node(n), *ms)).collect(),
+            misses: None,
+            vows: cluster::Vows::default(),
+            recruited: None,
+            server: None,
+            leading: None,
+            progress: None,
+            wants_out: false,
+        }
+    }
+
+    #[test]
+    fn a_name_that_anybody_hears_gets_no_second_seat() {
+        let node = NodeId::new("n2").unwrap();
+        let picture = |all: &[(Report, u64)]| Picture {
+            reports: all
+                .iter()
+                .map(|(r, age)| (r.member.node.clone(), (r.clone(), *age)))
+                .collect::<BTreeMap<_, _>>(),
+            ..Picture::default()
+        };
+        let heard = |all: &[(Report, u64)]| is_heard(&picture(all), &node);
+        assert!(!heard(&[]));
+        assert!(heard(&[(report("n2", &[]), 100)]));
+        assert!(!heard(&[(report("n2", &[]), HEARD_LATELY_MS)]));
+        assert!(heard(&[(report("n1", &[("n2", 900)]), 900)]), "heard by another");
+        assert!(!heard(&[(report("n1", &[("n2", 900)]), 1_200)]), "that is too long ago");
     }
 }

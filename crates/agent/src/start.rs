@@ -111,7 +111,8 @@ pub async fn run(config: HostConfig) -> Result<(), StartError> {
     let shared = Arc::new(Shared::default());
     let (store, wire, keeper, incoming) = take_seat(&config, &peers, incoming).await?;
     let source = Source::new(config.name.clone());
-    tokio::spawn(listen_to_peers(incoming, wire, store.clone(), config.cluster.clone(), events_tx.clone()));
+    let seats = Seats { store: store.clone(), cluster: config.cluster.clone(), shared: shared.clone() };
+    tokio::spawn(listen_to_peers(incoming, wire, seats, events_tx.clone()));
     tokio::spawn(follow_members(store.watch(), peers.clone(), hands.clone(), config.clone()));
     let (outbox, outbox_rx) = mpsc::channel(OUTBOX);
     tokio::spawn(speak(outbox_rx, peers));
@@ -237,11 +238,18 @@ async fn speak(mut outbox: mpsc::Receiver<Report>, peers: Peers) {
     }
 }
 
+/// What it takes to give somebody a seat.
+#[derive(Clone)]
+struct Seats {
+    store: Store,
+    cluster: String,
+    shared: Arc<Shared>,
+}
+
 async fn listen_to_peers(
     mut incoming: mpsc::Receiver<peers::Incoming>,
     wire: Wire,
-    store: Store,
-    cluster: String,
+    seats: Seats,
     events: mpsc::UnboundedSender<Event>,
 ) {
     while let Some(message) = incoming.recv().await {
@@ -254,9 +262,11 @@ async fn listen_to_peers(
                 Ok(_) | Err(_) => tracing::warn!(from = %message.from, "a report that can't be believed"),
             },
             Word::Request => {
-                let (store, cluster) = (store.clone(), cluster.clone());
+                let Seats { store, cluster, shared } = seats.clone();
                 tokio::spawn(async move {
-                    let answer = seat::give_seat(&store, &cluster, message.from, &message.body).await;
+                    let picture = shared.picture();
+                    let answer = seat::give_seat(&store, &cluster, &picture, message.from, &message.body);
+                    let answer = answer.await;
                     if let Some(reply) = message.answer {
                         let _ = reply.send(answer);
                     }

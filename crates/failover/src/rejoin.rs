@@ -5,6 +5,7 @@
 //! first (C-10), unless it never attached under it (O-8). Its promise goes on
 //! counting; its position says nothing until it has caught up.
 
+use alloc::string::String;
 use core::time::Duration;
 
 use cluster::command::{Change, Member, MemberState};
@@ -38,6 +39,9 @@ pub fn rejoin(view: &View<'_>) -> Verdict {
     }
     if let Some(verdict) = foreign(view, &me, record, server) {
         return verdict;
+    }
+    if let Some(why) = unfit(record, server) {
+        return Verdict::wait(Waiting::Operator(why));
     }
     let need = need(view, record, server);
     match need {
@@ -142,6 +146,13 @@ fn foreign(view: &View<'_>, me: &MemberId, record: &Member, server: &ServerRepor
     let state = MemberState::Quarantined { why: why.clone() };
     let change = Change::SetMemberState { member: me.clone(), state, attached: view.me.vows.attached };
     Some(Verdict { command: Some(change), ..stopped(server, Waiting::Operator(why)) })
+}
+
+/// It is down and says why it can't be started: nothing is tried and nothing is
+/// made anew over it, unless an operator asked for that.
+fn unfit(record: &Member, server: &ServerReport) -> Option<String> {
+    let down = server.state == ServerState::Down && !record.reinit;
+    server.trouble.clone().filter(|_| down)
 }
 
 fn stopped(server: &ServerReport, why: Waiting) -> Verdict {

@@ -1,9 +1,15 @@
 //! What would lose something or makes no sense is refused and changes nothing.
 
-use api::verbs::{Done, FailoverBody, SwitchoverBody};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
-use crate::story::{Story, told};
+use api::Status;
+use api::verbs::{Done, FailoverBody, SwitchoverBody};
 use drill::fault;
+use drill::layout::PlannedNode;
+
+use crate::story::{PATIENCE, Story, told};
 
 #[test]
 fn what_would_lose_or_make_no_sense_is_refused_and_changes_nothing() {
@@ -32,4 +38,87 @@ fn what_would_lose_or_make_no_sense_is_refused_and_changes_nothing() {
         assert!(story.term().await >= term);
         story.end().await;
     });
+}
+
+/// Writes `text` over a file of a stopped node's data directory; gives what was there.
+fn overwrite(story: &Story, node: &PlannedNode, file: &str, text: &str) -> String {
+    let path = story.stage.plan.node_dir(node).join("pgdata").join(file);
+    let before = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text).unwrap();
+    before
+}
+
+fn trouble<'a>(status: &'a Status, node: &PlannedNode) -> &'a str {
+    let member = status.members.iter().find(|m| m.name == node.name.as_str());
+    member.and_then(|m| m.trouble.as_deref()).unwrap_or_default()
+}
+
+#[test]
+fn a_data_directory_of_another_version_is_left_alone() {
+    told(async {
+        let story = Story::begin("version", 3).await;
+        let (standby, term) = (story.standby().await, story.term().await);
+        story.stage.stop(&standby);
+        let before = overwrite(&story, &standby, "PG_VERSION", "14\n");
+        story.stage.start(&standby).unwrap();
+        story.wait_until("the refusal", |s| trouble(s, &standby).starts_with("TAN0404")).await;
+        story.writes_flow().await;
+        story.stage.stop(&standby);
+        assert_eq!(overwrite(&story, &standby, "PG_VERSION", &before), "14\n", "it was touched");
+        story.stage.start(&standby).unwrap();
+        story.whole().await;
+        assert_eq!(story.term().await, term, "a term began");
+        story.end().await;
+    });
+}
+
+#[test]
+fn a_second_agent_of_one_name_gets_no_seat_and_harms_nobody() {
+    told(async {
+        let story = Story::begin("namesake", 3).await;
+        let standby = story.standby().await;
+        let incarnation = |s: &Status| s.members.iter().find(|m| m.name == standby.name.as_str()).cloned();
+        let before = incarnation(&story.stage.status().await.unwrap());
+        let (mut namesake, dir) = namesake(&story, &standby);
+        let refused = wait_until_logged(&dir, "TAN0618").await;
+        story.writes_flow().await;
+        let after = incarnation(&story.stage.status().await.unwrap());
+        // Its guard takes its agent with it.
+        let _ = namesake.kill();
+        let _ = namesake.wait();
+        assert!(refused, "the second agent was not refused");
+        assert_eq!(before.unwrap().standing, after.unwrap().standing);
+        story.end().await;
+    });
+}
+
+/// A host of its own in all but its name: other folder, other ports, empty disk.
+fn namesake(story: &Story, node: &PlannedNode) -> (Child, PathBuf) {
+    let (real, dir) = (story.stage.plan.node_dir(node), story.stage.plan.dir.join("namesake"));
+    std::fs::create_dir(&dir).unwrap();
+    for file in ["ca.crt", "node.crt", "node.key"] {
+        std::fs::copy(real.join(file), dir.join(file)).unwrap();
+    }
+    let copied = Command::new("cp").arg("-a").arg(real.join("secrets")).arg(&dir).status().unwrap();
+    assert!(copied.success());
+    let config = std::fs::read_to_string(real.join("tanist.toml")).unwrap();
+    let config = config.replace(&real.display().to_string(), &dir.display().to_string());
+    let config =
+        config.replace(&format!(":{}\"", node.api), ":0\"").replace(&format!(":{}\"", node.peers), ":0\"");
+    std::fs::write(dir.join("tanist.toml"), config).unwrap();
+    let log = std::fs::File::create(dir.join("tanist.log")).unwrap();
+    let mut run = Command::new(&story.stage.plan.binary);
+    run.arg("run").arg("--config").arg(dir.join("tanist.toml")).stderr(log).current_dir("/");
+    (run.spawn().unwrap(), dir)
+}
+
+async fn wait_until_logged(dir: &Path, word: &str) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        if std::fs::read_to_string(dir.join("tanist.log")).unwrap_or_default().contains(word) {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    false
 }

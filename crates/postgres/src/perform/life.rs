@@ -102,7 +102,7 @@ impl Hands {
         self.wait_ready().await
     }
 
-    fn check_version(&self) -> Result<()> {
+    pub(super) fn check_version(&self) -> Result<()> {
         let pgdata = self.site.dir.pgdata();
         let found = durable::text_if_there(&pgdata.join("PG_VERSION"))?.trim().to_string();
         let programs = self.site.programs.version.major();

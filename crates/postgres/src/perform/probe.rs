@@ -165,7 +165,9 @@ impl Hands {
         let pgdata = self.site.dir.pgdata();
         let control = durable::off_loop(move || Ok(ControlFile::read(&pgdata).ok())).await.ok().flatten();
         let end = self.still_end().await;
-        let mut probe = trouble(ServerState::Down, 0, String::new());
+        // A directory that can't be started is for an operator, not to be tried or made anew.
+        let unfit = self.check_version().err().map(|e| format!("{}: {e}", e.code()));
+        let mut probe = trouble(ServerState::Down, 0, unfit.unwrap_or_default());
         probe.server.sysid = control.map_or(0, |c| c.sysid);
         if let Some(end) = end {
             (probe.server.lineage, probe.server.end, probe.server.replay) =
