@@ -1,8 +1,10 @@
 //! Members that come, go, and are made anew.
 
+use std::time::{Duration, Instant};
+
 use api::verbs::Done;
 
-use crate::story::{Story, told};
+use crate::story::{PATIENCE, Story, told};
 use drill::fault;
 
 #[test]
@@ -37,4 +39,33 @@ fn two_nodes_and_a_witness_shrink_by_a_stored_command_and_grow_again() {
         story.stage.start(&leader).unwrap();
         story.end().await;
     });
+}
+
+#[test]
+fn a_standby_killed_in_the_middle_of_its_clone_is_cloned_again() {
+    told(async {
+        let story = Story::begin("mid-clone", 3).await;
+        let (standby, term) = (story.standby().await, story.term().await);
+        let being_made = story.stage.plan.node_dir(&standby).join("pgdata.new");
+        for _ in 0..2 {
+            let path = format!("/v1/reinit/{}", standby.name);
+            let _: Done = story.stage.client().send("POST", &path, &()).await.unwrap();
+            wait_until(|| being_made.exists(), "a copy to begin").await;
+            fault::kill_node(&story.stage, &standby);
+            story.writes_flow().await;
+            story.stage.start(&standby).unwrap();
+            story.whole().await;
+        }
+        assert!(!being_made.exists(), "a copy was left half made");
+        assert_eq!(story.term().await, term, "a term began");
+        story.end().await;
+    });
+}
+
+async fn wait_until(holds: impl Fn() -> bool, what: &str) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }

@@ -21,6 +21,8 @@ use crate::wal::segment;
 
 /// Most bytes of diverged WAL that are kept aside for an audit.
 pub const KEPT_BYTES_MAX: u64 = 256 << 20;
+/// Most timelines of which diverged WAL is kept; the oldest goes first.
+pub const KEPT_TIMELINES_MAX: usize = 4;
 /// Longest that `pg_rewind` may take.
 pub const REWIND_LIMIT: Duration = Duration::from_secs(1800);
 /// Between two words about a clone's progress.
@@ -40,7 +42,10 @@ impl Hands {
         tell(progress("rewind", None, "stopping the server in order"));
         self.start_cut().await?;
         self.stop().await?;
-        self.keep_aside(keep_from)?;
+        if let Err(why) = self.keep_aside(keep_from) {
+            // It is for an audit only, and a full disk is no reason to stay away.
+            tracing::warn!(%why, "WAL that nobody else has could not be kept aside whole");
+        }
         tell(progress("rewind", None, "pg_rewind runs"));
         let pgdata = self.site.dir.pgdata();
         let source = self.source(address, REWIND, &self.site.secrets.rewind.passfile_line(REWIND))?;
@@ -165,8 +170,19 @@ impl Hands {
             fs::copy(pg_wal.join(&name), lost.join(&name))
                 .map_err(Error::file("copy", pg_wal.join(&name)))?;
         }
-        Ok(())
+        forget_oldest(&self.site.dir.dir().join("lost"))
     }
+}
+
+/// Lets go of what was kept longest.
+fn forget_oldest(lost: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(lost) else { return Ok(()) };
+    let timeline = |p: &Path| p.file_name()?.to_str()?.strip_prefix("timeline-")?.parse::<u32>().ok();
+    let mut kept: Vec<(u32, std::path::PathBuf)> =
+        entries.flatten().filter_map(|e| Some((timeline(&e.path())?, e.path()))).collect();
+    kept.sort();
+    let surplus = kept.len().saturating_sub(KEPT_TIMELINES_MAX);
+    kept.iter().take(surplus).try_for_each(|(_, path)| remove_tree(path))
 }
 
 fn progress(what: &str, percent: Option<u8>, detail: &str) -> Progress {
