@@ -12,6 +12,8 @@ use crate::verbs::Problem;
 
 /// Longest that one agent may take to answer.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Longest that a connection may take.
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Longest answer that is read.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 
@@ -23,6 +25,11 @@ pub enum ClientError {
         "TAN0003: no agent answered at {0}. Is the cluster running? Name it with --api URL, or 'tanist playground up' starts one here"
     )]
     Unreachable(String),
+    /// A changing verb was sent and not answered, so it may have been done.
+    #[error(
+        "TAN0201: the agent at {0} was asked and did not answer, so whether it was done is not known. Look with 'tanist status' before trying again"
+    )]
+    Unknown(String),
     /// It was refused, with a reason.
     #[error("{}: {}. {}", .0.code, .0.what, .0.advice)]
     Refused(Problem),
@@ -56,55 +63,53 @@ impl Client {
 
     /// Sends a document and reads one back, from the first agent that answers.
     ///
+    /// A verb that changes something goes to a second agent only if the first
+    /// certainly never got it: else it could be done twice.
+    ///
     /// # Errors
-    /// `Unreachable` when none does, `Refused` with the agent's reason.
+    /// `Unreachable` when none can be reached, `Unknown` when one was and did
+    /// not answer a changing verb, `Refused` with the agent's reason.
     pub async fn send<T: DeserializeOwned>(
         &self,
         method: &str,
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        let body = if method == "GET" { Vec::new() } else { serde_json::to_vec(body).unwrap_or_default() };
-        let mut last = ClientError::Unreachable(self.urls.join(", "));
+        let changes = method != "GET";
+        let body = if changes { serde_json::to_vec(body).unwrap_or_default() } else { Vec::new() };
         for url in &self.urls {
-            match self.ask(url, method, path, &body).await {
-                Ok((status, answer)) => return read(url, status, &answer),
-                Err(why) => last = why,
+            let host = url.trim_start_matches("http://").trim_end_matches('/');
+            // Nothing has been sent while there is no connection.
+            let Ok(Ok(stream)) = timeout(CONNECT_LIMIT, TcpStream::connect(host)).await else { continue };
+            let asking = self.ask(stream, host, method, path, &body);
+            match timeout(ANSWER_LIMIT, asking).await {
+                Ok(Ok((status, answer))) => return read(url, status, &answer),
+                Ok(Err(_)) | Err(_) if changes => return Err(ClientError::Unknown(url.clone())),
+                Ok(Err(_)) | Err(_) => {}
             }
         }
-        Err(last)
+        Err(ClientError::Unreachable(self.urls.join(", ")))
     }
 
     async fn ask(
         &self,
-        url: &str,
+        mut stream: TcpStream,
+        host: &str,
         method: &str,
         path: &str,
         body: &[u8],
-    ) -> Result<(u16, Vec<u8>), ClientError> {
-        let nobody = || ClientError::Unreachable(self.urls.join(", "));
-        let host = url.trim_start_matches("http://").trim_end_matches('/').to_string();
+    ) -> std::io::Result<(u16, Vec<u8>)> {
         let authority =
             self.token.as_ref().map_or(String::new(), |t| format!("Authorization: Bearer {t}\r\n"));
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{authority}\r\n",
             body.len()
         );
-        let asking = async {
-            let mut stream = TcpStream::connect(&host).await.map_err(|_| nobody())?;
-            stream.write_all(head.as_bytes()).await.map_err(|_| nobody())?;
-            stream.write_all(body).await.map_err(|_| nobody())?;
-            let mut answer = Vec::new();
-            (&mut stream)
-                .take(ANSWER_BYTES_MAX as u64)
-                .read_to_end(&mut answer)
-                .await
-                .map_err(|_| nobody())?;
-            Ok(answer)
-        };
-        let answer: Vec<u8> = timeout(ANSWER_LIMIT, asking).await.map_err(|_| nobody())??;
-        split(&answer)
-            .ok_or_else(|| ClientError::Nonsense { url: url.to_string(), why: "it is no HTTP".into() })
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body).await?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_BYTES_MAX as u64).read_to_end(&mut answer).await?;
+        split(&answer).ok_or_else(|| std::io::ErrorKind::InvalidData.into())
     }
 }
 
@@ -127,4 +132,55 @@ fn read<T: DeserializeOwned>(url: &str, status: u16, body: &[u8]) -> Result<T, C
     }
     let nonsense = |e: serde_json::Error| ClientError::Nonsense { url: url.to_string(), why: e.to_string() };
     serde_json::from_slice(body).map_err(nonsense)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verbs::Done;
+    use tokio::net::TcpListener;
+
+    /// An agent that reads one request and answers `answer`, or closes without a word.
+    async fn agent(answer: Option<&'static str>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0u8; 4096];
+                let _ = stream.read(&mut request).await;
+                if let Some(body) = answer {
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                    let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+                }
+            }
+        });
+        url
+    }
+
+    /// An address where nobody listens.
+    async fn nobody() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    }
+
+    const DONE: &str = r#"{"said":"it is done","term":7}"#;
+
+    #[tokio::test]
+    async fn a_changing_verb_that_may_have_arrived_goes_to_nobody_else() {
+        let client = Client { urls: vec![agent(None).await, agent(Some(DONE)).await], token: None };
+        let asked: Result<Done, _> = client.send("POST", "/v1/failover", &()).await;
+        assert!(asked.unwrap_err().to_string().starts_with("TAN0201"));
+        let read: Done = client.get("/v1/status").await.unwrap();
+        assert_eq!(read.term, 7, "a question may be asked of the next");
+    }
+
+    #[tokio::test]
+    async fn a_changing_verb_that_reached_nobody_goes_to_the_next() {
+        let client = Client { urls: vec![nobody().await, agent(Some(DONE)).await], token: None };
+        let done: Done = client.send("POST", "/v1/pause", &()).await.unwrap();
+        assert_eq!(done.said, "it is done");
+        let alone = Client { urls: vec![nobody().await], token: None };
+        let asked: Result<Done, _> = alone.send("POST", "/v1/pause", &()).await;
+        assert!(asked.unwrap_err().to_string().starts_with("TAN0003"));
+    }
 }
