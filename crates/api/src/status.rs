@@ -73,10 +73,10 @@ pub struct MemberStatus {
     pub timeline: u32,
     /// End of its WAL.
     pub lsn: String,
-    /// How much of the leader's WAL it lacks.
-    pub lag_bytes: u64,
-    /// How old what it shows is.
-    pub replay_lag_ms: u64,
+    /// How much of the leader's WAL it lacks; `None` while that can't be told.
+    pub lag_bytes: Option<u64>,
+    /// How old what it shows is; `None` while that can't be told.
+    pub replay_lag_ms: Option<u64>,
     /// Whether it may acknowledge commits.
     pub sync: bool,
     /// Where it is.
@@ -104,7 +104,7 @@ pub fn status(
     let leader = state.ctl.leader.as_ref().filter(|_| state.ctl.phase != Phase::Revoking);
     let leads = leader.and_then(|l| fresh(&l.node)).and_then(|r| r.leading.as_ref());
     let writable = state.ctl.phase == Phase::Open && leads.is_some_and(|l| l.writable);
-    let end = leads.map_or(Lsn::ZERO, |l| l.end);
+    let end = leads.map(|l| l.end);
     // While one rule replaces another a commit may have obeyed either: what
     // holds is the weaker one.
     let rule = state.own_rules().map(|r| &r.rule).min_by_key(|r| r.acks()).cloned();
@@ -161,7 +161,7 @@ fn member(
     node: &NodeId,
     m: &Member,
     report: Option<&Report>,
-    end: Lsn,
+    end: Option<Lsn>,
 ) -> MemberStatus {
     let id = MemberId::new(node.clone(), m.incarnation);
     let leads = state.ctl.leader.as_ref() == Some(&id) && state.ctl.phase != Phase::Revoking;
@@ -192,8 +192,8 @@ fn member(
         state: doing(m, report, leads).to_string(),
         timeline: server.map_or(0, |s| s.lineage.timeline.0),
         lsn: server.map_or(Lsn::ZERO, |s| s.end).to_string(),
-        lag_bytes: if leads { 0 } else { server.map_or(0, |s| end.bytes_past(s.end)) },
-        replay_lag_ms: server.map_or(0, |s| s.replay_lag_ms),
+        lag_bytes: if leads { Some(0) } else { end.zip(server).map(|(end, s)| end.bytes_past(s.end)) },
+        replay_lag_ms: if leads { Some(0) } else { end.and(server).map(|s| s.replay_lag_ms) },
         sync: state.own_rules().all(|r| r.rule.names(&id)) && state.own_rules().next().is_some(),
         api: m.addresses.api.clone(),
         postgres: m.addresses.postgres.clone(),

@@ -64,12 +64,13 @@ impl Here {
         now.saturating_sub(self.picture.turned_ms) < LIVE_MS
     }
 
-    fn lag(&self) -> u64 {
+    /// `None` while it can't be told, which is never near enough.
+    fn lag(&self) -> Option<u64> {
         let state = &self.picture.state;
         let leader = state.ctl.leader.as_ref().and_then(|l| self.picture.reports.get(&l.node));
         let end = leader.and_then(|(r, _)| r.leading.as_ref()).map(|l| l.end);
         let replay = self.report.as_ref().and_then(|r| r.server.as_ref()).map(|s| s.replay);
-        end.zip(replay).map_or(0, |(end, replay)| end.bytes_past(replay))
+        end.zip(replay).map(|(end, replay)| end.bytes_past(replay))
     }
 
     fn is_replica(&self) -> bool {
@@ -143,7 +144,8 @@ fn bytes(text: &str) -> Option<u64> {
 
 async fn replica(State(desk): State<Desk>, Query(q): Query<Lag>) -> Response {
     let here = Here::of(&desk);
-    let near = q.lag.as_deref().is_none_or(|l| bytes(l).is_some_and(|most| here.lag() <= most));
+    let near =
+        q.lag.as_deref().is_none_or(|l| bytes(l).zip(here.lag()).is_some_and(|(most, lag)| lag <= most));
     here.answer(here.is_replica() && near)
 }
 
@@ -175,7 +177,7 @@ async fn members(State(desk): State<Desk>) -> Response {
         json!({
             "name": m.name, "role": if m.role == "standby" { "replica" } else { m.role.as_str() }, "state": m.state,
             "api_url": format!("http://{}/patroni", m.api), "host": host, "port": port.parse::<u16>().unwrap_or(0),
-            "timeline": m.timeline, "lag": m.lag_bytes,
+            "timeline": m.timeline, "lag": m.lag_bytes.map_or(json!("unknown"), |lag| json!(lag)),
         })
     };
     let members: Vec<Value> = status.members.iter().map(member).collect();

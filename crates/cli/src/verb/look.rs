@@ -58,7 +58,8 @@ fn words(s: &Status) -> String {
     let head = ["node", "role", "state", "timeline", "WAL end", "lag", "acknowledges", "doing"];
     let mut rows = vec![head.iter().map(ToString::to_string).collect::<Vec<_>>()];
     for m in &s.members {
-        let lag = if m.role == "standby" { say::bytes(m.lag_bytes) } else { String::new() };
+        let lag = m.lag_bytes.map_or("?".to_string(), say::bytes);
+        let lag = if m.role == "standby" { lag } else { String::new() };
         let sync = if m.sync { "yes" } else { "" };
         let doing = m.progress.clone().or_else(|| m.trouble.clone()).unwrap_or_default();
         rows.push(vec![
