@@ -19,6 +19,9 @@ pub struct SwitchoverBody {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FailoverBody {
+    /// The term that it is meant to end; refused if another has begun since.
+    /// Without it, the one that the agent knows.
+    pub term: Option<u64>,
     /// To whom.
     pub to: Option<NodeId>,
     /// Nodes declared dead, with what only they have.

@@ -9,6 +9,9 @@ mod election;
 mod members;
 mod operator;
 mod rules;
+mod trigger;
+
+pub(crate) use trigger::has_seat;
 
 use crate::command::{Change, Command};
 use crate::reason::Reason;

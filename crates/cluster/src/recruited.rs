@@ -14,9 +14,11 @@
 //!
 //! The proof that this loses nothing is in docs/protocol.md, section 2.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use crate::command::{Evidence, MemberState};
+use crate::apply::has_seat;
+use crate::command::{Evidence, Kind, MemberState};
 use crate::lsn::Position;
 use crate::node::MemberId;
 use crate::policy::Durability;
@@ -110,16 +112,21 @@ impl Case<'_> {
         positions.filter(|p| p.term > self.rule.term).min()
     }
 
-    /// An operator declared some members dead (C-18): all who are left of the
-    /// rule must speak, and what only the dead had is lost.
+    /// An operator declared some members dead (C-18): only what nobody else has
+    /// is lost, so everybody else must speak who may have acknowledged, and every
+    /// other voter, who may have streamed more than those who speak.
     fn by_operator(&self) -> Option<Position> {
         let dead = &self.state.ctl.written_off;
         if dead.is_empty() {
             return None;
         }
-        let everyone = self.rule.rule.standbys().iter().chain([&self.rule.leader]);
-        let mut left = everyone.filter(|m| !dead.contains(*m));
-        let heard = |m: &MemberId| self.valid().any(|e| e.member == *m);
+        let named = self.rule.rule.standbys().iter().chain([&self.rule.leader]).cloned();
+        let voters =
+            self.state.members.iter().filter(|(_, m)| m.kind == Kind::Data && m.state == MemberState::Voter);
+        let mut left = named
+            .chain(voters.map(|(n, m)| MemberId::new(n.clone(), m.incarnation)))
+            .filter(|m| !dead.contains(m));
+        let heard = |m: MemberId| self.valid().any(|e| e.member == m);
         if !left.all(heard) {
             return None;
         }
@@ -137,12 +144,13 @@ impl Case<'_> {
         if self.rule.mode != Durability::Async || !self.rule.rule.is_leader_only() {
             return false;
         }
-        let fenced = |e: &&Evidence| e.time_fenced && e.promise == self.term;
-        let said =
-            self.evidence.iter().filter(fenced).filter(|e| self.state.member(&e.member).is_some()).count();
-        let all =
-            self.state.members.values().filter(|m| m.raft_id != 0 && m.state != MemberState::Removed).count();
-        said * 2 > all && self.valid().next().is_some()
+        let counts = |e: &&Evidence| {
+            let seated = self.state.member(&e.member).is_some_and(has_seat);
+            seated && e.time_fenced && e.promise == self.term
+        };
+        let said: BTreeSet<&MemberId> = self.evidence.iter().filter(counts).map(|e| &e.member).collect();
+        let all = self.state.members.values().filter(|m| has_seat(m)).count();
+        said.len() * 2 > all && self.valid().next().is_some()
     }
 
     fn valid(&self) -> impl Iterator<Item = &Evidence> {

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::Member;
+use crate::command::{Kind, Member, MemberState};
 use crate::lsn::{Lsn, Position, Timeline};
 use crate::node::{MemberId, NodeId};
 use crate::policy::Settings;
@@ -62,6 +62,8 @@ pub struct Control {
     pub coordinator: Option<NodeId>,
     /// The candidate an operator named for this term.
     pub preferred: Option<NodeId>,
+    /// An operator asked for this term, so pause does not bind its election (C-13).
+    pub asked: bool,
     /// A planned switchover.
     pub target: Option<Switchover>,
     /// Automatic terms and rule changes are off.
@@ -191,6 +193,27 @@ impl ClusterState {
     #[must_use]
     pub fn is_in_rules(&self, member: &MemberId) -> bool {
         self.rules.iter().any(|r| r.rule.names(member))
+    }
+
+    /// Whether an active rule may need `member`'s word: as one that may
+    /// acknowledge under it, or as the leader it is the rule of.
+    #[must_use]
+    pub fn is_needed(&self, member: &MemberId) -> bool {
+        self.is_in_rules(member) || self.rules.iter().any(|r| r.leader == *member)
+    }
+
+    /// Whether no other data node is here to stay: none that joined, is not on
+    /// its way out, and was not declared dead.
+    #[must_use]
+    pub fn is_alone(&self, node: &NodeId) -> bool {
+        let stays = |m: &Member| match m.state {
+            MemberState::Registered | MemberState::Removed | MemberState::WrittenOff => false,
+            MemberState::Voter
+            | MemberState::Clone
+            | MemberState::Catchup
+            | MemberState::Quarantined { .. } => !m.leaving,
+        };
+        !self.members.iter().any(|(n, m)| m.kind == Kind::Data && n != node && stays(m))
     }
 
     /// The newest term that `member` was elected in, opened or not.

@@ -43,7 +43,7 @@ pub fn evidence(view: &View<'_>, term: Term) -> Vec<Evidence> {
 }
 
 /// One report as evidence for `term`.
-fn evidence_of(member: &MemberId, vows: &Vows, said: Option<&Recruited>, term: Term) -> Evidence {
+pub(crate) fn evidence_of(member: &MemberId, vows: &Vows, said: Option<&Recruited>, term: Term) -> Evidence {
     let said = said.filter(|r| r.term == term);
     let rebuilding = vows.rebuilding.is_some() || vows.quarantine.is_some();
     let position = said.map_or(vows.resigned_at, |r| r.position).filter(|_| !rebuilding);
@@ -91,39 +91,57 @@ fn with_time(view: &View<'_>, mut all: Vec<Evidence>) -> Vec<Evidence> {
     all
 }
 
-/// The best of those that may lead and have all that is needed: not the one
-/// that just failed if another will do, then most WAL, then priority.
 fn candidate<'a>(view: &View<'_>, all: &'a [Evidence], needed: Position) -> Option<&'a Evidence> {
-    let term = view.term();
-    let old = view.state.ctl.leader.as_ref();
-    let preferred = view.state.ctl.preferred.as_ref();
+    let alive = |m: &MemberId| m.node == view.me.node || view.fresh(m, view.timing().suspicion_ms).is_some();
+    let fits = fit(view.state, view.term(), all, needed, alive);
+    let patient = view.now.since(view.watch.phase_since) < PREFERRED_PATIENCE;
+    best(view.state, view.state.ctl.leader.as_ref(), &fits, patient)
+}
+
+/// Those who live, may lead, and have all that is needed.
+pub(crate) fn fit<'a>(
+    state: &ClusterState,
+    term: Term,
+    all: &'a [Evidence],
+    needed: Position,
+    alive: impl Fn(&MemberId) -> bool,
+) -> Vec<&'a Evidence> {
     let fit = |e: &&Evidence| {
-        let Some(m) = view.state.member(&e.member) else { return false };
-        let named = preferred == Some(&e.member.node);
+        let Some(m) = state.member(&e.member) else { return false };
+        let named = state.ctl.preferred.as_ref() == Some(&e.member.node);
         let may = m.kind == Kind::Data
             && m.state == MemberState::Voter
             && !m.leaving
             && (named || !m.tags.no_failover);
-        let alive =
-            e.member.node == view.me.node || view.fresh(&e.member, view.timing().suspicion_ms).is_some();
-        may && alive && is_valid(view.state, term, e) && e.position.is_some_and(|p| p >= needed)
+        may && alive(&e.member) && is_valid(state, term, e) && e.position.is_some_and(|p| p >= needed)
     };
-    let fits: Vec<&Evidence> = all.iter().filter(fit).collect();
+    all.iter().filter(fit).collect()
+}
+
+/// The best of those who fit: whom the operator named; while paused only the
+/// leader that was (C-13); not the one that just failed if another will do;
+/// then most WAL, then priority. `patient`: the named one may still come.
+pub(crate) fn best<'a>(
+    state: &ClusterState,
+    old: Option<&MemberId>,
+    fits: &[&'a Evidence],
+    patient: bool,
+) -> Option<&'a Evidence> {
+    let ctl = &state.ctl;
+    let preferred = ctl.preferred.as_ref();
     if let Some(named) = fits.iter().find(|e| preferred == Some(&e.member.node)) {
         return Some(named);
     }
-    if preferred.is_some() && view.now.since(view.watch.phase_since) < PREFERRED_PATIENCE {
+    if preferred.is_some() && patient {
         return None;
     }
+    let only_old = ctl.paused && !ctl.asked && old.is_some();
+    let allowed = fits.iter().filter(|e| !only_old || old == Some(&e.member));
     let key = |e: &&&Evidence| {
-        let tags = view.state.member(&e.member).map(|m| m.tags.priority).unwrap_or_default();
-        let failed = old == Some(&e.member) && !view.state.ctl.paused;
-        (Reverse(failed), e.position, tags, Reverse(e.member.clone()))
+        let tags = state.member(&e.member).map(|m| m.tags.priority).unwrap_or_default();
+        (Reverse(old == Some(&e.member)), e.position, tags, Reverse(e.member.clone()))
     };
-    let best = fits.iter().max_by_key(key)?;
-    // While paused, only the leader that was may lead again (C-13).
-    let allowed = !view.state.ctl.paused || old == Some(&best.member) || preferred.is_some();
-    allowed.then_some(*best)
+    allowed.max_by_key(key).copied()
 }
 
 /// Whether everybody who lives has spoken, or had time to.
@@ -138,7 +156,12 @@ fn is_settled(view: &View<'_>, all: &[Evidence]) -> bool {
 /// O-4: the voters that reported and can follow the new leader; where they are
 /// too few, strict adds absent ones and stays closed until they are back,
 /// relaxed takes the leader alone.
-fn opening_rule(state: &ClusterState, leader: &MemberId, base: Position, all: &[Evidence]) -> Rule {
+pub(crate) fn opening_rule(
+    state: &ClusterState,
+    leader: &MemberId,
+    base: Position,
+    all: &[Evidence],
+) -> Rule {
     if state.settings.durability == Durability::Async {
         return Rule::leader_only();
     }

@@ -21,6 +21,7 @@ pub mod decide;
 pub mod election;
 pub mod facts;
 pub mod fencing;
+pub mod forecast;
 pub mod rejoin;
 pub mod retry;
 pub mod rules;

@@ -164,7 +164,10 @@ fn rebuild(view: &View<'_>, me: &MemberId, record: &Member, leader: &MemberId, c
     if record.state != MemberState::Clone {
         return leave_first(view, me);
     }
-    if view.phase() != Phase::Open {
+    // A leader whose opening waits for us can only be helped by a copy of it.
+    let report = view.leader_report().and_then(|r| r.server.as_ref());
+    let promoted = report.is_some_and(|s| s.state == ServerState::Primary);
+    if view.phase() != Phase::Open && !(clone && promoted) {
         return Verdict::wait(Waiting::Opening(leader.node.clone()));
     }
     let (term, leader) = (view.term(), leader.clone());

@@ -7,7 +7,7 @@
 
 use alloc::collections::BTreeSet;
 
-use cluster::command::{Change, Kind, MemberState};
+use cluster::command::{Change, MemberState};
 use cluster::report::{Report, ServerState, StandbyProgress};
 use cluster::state::Phase;
 use cluster::{Action, ActiveRule, Durability, Lsn, MemberId, NodeId, Rule};
@@ -89,17 +89,11 @@ fn wanted(view: &View<'_>, current: &Rule) -> (Rule, BTreeSet<NodeId>) {
     }
     standbys.extend(view.data_voters().map(|(id, _)| id).filter(|id| may_grow(view, id)));
     let strict = view.state.settings.durability == Durability::Quorum;
-    if standbys.is_empty() && strict && !nobody_else(view) {
+    if standbys.is_empty() && strict && !view.state.is_alone(&view.me.node) {
         return (current.clone(), BTreeSet::new());
     }
     let acks = view.state.settings.acks.min(u32::try_from(standbys.len()).unwrap_or(u32::MAX));
     (Rule::new(standbys, acks).unwrap_or_else(|_| current.clone()), agreed_by)
-}
-
-fn nobody_else(view: &View<'_>) -> bool {
-    !view.state.members.iter().any(|(n, m)| {
-        m.kind == Kind::Data && !m.leaving && m.state != MemberState::Removed && *n != view.me.node
-    })
 }
 
 enum Standing {
@@ -194,7 +188,7 @@ pub fn let_go(view: &View<'_>) -> Option<Change> {
         .state
         .members
         .iter()
-        .find(|(n, m)| m.leaving && !view.state.is_in_rules(&MemberId::new((*n).clone(), m.incarnation)));
+        .find(|(n, m)| m.leaving && !view.state.is_needed(&MemberId::new((*n).clone(), m.incarnation)));
     let (node, _) = gone.filter(|_| view.phase() == Phase::Open)?;
     Some(Change::RemoveMember { node: node.clone() })
 }

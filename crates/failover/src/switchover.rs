@@ -14,9 +14,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use cluster::command::{Ballot, Change, Evidence, MemberState};
-use cluster::report::{Report, StandbyProgress};
+use cluster::report::{Leading, Report, StandbyProgress};
 use cluster::state::{Phase, Switchover};
-use cluster::{Action, Durability, Lsn, MemberId, NodeId, Position, Rule, Timeline};
+use cluster::{Action, ClusterState, Durability, MemberId, NodeId, Rule, Timeline};
 
 use crate::decide::Verdict;
 use crate::election::evidence;
@@ -61,26 +61,10 @@ fn not_ready(view: &View<'_>, target: &Switchover, to: &NodeId) -> Verdict {
     Verdict::wait(Waiting::Successor(to.clone()))
 }
 
-/// The leader chooses whom a switchover goes to: fit, in the rule, least lag.
+/// The leader chooses whom a switchover goes to.
 fn aim(view: &View<'_>, target: &Switchover) -> Verdict {
-    let may = |id: &MemberId| {
-        let fit = view
-            .state
-            .member(id)
-            .is_some_and(|m| m.state == MemberState::Voter && !m.tags.no_failover && !m.leaving);
-        let ruled = view.state.newest_rule().is_some_and(|r| r.rule.names(id) || r.rule.is_leader_only());
-        fit && ruled && is_ready(view, &id.node)
-    };
-    let lag = |id: &MemberId| {
-        let priority = view.state.member(id).map_or(0, |m| m.tags.priority);
-        (
-            core::cmp::Reverse(priority),
-            progress(view, &id.node).map_or(u64::MAX, |p| end(view).bytes_past(p.replay)),
-        )
-    };
     let others = view.data_voters().map(|(id, _)| id).filter(|id| id.node != view.me.node);
-    let best = others.filter(may).min_by_key(lag);
-    if let Some(best) = best {
+    if let Some(best) = field(view).choose(others.filter(|id| is_ready(view, &id.node))) {
         return Verdict::ask(Change::Aim { to: best.node });
     }
     if u128::from(view.wall_ms.saturating_sub(target.asked_ms)) >= READY_LIMIT.as_millis() {
@@ -90,20 +74,53 @@ fn aim(view: &View<'_>, target: &Switchover) -> Verdict {
     Verdict::wait(Waiting::Candidate)
 }
 
-fn end(view: &View<'_>) -> Lsn {
-    view.me.leading.as_ref().map_or(Lsn::ZERO, |l| l.end)
+/// Those who could succeed a leader, as whoever looks sees them.
+pub(crate) struct Field<'a> {
+    /// What is agreed.
+    pub state: &'a ClusterState,
+    /// The leader's own account of who streams from it.
+    pub leading: Option<&'a Leading>,
 }
 
-fn progress<'a>(view: &View<'a>, node: &NodeId) -> Option<&'a StandbyProgress> {
-    view.me.leading.as_ref()?.standbys.iter().find(|p| p.member.node == *node)
+impl<'a> Field<'a> {
+    /// How far the leader's WAL and this life of a standby are.
+    pub fn row(&self, member: &MemberId) -> Option<&'a StandbyProgress> {
+        self.leading?.standbys.iter().find(|p| p.member == *member)
+    }
+
+    /// Bytes that `member` has not replayed; `None` while it does not stream.
+    pub fn lag_bytes(&self, member: &MemberId) -> Option<u64> {
+        let end = self.leading?.end;
+        self.row(member).filter(|p| p.streaming).map(|p| end.bytes_past(p.replay))
+    }
+
+    /// The one of `ready` that a switchover without a name goes to: fit and in
+    /// the rule, then by priority, then by least lag.
+    pub fn choose(&self, ready: impl Iterator<Item = MemberId>) -> Option<MemberId> {
+        let may = |id: &MemberId| {
+            let fit = self
+                .state
+                .member(id)
+                .is_some_and(|m| m.state == MemberState::Voter && !m.tags.no_failover && !m.leaving);
+            fit && self.state.newest_rule().is_some_and(|r| r.rule.names(id) || r.rule.is_leader_only())
+        };
+        let key = |id: &MemberId| {
+            let priority = self.state.member(id).map_or(0, |m| m.tags.priority);
+            (core::cmp::Reverse(priority), self.lag_bytes(id).unwrap_or(u64::MAX))
+        };
+        ready.filter(may).min_by_key(key)
+    }
 }
 
+fn field<'a>(view: &View<'a>) -> Field<'a> {
+    Field { state: view.state, leading: view.me.leading.as_ref() }
+}
+
+/// Ready now: heard, streaming, and close to what the leader has.
 fn is_ready(view: &View<'_>, node: &NodeId) -> bool {
-    let heard =
-        view.state.member_id(node).is_some_and(|id| view.fresh(&id, view.timing().suspicion_ms).is_some());
-    let close = progress(view, node)
-        .is_some_and(|p| p.streaming && end(view).bytes_past(p.replay) < READY_LAG_BYTES_MAX);
-    heard && close
+    let Some(id) = view.state.member_id(node) else { return false };
+    let heard = view.fresh(&id, view.timing().suspicion_ms).is_some();
+    heard && field(view).lag_bytes(&id).is_some_and(|lag| lag < READY_LAG_BYTES_MAX)
 }
 
 /// The successor's part.
@@ -124,18 +141,16 @@ pub fn take_over(view: &View<'_>) -> Option<Verdict> {
         // Something of the old leader's WAL has not reached us: an ordinary election decides.
         return None;
     }
-    let position = mine.position?;
-    Some(Verdict::ask(Change::BeginAndElect(ballot(view, old, position)?)))
+    Some(Verdict::ask(Change::BeginAndElect(ballot(view, old)?)))
 }
 
-fn ballot(view: &View<'_>, old: &Report, base: Position) -> Option<Ballot> {
+fn ballot(view: &View<'_>, old: &Report) -> Option<Ballot> {
     let term = view.term().next();
     let leader = view.my_id()?;
     let all = evidence(view, term);
     let evidence: Vec<Evidence> =
         all.into_iter().filter(|e| e.member == leader || e.member == old.member).collect();
     let parent_tli = evidence.iter().find(|e| e.member == leader).map(|e| e.lineage.timeline)?;
-    debug_assert!(Some(base) >= old.vows.resigned_at, "the successor has everything");
     let rule = rule_after(view, &leader, &old.member);
     Some(Ballot { term, leader, evidence, rule, parent_tli, tli: Timeline(view.state.tli_next) })
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cluster::command::{Addresses, Change, Kind, MemberState, Registration, Trigger};
+use cluster::command::{Addresses, Change, Kind, MemberState, Registration};
 use cluster::state::Phase;
 use cluster::{Durability, NodeId, Settings, Time};
+use failover::forecast::{self, Asked, Scene};
 
 use crate::story::{Line, parse, span};
 use crate::world::{World, Write};
@@ -82,6 +83,10 @@ impl Teller {
             "heal" => {
                 self.world.cut.clear();
                 Ok(())
+            }
+            "forfeit" => {
+                let forgotten = self.world.writes.remove(line.word(1));
+                forgotten.map(|_| ()).ok_or("no such write".to_string())
             }
             "switchover" | "failover" | "pause" | "resume" | "reinit" | "remove" | "add" => {
                 self.operator(line)
@@ -217,36 +222,53 @@ impl Teller {
         Ok(())
     }
 
+    /// As the HTTP API does it: foreseen by the agent that is asked, then
+    /// judged by the store.
     fn operator(&mut self, line: &Line) -> Result<(), String> {
         let named =
             (!line.word(1).is_empty() && line.word(1) != "losing").then(|| line.node(1)).transpose()?;
         let must = || named.clone().ok_or("name a node".to_string());
+        let awake = |n: &&NodeId| self.world.nodes[*n].is_awake() && self.world.reaches_store(n);
+        let by = self.world.nodes.keys().find(awake).cloned().ok_or("nobody reaches the store")?;
         let change = match line.word(0) {
-            "switchover" => Change::Switchover { to: named.clone(), at_ms: None },
-            "failover" => {
-                let accept_loss: BTreeSet<NodeId> =
-                    line.after("losing").map(NodeId::new).into_iter().flatten().collect();
-                let trigger = Trigger::Operator { to: named.clone(), accept_loss };
-                Change::BeginTerm { term: self.world.truth.ctl.term.next(), trigger }
-            }
-            "pause" => Change::Pause,
-            "resume" => Change::Resume,
-            "reinit" => Change::Reinit { node: must()? },
-            "remove" => Change::RemoveMember { node: must()? },
+            "switchover" => self.switchover(&by, named),
+            "failover" => self.failover(&by, line, named)?,
+            "pause" => Ok(Change::Pause),
+            "resume" => Ok(Change::Resume),
+            "reinit" => Ok(Change::Reinit { node: must()? }),
+            "remove" => Ok(Change::RemoveMember { node: must()? }),
             _ => return self.add_member(&must()?),
         };
-        let awake = |w: &World, n: &NodeId| w.nodes[n].is_awake() && w.reaches_store(n);
-        let by = self
-            .world
-            .nodes
-            .keys()
-            .find(|n| awake(&self.world, n))
-            .cloned()
-            .ok_or("nobody reaches the store")?;
-        if let Err(refused) = self.world.ask(&by, change) {
-            self.world.refused = Some(refused);
-        }
+        let judged = change.and_then(|c| self.world.ask(&by, c).map_err(|e| (e.code(), e.to_string())));
+        self.world.refused = judged.err();
         Ok(())
+    }
+
+    fn switchover(&mut self, by: &NodeId, to: Option<NodeId>) -> Result<Change, (&'static str, String)> {
+        let (state, reports) = (self.world.seen_by(by), self.world.reports(by));
+        let scene = Scene { state: &state, reports: &reports };
+        let found = forecast::switchover(scene, by, to.as_ref()).map_err(|e| (e.code(), e.to_string()))?;
+        self.world.said = format!("to {found}");
+        Ok(Change::Switchover { to, at_ms: None })
+    }
+
+    fn failover(
+        &mut self,
+        by: &NodeId,
+        line: &Line,
+        to: Option<NodeId>,
+    ) -> Result<Result<Change, (&'static str, String)>, String> {
+        let names = line.after("losing").unwrap_or("").split(',').filter(|n| !n.is_empty());
+        let dead: Result<BTreeSet<NodeId>, _> = names.map(NodeId::new).collect();
+        let accept_loss = dead.map_err(|e| e.to_string())?;
+        let (state, reports) = (self.world.seen_by(by), self.world.reports(by));
+        let asked = Asked { by: by.clone(), term: state.ctl.term.next(), to, accept_loss };
+        let scene = Scene { state: &state, reports: &reports };
+        let forecast = forecast::failover(scene, &asked);
+        Ok(forecast.map_err(|e| (e.code(), e.to_string())).map(|f| {
+            self.world.said = f.to_string();
+            asked.change()
+        }))
     }
 
     fn add_member(&mut self, node: &NodeId) -> Result<(), String> {
@@ -306,7 +328,11 @@ fn condition(line: &Line) -> Result<Check, String> {
             let node = line.node(2)?;
             Box::new(move |w| w.truth.members.get(&node).is_none_or(|m| m.state == MemberState::Removed))
         }
-        "refused" => Box::new(move |w| w.refused.as_ref().is_some_and(|r| r.code() == word)),
+        "refused" => {
+            Box::new(move |w| w.refused.as_ref().is_some_and(|(c, why)| *c == word || why.contains(&word)))
+        }
+        "accepted" => Box::new(|w| w.refused.is_none()),
+        "said" => Box::new(move |w| w.said.contains(&word)),
         "history" => Box::new(move |w| w.truth.history.iter().any(|e| e.reason.to_string().contains(&word))),
         other => return Err(format!("'{other}' can't be expected")),
     })

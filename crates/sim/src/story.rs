@@ -7,13 +7,14 @@
 //! kill n1 postmaster | kill n1 | start n1 | wipe n1
 //! freeze n1 postmaster | freeze n1 agent | crash n1 agent
 //! cut n1 | cut n1 n2 | cut n1 > n2 | heal
-//! switchover [n2] | failover [n2] [losing n3] | pause | resume | reinit n2 | remove n2 | add n4
+//! switchover [n2] | failover [n2] [losing n1,n3] | pause | resume | reinit n2 | remove n2 | add n4
+//! forfeit w1                              an operator accepts that this write is lost
 //! wait 500ms
 //! expect term 2 leader n2|n3 within 1500ms
 //! expect leader n1 within 5s | expect term 1 for 2s | expect no leader for 2s
 //! expect durable w1 | expect unacked w2 | expect acked w2 within 2s
 //! expect rule n2 n3 within 5s | expect rule nobody within 5s | expect voter n1 within 5s
-//! expect refused TAN0118 | expect history "words"
+//! expect refused TAN0118 | expect refused "words" | expect accepted | expect said "words" | expect history "words"
 //! ```
 
 use std::time::Duration;

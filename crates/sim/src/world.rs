@@ -43,8 +43,10 @@ pub struct World {
     pub cut: BTreeSet<(NodeId, NodeId)>,
     /// Writes by name.
     pub writes: BTreeMap<String, Write>,
-    /// The last refusal.
-    pub refused: Option<Refused>,
+    /// The last refusal: its code, and in words.
+    pub refused: Option<(&'static str, String)>,
+    /// What the last verb that was not refused was said to come to.
+    pub said: String,
     /// What broke a law, if anything.
     pub broken: Option<String>,
     mail: Vec<(NodeId, Report)>,
@@ -93,6 +95,17 @@ impl World {
         let next = self.truth.apply(&command)?;
         self.truth = Arc::new(next);
         Ok(())
+    }
+
+    /// What `by`'s agent knows of everybody, itself included, and how old that is.
+    pub fn reports(&mut self, by: &NodeId) -> BTreeMap<NodeId, (Report, u64)> {
+        let now = self.now;
+        let controller = &mut self.nodes.get_mut(by).expect("own name").controller;
+        let own = controller.next_report(now);
+        let view = controller.view(now, 0);
+        let age = |n: &NodeId| view.silent_ms(n).unwrap_or(u64::MAX);
+        let peers = view.peers.iter().map(|(n, h)| (n.clone(), (h.report.clone(), age(n))));
+        peers.chain(own.map(|r| (by.clone(), (r, 0)))).collect()
     }
 
     /// One step of time for everybody.
@@ -303,9 +316,8 @@ impl World {
                 continue;
             } else if self.reaches_store(&by) {
                 self.ask(&by, change).map_err(|refused| {
-                    let text = refused.to_string();
-                    self.refused = Some(refused);
-                    text
+                    self.refused = Some((refused.code(), refused.to_string()));
+                    refused.to_string()
                 })
             } else {
                 Err("the store can't be reached".to_string())

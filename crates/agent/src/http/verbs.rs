@@ -8,9 +8,9 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use cluster::command::{Change, Command, Evidence, Trigger};
-use cluster::recruited::recruited;
-use cluster::{ClusterState, NodeId};
+use cluster::command::{Change, Command};
+use cluster::{ClusterState, NodeId, Term};
+use failover::forecast::{self, Asked, Scene, Unwise};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use store::SubmitError;
@@ -92,24 +92,36 @@ fn parse_node(name: &str) -> Result<NodeId, Response> {
 pub(super) async fn switchover(State(desk): State<Desk>, headers: HeaderMap, bytes: Bytes) -> Answer {
     authorise(&desk, &headers)?;
     let asked: SwitchoverBody = body(&bytes)?;
-    let change = Change::Switchover { to: asked.to.clone(), at_ms: asked.at_ms };
+    let whom = foresee_switchover(&desk, &asked)?;
     if asked.dry_run {
-        let picture = desk.shared.picture();
-        let command = Command { at_ms: clock::unix_ms(), by: desk.config.name.clone(), change };
-        let judged = picture.state.apply(&command);
-        let refused = |e: cluster::Refused| {
-            problem(StatusCode::CONFLICT, e.code(), &e.to_string(), "Nothing was changed")
-        };
-        judged.map_err(refused)?;
-        return Ok(done(
-            &picture.state,
-            "It would be done: nothing acknowledged would be lost".to_string(),
-            true,
-        ));
+        let said = format!("It would go to {whom}: nothing acknowledged would be lost");
+        return Ok(done(&desk.shared.picture().state, said, true));
     }
+    let change = Change::Switchover { to: asked.to.clone(), at_ms: asked.at_ms };
     let state = submit(&desk, change).await?;
-    let whom = asked.to.map_or("the best standby".to_string(), |n| n.to_string());
-    Ok(done(&state, format!("switchover to {whom} is under way"), false))
+    let when = if asked.at_ms.is_some() { "planned" } else { "under way" };
+    Ok(done(&state, format!("a switchover to {whom} is {when}"), false))
+}
+
+/// Refuses at once what would only be called off later, and says to whom it
+/// would go. One that is for later is judged by what is agreed alone: who is
+/// healthy then, the leader sees then.
+fn foresee_switchover(desk: &Desk, asked: &SwitchoverBody) -> Result<String, Response> {
+    let picture = desk.shared.picture();
+    let me = &desk.config.name;
+    let judged = if asked.at_ms.is_some_and(|at| at > clock::unix_ms()) {
+        let change = Change::Switchover { to: asked.to.clone(), at_ms: asked.at_ms };
+        let judged = picture.state.apply(&Command { at_ms: clock::unix_ms(), by: me.clone(), change });
+        judged.map(|_| asked.to.as_ref().map_or("the best standby then".to_string(), ToString::to_string))
+    } else {
+        forecast::switchover(scene(&picture), me, asked.to.as_ref()).map(|n| n.to_string())
+    };
+    let advice = "Nothing was changed; 'tanist status' shows how things are";
+    judged.map_err(|e| problem(StatusCode::CONFLICT, e.code(), &e.to_string(), advice))
+}
+
+fn scene(picture: &Picture) -> Scene<'_> {
+    Scene { state: &picture.state, reports: &picture.reports }
 }
 
 pub(super) async fn cancel(State(desk): State<Desk>, headers: HeaderMap) -> Answer {
@@ -118,61 +130,25 @@ pub(super) async fn cancel(State(desk): State<Desk>, headers: HeaderMap) -> Answ
     Ok(done(&state, "the switchover was called off".to_string(), false))
 }
 
-/// Refuses what could not be completed, or would lose something that nobody accepted.
-fn foresee(picture: &Picture, asked: &FailoverBody) -> Result<(), Response> {
-    let state = &picture.state;
-    let term = state.ctl.term.next();
-    let mut after = (**state).clone();
-    for node in &asked.accept_loss {
-        after.ctl.written_off.extend(state.member_id(node));
-    }
-    let lives =
-        |n: &&NodeId| picture.reports.get(*n).is_some_and(|(_, age)| *age < api::status::REPORT_AGE_MS_MAX);
-    let would = state.members.keys().filter(lives).filter_map(|n| {
-        let (report, _) = picture.reports.get(n)?;
-        let server = report.server.as_ref()?;
-        let position = cluster::lineage::term_of(server.lineage.owner_of(server.end), &state.elections);
-        let leads = state.last_elected(&report.member).filter(|t| *t == state.ctl.term);
-        Some(Evidence {
-            member: report.member.clone(),
-            promise: term,
-            resigned: report.vows.resigned.max(leads.unwrap_or_default()),
-            position: position.map(|t| cluster::Position::new(t, server.end)),
-            lineage: server.lineage.clone(),
-            time_fenced: true,
-        })
-    });
-    let evidence: Vec<Evidence> = would.collect();
-    recruited(&after, term, &evidence).map(|_| ()).map_err(|missing| {
-        let what = format!("a failover now could lose acknowledged commits: {missing}");
-        let advice = "Bring the missing node back, or name it with --accept-loss NODE if it is gone for good";
-        problem(StatusCode::CONFLICT, "TAN0617", &what, advice)
-    })
-}
-
+/// The request may name the term that it is meant to end, so that a repetition
+/// of it finds another term and ends nothing.
 pub(super) async fn failover(State(desk): State<Desk>, headers: HeaderMap, bytes: Bytes) -> Answer {
     authorise(&desk, &headers)?;
     let asked: FailoverBody = body(&bytes)?;
     let picture = desk.shared.picture();
-    let term = picture.state.ctl.term.next();
-    let accept_loss = asked.accept_loss.iter().cloned().collect();
-    let trigger = Trigger::Operator { to: asked.to.clone(), accept_loss };
-    let change = Change::BeginTerm { term, trigger };
-    let command = Command { at_ms: clock::unix_ms(), by: desk.config.name.clone(), change: change.clone() };
-    let refused =
-        |e: cluster::Refused| problem(StatusCode::CONFLICT, e.code(), &e.to_string(), "Nothing was changed");
-    picture.state.apply(&command).map_err(refused)?;
-    foresee(&picture, &asked)?;
-    let lost = if asked.accept_loss.is_empty() {
-        "nothing acknowledged is lost"
-    } else {
-        "what only the dead nodes had is lost; a cut-off leader and a cut-off standby may still acknowledge to each other"
+    let asked_for = Asked {
+        by: desk.config.name.clone(),
+        term: asked.term.map_or(picture.state.ctl.term, Term).next(),
+        to: asked.to,
+        accept_loss: asked.accept_loss.into_iter().collect(),
     };
+    let unwise = |e: Unwise| problem(StatusCode::CONFLICT, e.code(), &e.to_string(), &e.advice());
+    let forecast = forecast::failover(scene(&picture), &asked_for).map_err(unwise)?;
     if asked.dry_run {
-        return Ok(done(&picture.state, format!("It would be done: {lost}"), true));
+        return Ok(done(&picture.state, format!("It would be done: {forecast}"), true));
     }
-    let state = submit(&desk, change).await?;
-    Ok(done(&state, format!("term {} is electing a leader; {lost}", state.ctl.term), false))
+    let state = submit(&desk, asked_for.change()).await?;
+    Ok(done(&state, format!("a leader is being elected; most likely {forecast}"), false))
 }
 
 pub(super) async fn pause(State(desk): State<Desk>, headers: HeaderMap) -> Answer {

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use api::Client;
 use api::verbs::{Done, FailoverBody, MemberBody, SwitchoverBody};
+use api::{Client, Status};
 use cluster::NodeId;
 use cluster::command::{Addresses, Kind, Registration};
 
@@ -86,8 +86,10 @@ pub async fn switchover(client: &Client, args: &SwitchoverArgs, json: bool) -> R
 }
 
 pub async fn failover(client: &Client, args: &FailoverArgs, json: bool) -> Result<ExitCode> {
-    let body =
-        FailoverBody { to: args.to.clone(), accept_loss: args.accept_loss.clone(), dry_run: args.dry_run };
+    // The term is read first: should the request arrive twice, the second ends nothing.
+    let status: Status = client.get("/v1/status").await?;
+    let (to, accept_loss, dry_run) = (args.to.clone(), args.accept_loss.clone(), args.dry_run);
+    let body = FailoverBody { term: Some(status.term), to, accept_loss, dry_run };
     say(&client.send("POST", "/v1/failover", &body).await?, json)
 }
 

@@ -1,8 +1,6 @@
 //! The term change: `BeginTerm`, `Elect`, `Opened`.
 
-use alloc::collections::BTreeSet;
-use alloc::vec::Vec;
-
+use super::trigger;
 use crate::command::{Ballot, Change, Command, Evidence, Kind, MemberState, Trigger};
 use crate::node::{MemberId, NodeId};
 use crate::policy::Durability;
@@ -17,88 +15,20 @@ pub(super) fn begin(s: &mut ClusterState, c: &Command, term: Term, trigger: &Tri
     if term != s.ctl.term.next() {
         return Err(Refused::WrongTerm { asked: term, current: s.ctl.term });
     }
-    check_trigger(s, trigger)?;
+    trigger::check(s, trigger)?;
     let old_leader = s.ctl.leader.as_ref().map(|m| m.node.clone());
     s.ctl.term = term;
     s.ctl.phase = Phase::Revoking;
     s.ctl.coordinator = Some(c.by.clone());
     s.ctl.since_ms = c.at_ms;
     s.ctl.preferred = None;
+    s.ctl.asked = matches!(trigger, Trigger::Operator { .. });
     if let Trigger::Operator { to, accept_loss } = trigger {
         s.ctl.preferred = to.clone();
-        write_off(s, accept_loss);
+        trigger::write_off(s, accept_loss);
     }
     s.note(c, Reason::TermBegan { trigger: trigger.clone(), old_leader });
     Ok(())
-}
-
-/// C-13, and O-3 for terms that don't open.
-fn check_trigger(s: &ClusterState, trigger: &Trigger) -> Result<(), Refused> {
-    match trigger {
-        Trigger::Resigned if s.ctl.leader.is_none() => Err(no_trigger("nobody leads who could resign")),
-        Trigger::Resigned => Ok(()),
-        Trigger::Missed { .. } if s.ctl.paused => Err(no_trigger("automatic failover is paused")),
-        Trigger::Missed { by, .. } => check_missed(s, by),
-        Trigger::Operator { to, accept_loss } => check_operator(s, to.as_ref(), accept_loss),
-        Trigger::Stuck { .. } if s.ctl.phase == Phase::Open => Err(no_trigger("the term is open, not stuck")),
-        Trigger::Stuck { .. } => Ok(()),
-    }
-}
-
-fn no_trigger(why: &'static str) -> Refused {
-    Refused::NoTrigger(why.into())
-}
-
-/// A pre-vote counts only if those who miss the leader could carry an election;
-/// else it would cut a working leader off for nothing (C-24).
-fn check_missed(s: &ClusterState, by: &BTreeSet<NodeId>) -> Result<(), Refused> {
-    let ids: Vec<MemberId> = by.iter().filter_map(|n| s.member_id(n)).collect();
-    let data = |m: &&MemberId| s.member(m).is_some_and(|m| m.kind == Kind::Data);
-    if !ids.iter().any(|m| data(&m)) {
-        return Err(no_trigger("no data node misses the leader"));
-    }
-    let could_block = |r: &ActiveRule| {
-        if r.mode == Durability::Async && r.rule.is_leader_only() {
-            let all =
-                s.members.values().filter(|m| m.raft_id != 0 && m.state != MemberState::Removed).count();
-            return ids.len() * 2 > all;
-        }
-        r.rule.is_blocked_by(&ids) || ids.contains(&r.leader)
-    };
-    if s.rules.iter().all(could_block) {
-        Ok(())
-    } else {
-        Err(no_trigger("those who miss the leader are too few to elect another"))
-    }
-}
-
-fn check_operator(
-    s: &ClusterState,
-    to: Option<&NodeId>,
-    accept_loss: &BTreeSet<NodeId>,
-) -> Result<(), Refused> {
-    if let Some(node) = to {
-        check_fit(s, node, true)?;
-        if accept_loss.contains(node) {
-            let why = "it is declared dead in the same breath".into();
-            return Err(Refused::CandidateUnfit { node: node.clone(), why });
-        }
-    }
-    match accept_loss.iter().find(|n| !s.members.contains_key(*n)) {
-        Some(unknown) => Err(Refused::NoSuchNode(unknown.clone())),
-        None => Ok(()),
-    }
-}
-
-fn write_off(s: &mut ClusterState, dead: &BTreeSet<NodeId>) {
-    for node in dead {
-        if let Some(id) = s.member_id(node) {
-            s.ctl.written_off.insert(id);
-        }
-        if let Some(m) = s.members.get_mut(node) {
-            m.state = MemberState::WrittenOff;
-        }
-    }
 }
 
 /// Whether `node` may lead at all. An operator may name one that is tagged.
@@ -140,6 +70,9 @@ pub(super) fn elect(s: &mut ClusterState, c: &Command, b: &Ballot, planned: bool
     if b.tli.0 != s.tli_next {
         return Err(Refused::WrongTimeline { asked: b.tli.0, next: s.tli_next });
     }
+    if !planned {
+        check_pause(s, &b.leader)?;
+    }
     let base = check_candidate(s, b)?;
     check_opening_rule(s, &b.leader, &b.rule)?;
     let rule = b.rule.clone();
@@ -152,9 +85,6 @@ pub(super) fn elect(s: &mut ClusterState, c: &Command, b: &Ballot, planned: bool
         rule: rule.clone(),
         opened: None,
     });
-    if !s.ctl.written_off.is_empty() {
-        s.rules.clear();
-    }
     push_rule(s, &b.leader, rule.clone());
     s.tli_next = s.tli_next.saturating_add(1);
     s.ctl.phase = Phase::Elected;
@@ -163,6 +93,17 @@ pub(super) fn elect(s: &mut ClusterState, c: &Command, b: &Ballot, planned: bool
     let evidence = b.evidence.iter().map(|e| e.member.node.clone()).collect();
     let leader = b.leader.node.clone();
     s.note(c, Reason::Elected { leader, position: base, evidence, rule, planned });
+    Ok(())
+}
+
+/// C-13: while paused, only the leader that was may lead again, unless an
+/// operator asked for this term.
+fn check_pause(s: &ClusterState, candidate: &MemberId) -> Result<(), Refused> {
+    let again = s.ctl.leader.as_ref().is_none_or(|l| l == candidate);
+    if s.ctl.paused && !s.ctl.asked && !again {
+        let why = "automatic failover is paused, and only the leader that was may lead again".into();
+        return Err(Refused::CandidateUnfit { node: candidate.node.clone(), why });
+    }
     Ok(())
 }
 
@@ -212,19 +153,31 @@ fn check_opening_rule(s: &ClusterState, leader: &MemberId, rule: &Rule) -> Resul
         return bad("durability 'async' waits for nobody");
     }
     let usable =
-        |m: &MemberId| s.member(m).is_some_and(|m| m.kind == Kind::Data && m.state != MemberState::Removed);
-    if rule.standbys().iter().all(usable) { Ok(()) } else { bad("it names somebody who is no data node") }
+        |m: &MemberId| s.member(m).is_some_and(|m| m.kind == Kind::Data && may_acknowledge(&m.state));
+    if rule.standbys().iter().all(usable) {
+        Ok(())
+    } else {
+        bad("it names somebody who is no data node, or whose word is not to be believed")
+    }
+}
+
+/// One that is being made anew may be waited for (O-4); one that is gone, or
+/// could never be asked afterwards what it has, may not.
+fn may_acknowledge(state: &MemberState) -> bool {
+    match state {
+        MemberState::Voter | MemberState::Clone | MemberState::Catchup => true,
+        MemberState::Registered
+        | MemberState::Removed
+        | MemberState::Quarantined { .. }
+        | MemberState::WrittenOff => false,
+    }
 }
 
 /// In `quorum` only while it always was, or while there is nobody else.
 pub(super) fn may_be_leader_only(s: &ClusterState, leader: &MemberId) -> bool {
-    let other = |(n, m): (&NodeId, &crate::command::Member)| {
-        let counts = m.kind == Kind::Data && !m.leaving;
-        counts && *n != leader.node && m.state != MemberState::Removed
-    };
     s.settings.durability != Durability::Quorum
         || s.rules.iter().all(|r| r.rule.is_leader_only() && r.mode != Durability::Async)
-        || !s.members.iter().any(other)
+        || s.is_alone(&leader.node)
 }
 
 /// Adds a rule of the current term with a number that never repeats.
@@ -260,6 +213,10 @@ pub(super) fn opened(s: &mut ClusterState, c: &Command) -> Result<(), Refused> {
     if e.tli != *timeline {
         return Err(Refused::WrongTimeline { asked: timeline.0, next: e.tli.0 });
     }
+    if !e.admits_switch(*switch_lsn) {
+        let why = "its timeline begins before the position that it was elected on".into();
+        return Err(Refused::CandidateUnfit { node: c.by.clone(), why });
+    }
     e.opened = Some(Opening { switch_lsn: *switch_lsn, next_xid: *next_xid });
     s.sysid = *sysid;
     open(s, c);
@@ -274,6 +231,7 @@ fn open(s: &mut ClusterState, c: &Command) {
     s.ctl.phase = Phase::Open;
     s.ctl.target = None;
     s.ctl.preferred = None;
+    s.ctl.asked = false;
     s.ctl.written_off.clear();
     s.ctl.since_ms = c.at_ms;
     let leader = s.ctl.leader.clone();

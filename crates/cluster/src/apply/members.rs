@@ -103,7 +103,9 @@ pub(super) fn remove(s: &mut ClusterState, c: &Command, node: &NodeId) -> Result
         return Err(Refused::LeaderStays(node.clone()));
     }
     let id = s.member_id(node).ok_or_else(|| Refused::NoSuchNode(node.clone()))?;
-    let in_rules = s.is_in_rules(&id);
+    // The leader of a rule that no later term has overcome may be needed too:
+    // its log can be the only other proof of what was acknowledged.
+    let in_rules = s.is_needed(&id);
     let Some(m) = s.members.get_mut(node) else { return Err(Refused::NoSuchNode(node.clone())) };
     if m.state == MemberState::Removed {
         return Err(Refused::NothingToDo("it was taken out before".into()));
