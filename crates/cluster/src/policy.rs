@@ -3,7 +3,6 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use core::fmt;
-use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -164,30 +163,6 @@ impl Timing {
             return Err("timing: a renewal round must fit into a grant (R + N < G)");
         }
         Ok(())
-    }
-
-    /// `suspicion_ms` as a duration.
-    #[must_use]
-    pub fn suspicion(&self) -> Duration {
-        Duration::from_millis(self.suspicion_ms)
-    }
-
-    /// `patience_ms` as a duration.
-    #[must_use]
-    pub fn patience(&self) -> Duration {
-        Duration::from_millis(self.patience_ms)
-    }
-
-    /// `term_limit_ms` as a duration.
-    #[must_use]
-    pub fn term_limit(&self) -> Duration {
-        Duration::from_millis(self.term_limit_ms)
-    }
-
-    /// `shrink_ms` as a duration.
-    #[must_use]
-    pub fn shrink(&self) -> Duration {
-        Duration::from_millis(self.shrink_ms)
     }
 }
 

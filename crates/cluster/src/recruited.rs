@@ -27,18 +27,12 @@ use crate::rule::ActiveRule;
 use crate::state::ClusterState;
 use crate::term::Term;
 
-/// What the candidate must at least hold, and when that was shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Discovered {
-    /// Everything acknowledged lies at or before this position.
-    pub needed: Position,
-}
-
-/// Checks C-3 for term `term` over every active rule.
+/// Checks C-3 for term `term` over every active rule. Gives the position that a
+/// candidate must reach: everything acknowledged lies at or before it.
 ///
 /// # Errors
 /// The first rule that is not covered, and which half of it.
-pub fn recruited(state: &ClusterState, term: Term, evidence: &[Evidence]) -> Result<Discovered, Missing> {
+pub fn recruited(state: &ClusterState, term: Term, evidence: &[Evidence]) -> Result<Position, Missing> {
     let mut needed = Position::default();
     for rule in &state.rules {
         let case = Case { state, term, evidence, rule };
@@ -48,7 +42,7 @@ pub fn recruited(state: &ClusterState, term: Term, evidence: &[Evidence]) -> Res
         let least = case.discovered().ok_or_else(|| case.missing(NotShown::Discovered))?;
         needed = needed.max(least);
     }
-    Ok(Discovered { needed })
+    Ok(needed)
 }
 
 /// Whether `evidence` holds a valid position: one that may be believed,

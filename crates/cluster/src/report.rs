@@ -23,6 +23,9 @@ pub struct Report {
     pub member: MemberId,
     /// Random number of this agent process.
     pub boot: u64,
+    /// How long this agent process has run, in milliseconds: of those it never
+    /// heard it can say no more than that.
+    pub up_ms: u64,
     /// Counts this process's reports, so an overtaken one can be dropped.
     pub seq: u64,
     /// Newest term and revision of the agreed state that the sender has seen.

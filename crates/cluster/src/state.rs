@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Kind, Member, MemberState};
 use crate::lsn::{Lsn, Position, Timeline};
 use crate::node::{MemberId, NodeId};
-use crate::policy::Settings;
+use crate::policy::{Durability, Settings};
 use crate::reason::Reason;
 use crate::rule::{ActiveRule, Rule};
 use crate::term::Term;
@@ -200,6 +200,32 @@ impl ClusterState {
     #[must_use]
     pub fn is_needed(&self, member: &MemberId) -> bool {
         self.is_in_rules(member) || self.rules.iter().any(|r| r.leader == *member)
+    }
+
+    /// C-10: whether `member`, which last attached to the leader of term
+    /// `attached`, must leave the rules before its copy may be made anew, since
+    /// it may hold the only other copy of an acknowledged commit.
+    ///
+    /// Two that can't leave are not bound, or they would wait for ever; both are
+    /// copied beside their old directory, and their position says nothing until
+    /// they have everything:
+    /// - the only standby of an open strict leader. Nothing is acknowledged
+    ///   until it is back.
+    /// - the leader of an older term for which a new leader waits before it can
+    ///   open. The new one was elected with everything.
+    #[must_use]
+    pub fn is_bound(&self, member: &MemberId, attached: Term) -> bool {
+        let only = |r: &ActiveRule| {
+            let alone = self.rules.len() == 1 && r.rule.standbys().iter().eq([member]);
+            let open = self.ctl.phase == Phase::Open && r.term == self.ctl.term;
+            alone && open && self.settings.durability == Durability::Quorum
+        };
+        let awaited = self.ctl.phase == Phase::Elected
+            && self.newest_rule().is_some_and(|r| r.rule.names(member) && attached < r.term);
+        self.rules.iter().any(|r| {
+            let led = r.leader == *member && !(awaited && r.term < self.ctl.term);
+            led || (r.rule.names(member) && attached >= r.term && !only(r))
+        })
     }
 
     /// Whether no other data node is here to stay: none that joined, is not on

@@ -21,7 +21,8 @@ use crate::decide::{Verdict, decide};
 use crate::election;
 use crate::facts::Facts;
 use crate::fencing;
-use crate::retry::{Failure, kind_of, preempts};
+use crate::retry::{kind_of, preempts};
+use crate::rules;
 use crate::speech;
 use crate::suspicion::{self, Watch};
 use crate::view::{Heard, View};
@@ -97,6 +98,7 @@ pub struct Controller {
     waiting: Option<Waiting>,
     headline: Option<Report>,
     pub(crate) seq: u64,
+    pub(crate) began: Option<Time>,
 }
 
 impl Controller {
@@ -115,11 +117,13 @@ impl Controller {
             waiting: None,
             headline: None,
             seq: 0,
+            began: None,
         }
     }
 
     /// Takes in one event and says what to do.
     pub fn step(&mut self, now: Time, wall_ms: u64, event: Event) -> Effects {
+        self.began.get_or_insert(now);
         self.take(now, event);
         self.observe(now, wall_ms);
         let verdict = decide(&self.view(now, wall_ms));
@@ -164,6 +168,9 @@ impl Controller {
             Event::State(state) if state.revision >= self.state.revision => {
                 self.watch.on_state(&state, now);
                 let standing = state.members.get(&self.facts.node).map(|m| &m.state);
+                if standing != self.state.members.get(&self.facts.node).map(|m| &m.state) {
+                    self.watch.standing_since = now;
+                }
                 if standing == Some(&MemberState::Voter) {
                     self.facts.rebuilt = Term(0);
                 }
@@ -171,7 +178,9 @@ impl Controller {
             }
             Event::State(_) => {}
             Event::Heard(report) => self.hear(now, *report),
-            Event::Probed(server, leading) => self.probed(now, *server, leading.map(|l| *l)),
+            Event::Probed(server, leading) => {
+                self.facts.probed(now, self.state.ctl.term, *server, leading.map(|l| *l));
+            }
             Event::Vows(vows) => self.facts.vows = *vows,
             Event::LeaderAlive => self.facts.leader_alive = Some(now),
             Event::Hung(true) => {
@@ -204,17 +213,6 @@ impl Controller {
         self.peers.insert(node, Heard { at: now, report });
     }
 
-    fn probed(&mut self, now: Time, server: ServerReport, leading: Option<Leading>) {
-        let idle = server.state == ServerState::Standby && server.streaming != Some(self.state.ctl.term);
-        self.facts.not_streaming_since = match self.facts.not_streaming_since {
-            Some(since) if idle => Some(since),
-            None if idle => Some(now),
-            Some(_) | None => None,
-        };
-        self.facts.server = Some(server);
-        self.facts.leading = leading;
-    }
-
     fn done(&mut self, now: Time, action: Action, outcome: Result<Outcome, String>) {
         if self.running.as_ref() == Some(&action) {
             self.running = None;
@@ -226,10 +224,7 @@ impl Controller {
                 self.facts.failures.remove(kind);
                 self.facts.achieve(now, action, outcome);
             }
-            Err(why) => {
-                let count = self.facts.failures.get(kind).map_or(0, |f| f.count).saturating_add(1);
-                self.facts.failures.insert(kind, Failure { count, at: now, why });
-            }
+            Err(why) => self.facts.fail(now, kind, why),
         }
     }
 
@@ -238,6 +233,7 @@ impl Controller {
         let view = self.view(now, wall_ms);
         let missing = suspicion::missing(&view).is_some();
         let grants = fencing::has_grants(&view);
+        let nowhere = rules::leads_nowhere(&view);
         let leader = self.state.ctl.leader.as_ref();
         let resigned = leader.is_some_and(|l| {
             let vows = if l.node == self.facts.node {
@@ -251,6 +247,7 @@ impl Controller {
         let electable = self.state.ctl.phase == Phase::Revoking
             && recruited(&self.state, term, &election::evidence(&view, term)).is_ok();
         let w = &mut self.watch;
+        w.nowhere_since = nowhere.then(|| w.nowhere_since.unwrap_or(now));
         w.missing_since = missing.then(|| w.missing_since.unwrap_or(now));
         w.resigned_since = resigned.then(|| w.resigned_since.unwrap_or(now));
         w.recruited_since = electable.then(|| w.recruited_since.unwrap_or(now));

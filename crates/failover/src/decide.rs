@@ -200,7 +200,7 @@ fn open(view: &View<'_>) -> Verdict {
         let (sysid, timeline, sub) = (server.sysid, server.lineage.timeline, rule.sub);
         return Verdict::ask(Change::Opened { term, sysid, timeline, switch_lsn, next_xid, sub });
     }
-    let late = view.now.since(view.watch.phase_since) >= view.timing().shrink();
+    let late = view.now.since(view.watch.phase_since) >= view.shrink();
     let step = if changing || late { rules::step(view) } else { None };
     match step {
         Some(rules::Step::Prove(action @ Action::ChangeRule { .. })) if changing => {
@@ -223,7 +223,7 @@ fn lead_open(view: &View<'_>) -> Verdict {
         None => switchover::hand_over(view).unwrap_or_default(),
     };
     if verdict.command.is_none() {
-        verdict.command = rules::let_go(view);
+        verdict.command = switchover::overdue(view).or_else(|| rules::let_go(view));
     }
     if verdict.action.is_none() && view.me.checkpointed < term {
         verdict.action = Verdict::act(view, Action::Checkpoint { term }).action;
@@ -265,9 +265,9 @@ fn stuck(view: &View<'_>) -> Option<Change> {
     let up = report.and_then(|r| r.server.as_ref()).is_some_and(|s| s.state == ServerState::Primary);
     let working = report.is_some_and(|r| r.progress.is_some());
     let limit = match report {
-        None => view.timing().suspicion() * 2,
-        Some(_) if working => view.timing().term_limit() * 12,
-        Some(_) => view.timing().term_limit(),
+        None => view.suspicion() * 2,
+        Some(_) if working => view.term_limit() * 12,
+        Some(_) => view.term_limit(),
     };
     if up || waited < limit + turn || view.now < view.watch.late_until {
         return None;

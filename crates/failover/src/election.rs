@@ -68,8 +68,8 @@ pub(crate) fn evidence_of(member: &MemberId, vows: &Vows, said: Option<&Recruite
 pub fn ballot(view: &View<'_>) -> Result<Change, Waiting> {
     let term = view.term();
     let all = with_time(view, evidence(view, term));
-    let found = recruited(view.state, term, &all).map_err(Waiting::Positions)?;
-    let Some(best) = candidate(view, &all, found.needed) else { return Err(Waiting::Candidate) };
+    let needed = recruited(view.state, term, &all).map_err(Waiting::Positions)?;
+    let Some(best) = candidate(view, &all, needed) else { return Err(Waiting::Candidate) };
     if !is_settled(view, &all) {
         return Err(Waiting::Candidate);
     }

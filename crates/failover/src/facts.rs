@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use cluster::command::Kind;
-use cluster::report::{Leading, Progress, Recruited, ServerReport};
+use cluster::report::{Leading, Progress, Recruited, ServerReport, ServerState};
 use cluster::{Action, Lsn, MemberId, NodeId, Term, Time, Vows};
 
 use crate::controller::Outcome;
@@ -89,6 +89,20 @@ impl Facts {
     #[must_use]
     pub fn last_failure(&self, kind: &str) -> Option<&String> {
         self.failures.get(kind).map(|f| &f.why)
+    }
+
+    /// Takes note of a look at the own server, in `term`.
+    pub(crate) fn probed(&mut self, now: Time, term: Term, server: ServerReport, leading: Option<Leading>) {
+        let idle = server.state == ServerState::Standby && server.streaming != Some(term);
+        self.not_streaming_since = idle.then(|| self.not_streaming_since.unwrap_or(now));
+        self.server = Some(server);
+        self.leading = leading;
+    }
+
+    /// Takes note of a deed that could not be done.
+    pub(crate) fn fail(&mut self, at: Time, kind: &'static str, why: String) {
+        let count = self.failures.get(kind).map_or(0, |f| f.count).saturating_add(1);
+        self.failures.insert(kind, Failure { count, at, why });
     }
 
     /// Takes note of what a deed brought.

@@ -36,7 +36,8 @@ fn fence_past(view: &View<'_>) -> Option<Action> {
 }
 
 /// Of the term we lead: the server was promoted and is not primary any more,
-/// opened another timeline than the one reserved, or hangs.
+/// opened another timeline than the one reserved, or hangs; or a rule change
+/// leads nowhere, and nothing is acknowledged until a new term begins.
 fn fence_leader(view: &View<'_>) -> Option<Action> {
     let term = view.term();
     if view.me.vows.resigned >= term {
@@ -55,7 +56,8 @@ fn fence_leader(view: &View<'_>) -> Option<Action> {
         ServerState::Promoting => !promoted,
         ServerState::Empty | ServerState::Down | ServerState::Starting | ServerState::Standby => promoted,
     };
-    (lost || hung).then_some(Action::Fence { term })
+    let nowhere = view.watch.nowhere_since.is_some_and(|t| view.now.since(t) >= view.term_limit());
+    (lost || hung || nowhere).then_some(Action::Fence { term })
 }
 
 /// Until when the guard may leave our server alone, if it may at all (C-25,

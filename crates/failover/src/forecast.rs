@@ -227,7 +227,7 @@ pub fn failover(scene: Scene<'_>, asked: &Asked) -> Result<Forecast, Unwise> {
     let answers = heard.filter(|r| !after.ctl.written_off.contains(&r.member));
     let evidence: Vec<Evidence> = answers.map(|r| scene.answer(r, asked.term)).collect();
     let needed = recruited(&after, asked.term, &evidence);
-    let needed = needed.map_err(|_| Unwise::WouldLose(absent(scene, &after, &evidence)))?.needed;
+    let needed = needed.map_err(|_| Unwise::WouldLose(absent(scene, &after, &evidence)))?;
     let best = chosen(scene, &after, &evidence, needed)?;
     let (leader, base) = (best.member.clone(), best.position.unwrap_or_default());
     let loss = loss::of(scene, &after, &evidence, best, &asked.accept_loss);

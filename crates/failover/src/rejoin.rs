@@ -34,7 +34,9 @@ pub fn rejoin(view: &View<'_>) -> Verdict {
         return Verdict::wait(Waiting::Membership);
     };
     let Some(server) = view.server() else { return Verdict::wait(Waiting::FirstProbe) };
-    if let MemberState::Quarantined { why } = &record.state {
+    if let MemberState::Quarantined { why } = &record.state
+        && !record.reinit
+    {
         return stopped(server, Waiting::Operator(why.clone()));
     }
     if let Some(verdict) = foreign(view, &me, record, server) {
@@ -167,9 +169,11 @@ fn rebuild(view: &View<'_>, me: &MemberId, record: &Member, leader: &MemberId, c
     // A leader whose opening waits for us can only be helped by a copy of it.
     let report = view.leader_report().and_then(|r| r.server.as_ref());
     let promoted = report.is_some_and(|s| s.state == ServerState::Primary);
-    if view.phase() != Phase::Open && !(clone && promoted) {
+    if view.phase() != Phase::Open && !promoted {
         return Verdict::wait(Waiting::Opening(leader.node.clone()));
     }
+    // Where our old copy may still be needed it stays until the new one is whole.
+    let clone = clone || view.phase() != Phase::Open || view.state.is_needed(me);
     let (term, leader) = (view.term(), leader.clone());
     if clone {
         let tries = view.me.failures.get("clone");
@@ -193,8 +197,7 @@ fn rebuild(view: &View<'_>, me: &MemberId, record: &Member, leader: &MemberId, c
 /// position counts no longer, and only then the directory may be touched.
 fn leave_first(view: &View<'_>, me: &MemberId) -> Verdict {
     let attached = view.me.vows.attached;
-    let bound = view.state.rules.iter().any(|r| (r.rule.names(me) && attached >= r.term) || r.leader == *me);
-    if bound {
+    if view.state.is_bound(me, attached) {
         return Verdict { wants_out: true, ..Verdict::wait(Waiting::LeavingRule) };
     }
     let state = MemberState::Clone;
@@ -220,7 +223,13 @@ fn standing(view: &View<'_>, me: &MemberId, record: &Member, server: &ServerRepo
 fn caught_up(view: &View<'_>, server: &ServerReport) -> bool {
     let switch = view.state.election().and_then(|e| e.opened.as_ref()).map(|o| o.switch_lsn);
     let end = view.leader_report().and_then(|r| r.leading.as_ref()).map(|l| l.end);
+    // Copied anew while a rule went on naming us, we count again only with all
+    // that we ever acknowledged: what the leader had after the copy was made.
+    let named = view.my_id().is_some_and(|me| view.state.is_in_rules(&me));
+    let leader = view.other_leader().and_then(|l| view.peers.get(&l.node));
+    let since = leader.is_some_and(|h| h.at > view.watch.standing_since);
+    let lag_bytes_max = if named { 0 } else { CAUGHT_UP_BYTES_MAX };
     switch.zip(end).is_some_and(|(switch, end)| {
-        server.replay > switch && end.bytes_past(server.replay) < CAUGHT_UP_BYTES_MAX
+        server.replay > switch && end.bytes_past(server.replay) <= lag_bytes_max && (since || !named)
     })
 }

@@ -50,7 +50,8 @@ fn reassert(view: &View<'_>, rule: &ActiveRule) -> Action {
     Action::ChangeRule { term: view.term(), from: rule.rule.clone(), to: rule.rule.clone(), sub: rule.sub }
 }
 
-/// M2, then M3.
+/// M2, then M3. Never back: a `RuleEnd` of ours that keeps the newer rule may
+/// still be on its way, and the older in force would then be nobody's rule.
 fn finish(view: &View<'_>, older: &ActiveRule, newest: &ActiveRule) -> Step {
     if let Some(proof) = view.me.proof.filter(|p| p.term == newest.term && p.sub == newest.sub) {
         let (keep, drop, lsn) = (newest.sub, older.sub, proof.lsn);
@@ -58,6 +59,21 @@ fn finish(view: &View<'_>, older: &ActiveRule, newest: &ActiveRule) -> Step {
     }
     let (from, to) = (older.rule.clone(), newest.rule.clone());
     Step::Prove(Action::ChangeRule { term: view.term(), from, to, sub: newest.sub })
+}
+
+/// Whether a change leads where nobody is left to acknowledge, while those of
+/// the rule before are well: n3 dies while n2 is being dropped, say. Only a new
+/// term leads out of it (C-14).
+#[must_use]
+pub fn leads_nowhere(view: &View<'_>) -> bool {
+    let Some(newest) = view.state.newest_rule().filter(|r| !is_proven(view, r)) else { return false };
+    let older = view.state.own_rules().find(|r| r.sub != newest.sub);
+    let well = older.is_some_and(|r| can_be_satisfied(view, &r.rule));
+    view.phase() == Phase::Open && view.i_lead() && well && !can_be_satisfied(view, &newest.rule)
+}
+
+fn can_be_satisfied(view: &View<'_>, rule: &Rule) -> bool {
+    rule.is_acked_by(rule.standbys().iter().filter(|m| replies(view, m)))
 }
 
 /// M1 towards the wanted rule, one elementary step at a time.
@@ -93,7 +109,8 @@ fn wanted(view: &View<'_>, current: &Rule) -> (Rule, BTreeSet<NodeId>) {
         return (current.clone(), BTreeSet::new());
     }
     let acks = view.state.settings.acks.min(u32::try_from(standbys.len()).unwrap_or(u32::MAX));
-    (Rule::new(standbys, acks).unwrap_or_else(|_| current.clone()), agreed_by)
+    let wanted = Rule::new(standbys, acks).unwrap_or_else(|_| current.clone());
+    if can_be_satisfied(view, &wanted) { (wanted, agreed_by) } else { (current.clone(), BTreeSet::new()) }
 }
 
 enum Standing {
@@ -114,7 +131,7 @@ fn standing(view: &View<'_>, member: &MemberId) -> Standing {
     if report.is_some_and(|r| r.wants_out) {
         return Standing::Gone(BTreeSet::from([member.node.clone()]));
     }
-    if view.now.since(view.watch.phase_since) < view.timing().shrink() || replies(view, member) {
+    if view.now.since(view.watch.phase_since) < view.shrink() || replies(view, member) {
         return Standing::Fit;
     }
     Standing::Gone(agreeing(view, member, report))
@@ -141,8 +158,10 @@ fn agreeing(view: &View<'_>, member: &MemberId, own: Option<&Report>) -> BTreeSe
     }
     for (node, heard) in view.peers {
         let other = *node != member.node && *node != view.me.node;
-        let recent = view.now.since(heard.at) < view.timing().shrink();
-        let deaf = heard.report.hears.get(&member.node).is_none_or(|age| *age >= view.timing().shrink_ms);
+        let recent = view.now.since(heard.at) < view.shrink();
+        // One that has just been started has not heard anybody yet, which says nothing.
+        let silent_ms = heard.report.hears.get(&member.node).unwrap_or(&heard.report.up_ms);
+        let deaf = *silent_ms >= view.timing().shrink_ms;
         if other && recent && deaf {
             by.insert(node.clone());
         }

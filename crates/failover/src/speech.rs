@@ -23,6 +23,7 @@ impl Controller {
         Report {
             member: member.unwrap_or_else(fallback),
             boot: self.facts.boot,
+            up_ms: u64::try_from(now.since(self.began.unwrap_or(now)).as_millis()).unwrap_or(u64::MAX),
             seq: self.seq,
             term_seen: self.state.ctl.term,
             revision_seen: self.state.revision,

@@ -41,6 +41,10 @@ pub struct Watch {
     pub recruited_since: Option<Time>,
     /// Until when we suspect nobody, because our own loop ran late.
     pub late_until: Time,
+    /// Since when our rule change leads where nobody is left to acknowledge.
+    pub nowhere_since: Option<Time>,
+    /// When we first saw our own standing as it is.
+    pub standing_since: Time,
     /// When our own agent last heard enough peers to be sure it leads.
     pub grants_at: Time,
     /// When a linearizable read last *started* that showed our term.
@@ -90,10 +94,10 @@ pub fn missing(view: &View<'_>) -> Option<Missing> {
     }
     let silent = view.now.since(view.watch.leader_heard_us);
     let alive = view.me.leader_alive.map_or(Duration::MAX, |t| view.now.since(t));
-    let heartbeat_gone = silent >= view.timing().suspicion();
-    let wal_gone = alive >= view.timing().suspicion();
+    let heartbeat_gone = silent >= view.suspicion();
+    let wal_gone = alive >= view.suspicion();
     let deaf = view.watch.deaf >= DEAF_REPORTS && view.state.member(leader).is_some();
-    let missed = heartbeat_gone && (wal_gone || silent >= view.timing().patience());
+    let missed = heartbeat_gone && (wal_gone || silent >= view.patience());
     let deaf_and_gone = deaf && wal_gone;
     let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
     (missed || deaf_and_gone).then_some(Missing { term: view.term(), silent_ms })

@@ -41,9 +41,9 @@ pub fn due<'a>(view: &View<'a>) -> Option<&'a Switchover> {
 #[must_use]
 pub fn hand_over(view: &View<'_>) -> Option<Verdict> {
     let target = due(view)?;
-    let Some(to) = &target.to else { return Some(aim(view, target)) };
+    let Some(to) = &target.to else { return Some(aim(view)) };
     if !is_ready(view, to) {
-        return Some(not_ready(view, target, to));
+        return Some(Verdict::wait(Waiting::Successor(to.clone())));
     }
     let term = view.term();
     if view.me.prepared < term {
@@ -52,24 +52,26 @@ pub fn hand_over(view: &View<'_>) -> Option<Verdict> {
     Some(Verdict::act(view, Action::HandOver { term }))
 }
 
-fn not_ready(view: &View<'_>, target: &Switchover, to: &NodeId) -> Verdict {
+/// Calls off what could not be begun in time, whatever keeps the leader from it:
+/// nobody expects it any more.
+#[must_use]
+pub fn overdue(view: &View<'_>) -> Option<Change> {
+    let target = due(view)?;
     let since = target.at_ms.unwrap_or(target.asked_ms).max(target.asked_ms);
-    if u128::from(view.wall_ms.saturating_sub(since)) >= READY_LIMIT.as_millis() {
-        let why = alloc::format!("{to} was not streaming closely enough");
-        return Verdict::ask(Change::CancelSwitchover { why });
-    }
-    Verdict::wait(Waiting::Successor(to.clone()))
+    let late = u128::from(view.wall_ms.saturating_sub(since)) >= READY_LIMIT.as_millis();
+    let handing_over = matches!(view.running, Some(Action::HandOver { .. }));
+    let why = match &target.to {
+        Some(to) => alloc::format!("{to} was not streaming closely enough"),
+        None => "no standby was streaming closely enough".to_string(),
+    };
+    (late && !handing_over).then_some(Change::CancelSwitchover { why })
 }
 
 /// The leader chooses whom a switchover goes to.
-fn aim(view: &View<'_>, target: &Switchover) -> Verdict {
+fn aim(view: &View<'_>) -> Verdict {
     let others = view.data_voters().map(|(id, _)| id).filter(|id| id.node != view.me.node);
     if let Some(best) = field(view).choose(others.filter(|id| is_ready(view, &id.node))) {
         return Verdict::ask(Change::Aim { to: best.node });
-    }
-    if u128::from(view.wall_ms.saturating_sub(target.asked_ms)) >= READY_LIMIT.as_millis() {
-        let why = "no standby was streaming closely enough".to_string();
-        return Verdict::ask(Change::CancelSwitchover { why });
     }
     Verdict::wait(Waiting::Candidate)
 }

@@ -1,6 +1,7 @@
 //! All that a decision may look at.
 
 use alloc::collections::BTreeMap;
+use core::time::Duration;
 
 use cluster::command::{Kind, Member, MemberState};
 use cluster::report::{Report, ServerReport, ServerState};
@@ -67,6 +68,30 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn timing(&self) -> &'a Timing {
         &self.state.settings.timing
+    }
+
+    /// S: how long a leader may be silent.
+    #[must_use]
+    pub fn suspicion(&self) -> Duration {
+        Duration::from_millis(self.timing().suspicion_ms)
+    }
+
+    /// P: how long, while its PostgreSQL lives.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        Duration::from_millis(self.timing().patience_ms)
+    }
+
+    /// How long a term may stay unopened (C-14).
+    #[must_use]
+    pub fn term_limit(&self) -> Duration {
+        Duration::from_millis(self.timing().term_limit_ms)
+    }
+
+    /// How long a standby of the rule may be silent.
+    #[must_use]
+    pub fn shrink(&self) -> Duration {
+        Duration::from_millis(self.timing().shrink_ms)
     }
 
     /// Whether we were elected in the current term.

@@ -14,6 +14,9 @@ use crate::world::{World, Write};
 /// Longest that anything is waited for in a story that says nothing else.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// System identifier of somebody else's database.
+const FOREIGN: u64 = 99;
+
 /// Tells the whole story.
 ///
 /// # Errors
@@ -78,7 +81,7 @@ impl Teller {
             "lead" => self.lead(line),
             "write" => self.write(line),
             "wait" => self.run_for(span(line.word(1))?),
-            "kill" | "start" | "wipe" | "freeze" | "crash" => self.fault(line),
+            "kill" | "start" | "wipe" | "freeze" | "crash" | "replace" => self.fault(line),
             "cut" => self.cut(line),
             "heal" => {
                 self.world.cut.clear();
@@ -195,6 +198,10 @@ impl Teller {
             // The guard kills an agent that is silent for A, and starts another.
             ("freeze", "agent") => (node.agent_runs, node.agent_restart) = (false, Some(killed)),
             ("crash", "agent") => (node.agent_runs, node.agent_restart) = (false, Some(restart)),
+            ("replace", "") => {
+                node.server.initdb(FOREIGN);
+                node.server.upstream = None;
+            }
             ("wipe", "") => {
                 let kind = node.kind;
                 self.world.add(name.clone(), kind);

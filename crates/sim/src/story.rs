@@ -6,6 +6,7 @@
 //! write w1 | write w1 on n1               a client writes; without 'on', to the open leader, and waits
 //! kill n1 postmaster | kill n1 | start n1 | wipe n1
 //! freeze n1 postmaster | freeze n1 agent | crash n1 agent
+//! replace n1                              somebody else's database lies in its place
 //! cut n1 | cut n1 n2 | cut n1 > n2 | heal
 //! switchover [n2] | failover [n2] [losing n1,n3] | pause | resume | reinit n2 | remove n2 | add n4
 //! forfeit w1                              an operator accepts that this write is lost

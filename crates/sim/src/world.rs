@@ -15,6 +15,7 @@ use failover::Event;
 
 use crate::deed;
 use crate::node::Node;
+use crate::server::SyncRule;
 
 /// One step of virtual time.
 pub const STEP: Duration = Duration::from_millis(10);
@@ -327,8 +328,27 @@ impl World {
         }
     }
 
-    /// I1, I2 and I3, after every step.
+    /// I4: what is in force at the leader of the current term is agreed.
+    fn check_rule_in_force(&mut self) {
+        let term = self.truth.ctl.term;
+        let leads = |n: &&Node| {
+            let promoted = n.vows.promoting.is_some_and(|p| p.term == term);
+            promoted && n.server.state == ServerState::Primary
+        };
+        let agreed = |r: &SyncRule| match r {
+            SyncRule::Placeholder => true,
+            SyncRule::Set(rule) => self.truth.own_rules().any(|r| r.rule == *rule),
+        };
+        if let Some(node) = self.nodes.values().filter(leads).find(|n| !agreed(&n.server.rule)) {
+            let broken =
+                format!("I4: {} acknowledges under {:?}, which is not agreed", node.name, node.server.rule);
+            self.broken.get_or_insert(broken);
+        }
+    }
+
+    /// I1, I2 and I4, after every step.
     fn check_laws(&mut self) {
+        self.check_rule_in_force();
         let ackers: Vec<&NodeId> = self
             .nodes
             .values()

@@ -114,7 +114,7 @@ fn check_candidate(s: &ClusterState, b: &Ballot) -> Result<crate::Position, Refu
         return Err(Refused::StaleIncarnation(b.leader.clone()));
     }
     check_fit(s, node, s.ctl.preferred.as_ref() == Some(node))?;
-    let found = recruited(s, b.term, &b.evidence).map_err(Refused::NotRecruited)?;
+    let needed = recruited(s, b.term, &b.evidence).map_err(Refused::NotRecruited)?;
     let own = b.evidence.iter().find(|e| e.member == b.leader && is_valid(s, b.term, e));
     let Some(Evidence { position: Some(base), lineage, .. }) = own else {
         let why = "its own position is not known for this term".into();
@@ -123,15 +123,10 @@ fn check_candidate(s: &ClusterState, b: &Ballot) -> Result<crate::Position, Refu
     if lineage.timeline != b.parent_tli {
         return Err(Refused::CandidateUnfit { node: node.clone(), why: "it is on another timeline".into() });
     }
-    if *base < found.needed {
+    if *base < needed {
         let rule = s.rules.last().map_or_else(Rule::leader_only, |r| r.rule.clone());
         let what = NotShown::Reached;
-        return Err(Refused::NotRecruited(Missing {
-            term: found.needed.term,
-            rule,
-            leader: node.clone(),
-            what,
-        }));
+        return Err(Refused::NotRecruited(Missing { term: needed.term, rule, leader: node.clone(), what }));
     }
     Ok(*base)
 }

@@ -187,11 +187,10 @@ pub(super) fn set_state(
     if s.member(member).is_none() {
         return Err(Refused::StaleIncarnation(member.clone()));
     }
-    let rebuilds = matches!(to, MemberState::Clone);
-    if rebuilds && s.rules.iter().any(|r| r.rule.names(member) && attached >= r.term) {
-        return Err(Refused::StillInRule(member.clone()));
+    if s.ctl.phase != Phase::Revoking && s.ctl.leader.as_ref() == Some(member) {
+        return Err(Refused::LeaderStays(member.node.clone()));
     }
-    if rebuilds && s.rules.iter().any(|r| r.leader == *member) {
+    if matches!(to, MemberState::Clone) && s.is_bound(member, attached) {
         return Err(Refused::StillInRule(member.clone()));
     }
     let Some(m) = s.members.get_mut(&member.node) else {

@@ -72,7 +72,7 @@ pub(super) fn of(
     let mut careful = after.clone();
     careful.ctl.written_off.clear();
     let base = best.position.unwrap_or_default();
-    if recruited(&careful, after.ctl.term, evidence).is_ok_and(|found| base >= found.needed) {
+    if recruited(&careful, after.ctl.term, evidence).is_ok_and(|needed| base >= needed) {
         return Loss::Nothing;
     }
     let data = |n: &&NodeId| scene.state.members.get(*n).is_some_and(|m| m.kind == Kind::Data);
