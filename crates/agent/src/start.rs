@@ -103,6 +103,8 @@ pub async fn run(config: HostConfig) -> Result<(), StartError> {
     }
     let (guard, news) = Guard::connect(&guard_socket(&config)).await?;
     let hands = Arc::new(hands(&config, guard)?);
+    let (guard_tx, guard_rx) = watch::channel(None);
+    tokio::spawn(watchers::arm(hands.clone(), guard_rx));
     let listen = config.listen.peers.clone();
     let (peers, incoming) = Peers::start(peers::Config { identity, listen }).await?;
     let store_dir = seat::store_dir(&config);
@@ -116,8 +118,6 @@ pub async fn run(config: HostConfig) -> Result<(), StartError> {
     tokio::spawn(follow_members(store.watch(), peers.clone(), hands.clone(), config.clone()));
     let (outbox, outbox_rx) = mpsc::channel(OUTBOX);
     tokio::spawn(speak(outbox_rx, peers));
-    let (guard_tx, guard_rx) = watch::channel(None);
-    tokio::spawn(watchers::arm(hands.clone(), guard_rx));
     let again = Arc::new(Notify::new());
     tokio::spawn(watchers::hear_guard(news, again.clone()));
     tokio::spawn(watchers::read_store(store.clone(), source.clone(), shared.clone(), events_tx.clone()));

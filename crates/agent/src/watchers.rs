@@ -23,6 +23,8 @@ use crate::source::Source;
 pub const PROBE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(100));
 /// Housekeeping is done this often.
 pub const KEEP: Duration = Duration::from_secs(2);
+/// The guard hears of an agent that is starting at least this often.
+pub const SIGN_OF_LIFE: Duration = Duration::from_millis(250);
 /// A leader whose heartbeat is this late is looked at directly.
 pub const LOOK_AFTER_MS: u64 = 180;
 /// How long the leader's PostgreSQL may take to answer such a look.
@@ -97,9 +99,17 @@ async fn answers(address: &str) -> bool {
 }
 
 /// Hands the deadline to the guard each time the loop turned, which is also the
-/// sign of life by which the guard knows the agent.
+/// sign of life by which the guard knows the agent. Before the loop turns for
+/// the first time, which may take days while there is no seat, being here is one.
 pub async fn arm(hands: Arc<Hands>, mut deadline: watch::Receiver<Option<Time>>) {
-    while deadline.changed().await.is_ok() {
+    let mut turns = false;
+    loop {
+        match timeout(SIGN_OF_LIFE, deadline.changed()).await {
+            Ok(Ok(())) => turns = true,
+            Ok(Err(_)) => return,
+            Err(_) if turns => continue,
+            Err(_) => {}
+        }
         let until = *deadline.borrow_and_update();
         let guard = &hands.site().guard;
         let said = match until {

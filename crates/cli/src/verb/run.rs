@@ -20,6 +20,7 @@ pub fn guard(args: &Args) -> Result<ExitCode> {
     let program = std::env::current_exe()?.display().to_string();
     let file = args.config.canonicalize()?.display().to_string();
     let socket = agent::start::guard_socket(&config);
+    std::fs::create_dir_all(&config.data_dir)?;
     if let Some(dir) = socket.parent() {
         std::fs::create_dir_all(dir)?;
     }
@@ -29,7 +30,9 @@ pub fn guard(args: &Args) -> Result<ExitCode> {
         );
     }
     let agent = vec![program, "agent".to_string(), "--config".to_string(), file];
-    guard::run(GuardConfig { socket, pgdata: agent::start::pgdata(&config), agent })?;
+    let pgdata = agent::start::pgdata(&config);
+    let HostConfig { data_dir: dir, allow_drills, .. } = config;
+    guard::run(GuardConfig { dir, socket, pgdata, agent, allow_drills })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,7 +11,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::protocol::{Answer, Ask, Event, Start, Status};
+use super::protocol::{Answer, Ask, Event, Fault, Start, Status};
 use crate::error::{Error, Result};
 
 /// Longest that the guard may take to answer; killing a tree takes longest.
@@ -94,6 +94,14 @@ impl Client {
     /// `Guard`, also when something would not die.
     pub async fn kill_tree(&self) -> Result<()> {
         self.ask("kill the server", &Ask::Kill).await.map(|_| ())
+    }
+
+    /// Has a fault made, for a drill; it begins a moment after the answer.
+    ///
+    /// # Errors
+    /// `Guard`, also where drills are not allowed.
+    pub async fn fault(&self, fault: Fault, ms: u64) -> Result<()> {
+        self.ask("make a fault", &Ask::Fault { fault, ms }).await.map(|_| ())
     }
 
     /// What is.

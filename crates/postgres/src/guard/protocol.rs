@@ -30,6 +30,29 @@ pub enum Ask {
     },
     /// Kill everything of the server, and answer when nothing is left.
     Kill,
+    /// Make a fault, where the host's configuration allows drills.
+    Fault {
+        /// Which.
+        fault: Fault,
+        /// How long it lasts, in milliseconds; of no meaning for some.
+        ms: u64,
+    },
+}
+
+/// What a drill may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// The agent stands still for so long (SIGSTOP), or until it is killed for its silence.
+    FreezeAgent,
+    /// The agent is killed, and not started again for so long.
+    KillAgent,
+    /// The postmaster stands still for so long (SIGSTOP).
+    FreezePostmaster,
+    /// The postmaster alone is killed.
+    KillPostmaster,
+    /// Guard, agent and server are killed at once, as when the host is lost.
+    KillNode,
 }
 
 /// How a postmaster is started.

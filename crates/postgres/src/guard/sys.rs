@@ -2,10 +2,12 @@
 #![allow(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -22,65 +24,103 @@ pub fn boottime_ms() -> u64 {
     secs * 1000 + u64::try_from(t.tv_nsec).unwrap_or_default() / 1_000_000
 }
 
-/// Makes the guard hard to stop and easy to forget: locked in memory where the
-/// system lets it, the last to be killed for memory, adopting orphans.
+/// Nice level of guard and agent, above PostgreSQL's, where that is allowed.
+const NICE: i32 = -10;
+/// How ready the kernel is to kill the agent for memory: late, but before the guard.
+const AGENT_OOM: &str = "-900";
+
+/// Makes the guard hard to stop and easy to forget: locked in memory, the last
+/// to be killed for memory and the first to run, each where the system lets it;
+/// and it adopts orphans.
 pub fn harden() {
     let _ = prctl::set_child_subreaper(true);
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
     let _ = mlockall(MlockAllFlags::MCL_CURRENT);
-    let _ = rustix_nice(-10);
+    if !run_in_real_time() {
+        let _ = rustix::process::setpriority_process(None, NICE);
+    }
 }
 
-/// Priority above PostgreSQL's, where allowed; children are set back.
-fn rustix_nice(level: i32) -> Result<(), ()> {
-    rustix::process::setpriority_process(None, level).map_err(|_| ())
+/// The lowest real-time priority, which no child inherits.
+fn run_in_real_time() -> bool {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: a plain system call that reads a value on our stack.
+    unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const lowest) == 0
+    }
 }
 
-/// SIGCHLD, SIGTERM and SIGINT arrive as bytes to be read from now on.
+/// SIGCHLD, and what ends a guard, arrive as bytes to be read from now on. A
+/// terminal that hangs up is no reason to leave a server without its guard.
 ///
 /// # Errors
 /// When the system has no descriptor left.
 pub fn take_signals() -> std::io::Result<SignalFd> {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
         set.add(signal);
     }
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
-/// The child ends when the guard does, with its signals as by default.
+/// The child ends when we do, with its signals as by default. The kernel means
+/// the thread that forked: the guard has one, the agent's live as long as it does.
 pub fn die_with_parent(command: &mut Command, signal: Signal) {
+    let parent = rustix::process::getpid();
     // SAFETY: between fork and exec only async-signal-safe calls are made:
-    // prctl and sigprocmask are plain system calls on stack values.
+    // prctl, sigprocmask and getppid are plain system calls on stack values.
     unsafe {
         command.pre_exec(move || {
             sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
             prctl::set_pdeathsig(signal)?;
-            Ok(())
+            // A parent that was gone before will send no signal any more.
+            if rustix::process::getppid() == Some(parent) {
+                return Ok(());
+            }
+            Err(std::io::Error::from_raw_os_error(libc::ESRCH))
         });
     }
 }
 
-/// Starts a postmaster in a session of its own, as its user, with nothing of
-/// our environment. PDEATHSIG is set after the change of user, which clears it.
+/// Starts the agent: `command` is program and arguments.
 ///
 /// # Errors
 /// What the system says.
-pub fn spawn_postmaster(start: &Start) -> std::io::Result<i32> {
-    let Some((program, arguments)) = start.argv.split_first() else {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "no program to start"));
-    };
-    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&start.log)?;
-    std::os::unix::fs::fchown(&log, Some(start.run_as.uid), Some(start.run_as.gid)).ok();
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(start.env.iter().cloned());
-    command.stdin(Stdio::from(File::open("/dev/null")?)).stdout(log.try_clone()?).stderr(log);
-    start.run_as.apply(&mut command);
-    // SAFETY: as above; setsid, umask and setpriority are plain system calls,
-    // and the file written is opened and closed by system calls alone.
+pub fn spawn_agent(command: &[String]) -> std::io::Result<i32> {
+    let mut command = program(command)?;
+    // SAFETY: setpriority is a plain system call.
     unsafe {
         command.pre_exec(|| {
+            let _ = rustix::process::setpriority_process(None, NICE);
+            Ok(())
+        });
+    }
+    die_with_parent(&mut command, Signal::SIGKILL);
+    spawn(&mut command, AGENT_OOM)
+}
+
+/// Starts a postmaster in a session of its own, as its user, with nothing of
+/// our environment, in the cgroup behind `door`. PDEATHSIG is set after the
+/// change of user, which clears it.
+///
+/// # Errors
+/// What the system says.
+pub fn spawn_postmaster(start: &Start, door: Option<File>) -> std::io::Result<i32> {
+    // The directory is the server's user's: a link in it must not lead us to a file of root's.
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let log = options.open(&start.log)?;
+    std::os::unix::fs::fchown(&log, Some(start.run_as.uid), Some(start.run_as.gid)).ok();
+    let mut command = program(&start.argv)?;
+    command.env_clear().envs(start.env.iter().cloned());
+    command.stdin(Stdio::from(File::open("/dev/null")?)).stdout(log.try_clone()?).stderr(log);
+    start.run_as.apply(&mut command);
+    // SAFETY: as above; setsid, umask, setpriority and write are plain system calls.
+    unsafe {
+        command.pre_exec(move || {
+            // Whether it got in is looked at from outside.
+            let _ = door.as_ref().map(|mut door| door.write(b"0"));
             let _ = rustix::process::setsid();
             let _ = rustix::process::setpriority_process(None, 0);
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -88,8 +128,20 @@ pub fn spawn_postmaster(start: &Start) -> std::io::Result<i32> {
         });
     }
     die_with_parent(&mut command, Signal::SIGQUIT);
-    let child = command.spawn()?;
-    let pid = i32::try_from(child.id()).unwrap_or_default();
-    let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "0");
+    spawn(&mut command, "0")
+}
+
+fn program(argv: &[String]) -> std::io::Result<Command> {
+    let nothing = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "no program to start");
+    let (program, arguments) = argv.split_first().ok_or_else(nothing)?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Ok(command)
+}
+
+/// The pid is enough: the guard's loop reaps whatever ends.
+fn spawn(command: &mut Command, oom_score_adj: &str) -> std::io::Result<i32> {
+    let pid = i32::try_from(command.spawn()?.id()).unwrap_or_default();
+    let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), oom_score_adj);
     Ok(pid)
 }

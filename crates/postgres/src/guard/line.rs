@@ -1,0 +1,103 @@
+//! The line to the agent: a unix socket at which one process may speak.
+//!
+//! Whoever holds it steers the server, so it is given to the guard's own child
+//! and to nobody else of the same user: a stray agent of an earlier life least
+//! of all. The kernel says who is calling (SO_PEERCRED).
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+use super::log::say;
+use super::protocol::{Ask, Event, REQUEST_BYTES_MAX};
+
+/// Callers that are looked at in one turn.
+const CALLS_MAX: usize = 16;
+
+/// The socket, and the agent's connection with what of a request has come in.
+pub(super) struct Line {
+    listener: UnixListener,
+    stream: Option<UnixStream>,
+    pending: Vec<u8>,
+}
+
+impl Line {
+    pub fn listen(socket: &Path) -> std::io::Result<Line> {
+        let _ = std::fs::remove_file(socket);
+        let listener = UnixListener::bind(socket)?;
+        std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        Ok(Line { listener, stream: None, pending: Vec::new() })
+    }
+
+    /// What to wait on.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [Some(self.listener.as_fd()), self.stream.as_ref().map(AsFd::as_fd)].into_iter().flatten()
+    }
+
+    /// Only `agent` is let in; its newest connection counts.
+    pub fn accept(&mut self, agent: Option<i32>) {
+        for _ in 0..CALLS_MAX {
+            let Ok((stream, _)) = self.listener.accept() else { return };
+            let caller = getsockopt(&stream, PeerCredentials).map(|c| c.pid()).ok();
+            if caller.is_none() || caller != agent {
+                let who = caller.unwrap_or_default();
+                say!("process {who} is not the agent and was turned away");
+            } else if stream.set_nonblocking(true).is_ok() {
+                (self.stream, self.pending) = (Some(stream), Vec::new());
+            }
+        }
+    }
+
+    pub fn hang_up(&mut self) {
+        self.stream = None;
+        self.pending.clear();
+    }
+
+    /// Whole requests that have come in. Each needs an answer, also one that this
+    /// guard does not know: the agent may be newer, and answers come in turn.
+    pub fn requests(&mut self) -> Vec<Result<Ask, String>> {
+        let open = self.read();
+        let mut asks = Vec::new();
+        while let Some(at) = self.pending.iter().position(|b| *b == b'\n') {
+            let whole: Vec<u8> = self.pending.drain(..=at).collect();
+            let ask = serde_json::from_slice::<Ask>(&whole);
+            asks.push(ask.map_err(|e| format!("this guard does not know that request ({e})")));
+        }
+        if !open {
+            self.hang_up();
+        }
+        asks
+    }
+
+    /// Reads what is there; false when the connection is of no more use.
+    fn read(&mut self) -> bool {
+        let Some(stream) = &mut self.stream else { return true };
+        let mut chunk = [0u8; 4096];
+        loop {
+            match stream.read(&mut chunk) {
+                Ok(n) if n > 0 && self.pending.len() + n <= REQUEST_BYTES_MAX => {
+                    self.pending.extend_from_slice(&chunk[..n]);
+                }
+                Ok(_) => return false,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return true,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    pub fn tell(&mut self, event: &Event) {
+        let Some(stream) = &mut self.stream else { return };
+        let Ok(mut bytes) = serde_json::to_vec(event) else { return };
+        bytes.push(b'\n');
+        // An agent that does not read is not waited for: it will be silent soon.
+        if stream.write_all(&bytes).is_err() {
+            self.hang_up();
+        }
+    }
+}
