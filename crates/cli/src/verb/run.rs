@@ -40,7 +40,9 @@ pub fn guard(args: &Args) -> Result<ExitCode> {
 pub fn agent(args: &Args) -> Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("TANIST_LOG");
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    // A log that takes nothing must not end the agent, nor keep it waiting.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| guard::log::Lossy);
+    log.log_internal_errors(false).with_ansi(false).init();
     let config = HostConfig::load(&args.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(agent::start::run(config))?;

@@ -18,7 +18,7 @@ pub mod client;
 mod fault;
 mod line;
 mod lock;
-mod log;
+pub mod log;
 pub mod protocol;
 mod server;
 pub mod sys;
