@@ -3,6 +3,7 @@
 //!
 //! Reading is free; changing takes the token.
 
+mod drill;
 mod health;
 mod verbs;
 
@@ -16,6 +17,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use postgres::guard::client::Client as Guard;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use store::Store;
@@ -58,13 +60,19 @@ pub(crate) struct Desk {
     pub store: Store,
     pub config: Arc<HostConfig>,
     pub token: [u8; 32],
+    pub guard: Guard,
 }
 
 /// Starts serving; returns once it listens.
 ///
 /// # Errors
 /// `Listen`, `Token`.
-pub async fn serve(config: &HostConfig, shared: Arc<Shared>, store: Store) -> Result<(), HttpError> {
+pub async fn serve(
+    config: &HostConfig,
+    shared: Arc<Shared>,
+    store: Store,
+    guard: Guard,
+) -> Result<(), HttpError> {
     let path = config.token_file.display().to_string();
     let text = std::fs::read_to_string(&config.token_file)
         .map_err(|e| HttpError::Token { path: path.clone(), why: e.to_string() })?;
@@ -73,7 +81,7 @@ pub async fn serve(config: &HostConfig, shared: Arc<Shared>, store: Store) -> Re
         return Err(HttpError::Token { path, why: "it is shorter than 16 characters".to_string() });
     }
     let token = Sha256::digest(token.as_bytes()).into();
-    let desk = Desk { shared, store, config: Arc::new(config.clone()), token };
+    let desk = Desk { shared, store, config: Arc::new(config.clone()), token, guard };
     let address = config.listen.api.clone();
     let listener = TcpListener::bind(&address).await;
     let listener = listener.map_err(|e| HttpError::Listen { address, why: e.to_string() })?;
@@ -94,6 +102,7 @@ fn router(desk: Desk) -> Router {
         .route("/v1/pause", post(verbs::pause))
         .route("/v1/resume", post(verbs::resume))
         .route("/v1/reinit/{node}", post(verbs::reinit))
+        .route("/v1/drill/fault", post(drill::fault))
         .route("/v1/members", post(verbs::add_member))
         .route("/v1/members/{node}", delete(verbs::remove_member));
     health::routes(router)

@@ -126,7 +126,7 @@ pub async fn run(config: HostConfig) -> Result<(), StartError> {
         tokio::spawn(watchers::probe(hands.clone(), shared.clone(), events_tx.clone(), again));
         tokio::spawn(watchers::keep_house(hands.clone(), source.clone(), shared.clone()));
     }
-    http::serve(&config, shared.clone(), store.clone()).await?;
+    http::serve(&config, shared.clone(), store.clone(), hands.site().guard.clone()).await?;
     let facts = Facts::new(config.name.clone(), boot_number(), config.kind, keeper.vows());
     let tools = Tools { hands, keeper, store: store.clone(), source, events: events_tx.clone() };
     let agent = Agent::new(Controller::new(facts), tools, shared);

@@ -40,6 +40,33 @@ pub struct MemberBody {
     pub registration: cluster::command::Registration,
 }
 
+/// `POST /v1/drill/fault`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultBody {
+    /// Which.
+    pub fault: Fault,
+    /// How long it lasts, in milliseconds; of no meaning for some.
+    #[serde(default)]
+    pub ms: u64,
+}
+
+/// What a drill may have done to the node that is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// The agent stands still.
+    FreezeAgent,
+    /// The agent is killed, and stays away for the time given.
+    KillAgent,
+    /// The postmaster stands still.
+    FreezePostmaster,
+    /// The postmaster alone is killed.
+    KillPostmaster,
+    /// Guard, agent and server are killed at once.
+    KillNode,
+}
+
 /// What a verb did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {

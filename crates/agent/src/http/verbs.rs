@@ -21,10 +21,10 @@ use super::{Desk, problem};
 use crate::clock;
 use crate::shared::Picture;
 
-type Answer = Result<Response, Response>;
+pub(super) type Answer = Result<Response, Response>;
 
 /// Compares digests in full, so that the time taken tells nothing.
-fn authorise(desk: &Desk, headers: &HeaderMap) -> Result<(), Response> {
+pub(super) fn authorise(desk: &Desk, headers: &HeaderMap) -> Result<(), Response> {
     let given =
         headers.get("authorization").and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
     let given: [u8; 32] = Sha256::digest(given.unwrap_or_default().trim().as_bytes()).into();

@@ -10,6 +10,7 @@
 mod agents;
 mod disk;
 mod failover;
+mod guard;
 mod members;
 mod network;
 mod refusals;

@@ -1,0 +1,60 @@
+//! What the guard refuses, and what a drill may ask of it.
+
+use std::process::Command;
+
+use api::Client;
+use api::verbs::{Done, Fault, FaultBody};
+use drill::layout::PlannedNode;
+
+use crate::story::{Story, told};
+
+/// Asks one node's agent for a fault.
+async fn ask(story: &Story, node: &PlannedNode, fault: Fault, ms: u64) -> Result<Done, String> {
+    let urls = vec![format!("http://{}:{}", node.address, node.api)];
+    let client = Client { urls, ..story.stage.client() };
+    client.send("POST", "/v1/drill/fault", &FaultBody { fault, ms }).await.map_err(|e| e.to_string())
+}
+
+#[test]
+fn a_second_run_on_a_node_is_refused_and_the_first_one_serves_on() {
+    told(async {
+        let story = Story::begin("twice", 1).await;
+        let leader = story.leader().await;
+        let before = story.stage.pids(&leader);
+        let config = story.stage.plan.node_dir(&leader).join("tanist.toml");
+        let again =
+            Command::new(&story.stage.plan.binary).arg("run").arg("--config").arg(config).output().unwrap();
+        let said = String::from_utf8_lossy(&again.stderr).into_owned();
+        assert!(!again.status.success() && said.contains("TAN0502"), "{said}");
+        assert!(said.contains(&before.guard.unwrap().to_string()), "{said}");
+        story.writes_flow().await;
+        assert_eq!(story.stage.pids(&leader), before);
+        story.end().await;
+    });
+}
+
+#[test]
+fn a_fault_is_made_on_request_and_refused_where_drills_are_not_allowed() {
+    told(async {
+        let story = Story::begin("request", 3).await;
+        let (leader, standby, term) = (story.leader().await, story.standby().await, story.term().await);
+        ask(&story, &leader, Fault::KillPostmaster, 0).await.unwrap();
+        story.wait_until("the next term", |s| s.term > term && s.writable).await;
+        story.whole().await;
+        let stranger = Client { token: None, ..story.stage.client() };
+        let body = FaultBody { fault: Fault::KillNode, ms: 0 };
+        let asked: Result<Done, _> = stranger.send("POST", "/v1/drill/fault", &body).await;
+        assert!(asked.unwrap_err().to_string().starts_with("TAN0615"));
+        let config = story.stage.plan.node_dir(&standby).join("tanist.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, text.replace("allow_drills = true", "allow_drills = false")).unwrap();
+        story.stage.stop(&standby);
+        story.stage.start(&standby).unwrap();
+        story.whole().await;
+        let before = story.stage.pids(&standby);
+        let refused = ask(&story, &standby, Fault::KillPostmaster, 0).await.unwrap_err();
+        assert!(refused.starts_with("TAN0503"), "{refused}");
+        assert_eq!(story.stage.pids(&standby), before);
+        story.end().await;
+    });
+}
