@@ -165,6 +165,7 @@ mod tests {
         Report {
             member: MemberId::new(node(of), 1),
             boot: 1,
+            up_ms: 0,
             seq: 1,
             term_seen: cluster::Term(1),
             revision_seen: 1,

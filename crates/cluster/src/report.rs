@@ -117,6 +117,9 @@ pub struct ServerReport {
     pub postmaster_pid: u32,
     /// Why it can't be started or reached, in one sentence.
     pub trouble: Option<String>,
+    /// It is down and must not be tried or made anew before an operator has looked:
+    /// the directory is another major version's, say.
+    pub unfit: bool,
 }
 
 /// What only the sender's being leader lets it know.

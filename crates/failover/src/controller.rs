@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use cluster::command::{Change, MemberState};
 use cluster::recruited::recruited;
-use cluster::report::{Leading, Progress, Recruited, Report, ServerReport, ServerState};
+use cluster::report::{Leading, Progress, Recruited, Report, ServerReport};
 use cluster::state::Phase;
 use cluster::{Action, ClusterState, Lsn, NodeId, Term, Time, Vows};
 

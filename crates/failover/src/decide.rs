@@ -173,7 +173,7 @@ fn promote(view: &View<'_>) -> Verdict {
     match server.state {
         ServerState::Empty if view.term() == Term(1) => Verdict::act(view, Action::Initdb),
         ServerState::Empty => Verdict::wait(Waiting::Operator("its data directory is empty".into())),
-        ServerState::Down if server.trouble.is_some() => {
+        ServerState::Down if server.unfit => {
             Verdict::wait(Waiting::Operator(server.trouble.clone().unwrap_or_default()))
         }
         ServerState::Down | ServerState::Starting => Verdict::act(view, Action::StartCut),

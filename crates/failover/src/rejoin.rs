@@ -153,8 +153,8 @@ fn foreign(view: &View<'_>, me: &MemberId, record: &Member, server: &ServerRepor
 /// It is down and says why it can't be started: nothing is tried and nothing is
 /// made anew over it, unless an operator asked for that.
 fn unfit(record: &Member, server: &ServerReport) -> Option<String> {
-    let down = server.state == ServerState::Down && !record.reinit;
-    server.trouble.clone().filter(|_| down)
+    let unfit = server.unfit && server.state == ServerState::Down && !record.reinit;
+    unfit.then(|| server.trouble.clone().unwrap_or_default())
 }
 
 fn stopped(server: &ServerReport, why: Waiting) -> Verdict {

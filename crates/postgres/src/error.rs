@@ -17,7 +17,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be read, written or made durable.
-    #[error("can't {deed} {}: {source}", path.display())]
+    #[error("TAN0401: can't {deed} {}: {source}", path.display())]
     File {
         /// What was tried, as a verb.
         deed: &'static str,
@@ -27,7 +27,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// `bin_dir` holds no PostgreSQL.
-    #[error("no PostgreSQL programs in {}: {why}", bin_dir.display())]
+    #[error("TAN0402: no PostgreSQL programs in {}: {why}. Set [postgres] bin_dir", bin_dir.display())]
     NoPrograms {
         /// Where they were looked for.
         bin_dir: PathBuf,
@@ -35,10 +35,10 @@ pub enum Error {
         why: String,
     },
     /// A major version this build does not know.
-    #[error("PostgreSQL {0} is not supported: Tanist runs 11 to 18")]
+    #[error("TAN0403: PostgreSQL {0} is not supported: Tanist runs 11 to 18")]
     UnsupportedVersion(u32),
     /// The directory was made by another major version than the programs are.
-    #[error("the data directory {} belongs to PostgreSQL {found}, the programs are PostgreSQL {programs}", pgdata.display())]
+    #[error("TAN0404: the data directory {} belongs to PostgreSQL {found}, the programs are PostgreSQL {programs}. Nothing was touched; set [postgres] bin_dir to the programs of {found}", pgdata.display())]
     WrongMajor {
         /// Which directory.
         pgdata: PathBuf,
@@ -48,7 +48,7 @@ pub enum Error {
         programs: u32,
     },
     /// Another cluster's data.
-    #[error("the data directory {} has the system identifier {found}, this cluster's is {expected}", pgdata.display())]
+    #[error("TAN0405: the data directory {} has the system identifier {found}, this cluster's is {expected}", pgdata.display())]
     WrongSystem {
         /// Which directory.
         pgdata: PathBuf,
@@ -58,10 +58,10 @@ pub enum Error {
         expected: u64,
     },
     /// `initdb` on a directory that is there already.
-    #[error("{} exists already: nothing was initialised", .0.display())]
+    #[error("TAN0406: {} exists already: nothing was initialised", .0.display())]
     DirectoryExists(PathBuf),
     /// A program ended badly.
-    #[error("{program} failed: {why}")]
+    #[error("TAN0407: {program} failed: {why}")]
     ProgramFailed {
         /// Which.
         program: &'static str,
@@ -69,7 +69,7 @@ pub enum Error {
         why: String,
     },
     /// The directory for unix sockets is too deep for the kernel's 107 bytes.
-    #[error("the socket directory {} is too long: PostgreSQL's socket path may have {max} bytes", path.display())]
+    #[error("TAN0408: the socket directory {} is too long: PostgreSQL's socket path may have {max} bytes", path.display())]
     SocketPathTooLong {
         /// Which directory.
         path: PathBuf,
@@ -77,7 +77,7 @@ pub enum Error {
         max: usize,
     },
     /// A cluster-wide parameter that may not be set.
-    #[error("the parameter '{name}' can't be set: {why}")]
+    #[error("TAN0409: the parameter '{name}' can't be set: {why}")]
     BadParameter {
         /// Which.
         name: String,
@@ -85,7 +85,9 @@ pub enum Error {
         why: String,
     },
     /// Another process listens there.
-    #[error("PostgreSQL can't listen on port {port}: something else does already ({said})")]
+    #[error(
+        "TAN0410: PostgreSQL can't listen on port {port}: something else does already ({said}). Stop that, or give this node another [postgres] port"
+    )]
     PortTaken {
         /// Which port.
         port: u16,
@@ -93,10 +95,10 @@ pub enum Error {
         said: String,
     },
     /// The postmaster ended before it took connections.
-    #[error("PostgreSQL did not start: {0}")]
+    #[error("TAN0411: PostgreSQL did not start: {0}")]
     StartFailed(String),
     /// Processes of an earlier run are still there.
-    #[error("{count} process(es) of an earlier run still use {}: they must be killed before PostgreSQL may start", pgdata.display())]
+    #[error("TAN0412: {count} process(es) of an earlier run still use {}: they must be killed before PostgreSQL may start", pgdata.display())]
     Orphans {
         /// Whose.
         pgdata: PathBuf,
@@ -104,10 +106,10 @@ pub enum Error {
         count: usize,
     },
     /// It would not stop.
-    #[error("PostgreSQL is still running {0:?} after it was killed")]
+    #[error("TAN0413: PostgreSQL is still running {0:?} after it was killed")]
     WontStop(Duration),
     /// The guard did not do what it was asked.
-    #[error("the guard could not {deed}: {why}")]
+    #[error("TAN0414: the guard could not {deed}: {why}")]
     Guard {
         /// What was asked.
         deed: &'static str,
@@ -115,13 +117,13 @@ pub enum Error {
         why: String,
     },
     /// Nobody takes connections.
-    #[error("PostgreSQL can't be reached: {0}")]
+    #[error("TAN0415: PostgreSQL can't be reached: {0}")]
     Unreachable(String),
     /// 57P03: it is starting, shutting down, or not yet consistent.
-    #[error("PostgreSQL is not taking connections yet: {0}")]
+    #[error("TAN0416: PostgreSQL is not taking connections yet: {0}")]
     NotReady(String),
     /// No answer in time, though a connection may exist.
-    #[error("PostgreSQL did not answer within {limit:?} ({what})")]
+    #[error("TAN0417: PostgreSQL did not answer within {limit:?} ({what})")]
     Hung {
         /// What was asked.
         what: &'static str,
@@ -129,7 +131,7 @@ pub enum Error {
         limit: Duration,
     },
     /// It refused a statement.
-    #[error("PostgreSQL refused to {what}: {message} ({sqlstate})")]
+    #[error("TAN0418: PostgreSQL refused to {what}: {message} ({sqlstate})")]
     Sql {
         /// What was asked, in words.
         what: &'static str,
@@ -139,10 +141,10 @@ pub enum Error {
         sqlstate: String,
     },
     /// It answered something that we can't read.
-    #[error("PostgreSQL's answer can't be read: {0}")]
+    #[error("TAN0419: PostgreSQL's answer can't be read: {0}")]
     BadAnswer(String),
     /// A setting we wrote is not the one in force.
-    #[error("'{name}' is set to something else than Tanist wrote ('{found}')")]
+    #[error("TAN0420: '{name}' is set to something else than Tanist wrote ('{found}')")]
     Overridden {
         /// Which setting.
         name: &'static str,
@@ -150,7 +152,7 @@ pub enum Error {
         found: String,
     },
     /// C-5: a walreceiver that does not go away.
-    #[error("a walreceiver (pid {pid}) still runs {limit:?} after its ack path was cut")]
+    #[error("TAN0421: a walreceiver (pid {pid}) still runs {limit:?} after its ack path was cut")]
     AckPathStays {
         /// Which.
         pid: u32,
@@ -158,7 +160,7 @@ pub enum Error {
         limit: Duration,
     },
     /// C5: replay does not get there.
-    #[error("replay stands at {replayed} and has not reached {needed} within {limit:?}")]
+    #[error("TAN0422: replay stands at {replayed} and has not reached {needed} within {limit:?}")]
     ReplayBehind {
         /// Where it is.
         replayed: Lsn,
@@ -168,16 +170,16 @@ pub enum Error {
         limit: Duration,
     },
     /// It is not a standby, so it can't be promoted.
-    #[error("PostgreSQL is not in recovery, so it can't be promoted")]
+    #[error("TAN0423: PostgreSQL is not in recovery, so it can't be promoted")]
     NotInRecovery,
     /// The agent withdrew its permission in the last moment.
-    #[error("the promotion was called off: {0}")]
+    #[error("TAN0424: the promotion was called off: {0}")]
     CalledOff(String),
     /// It stays in recovery.
-    #[error("PostgreSQL has not left recovery within {0:?} of being asked to promote")]
+    #[error("TAN0425: PostgreSQL has not left recovery within {0:?} of being asked to promote")]
     PromotionLate(Duration),
     /// C6: it opened another timeline than the one reserved.
-    #[error("PostgreSQL opened timeline {found}, the term's is {expected}")]
+    #[error("TAN0426: PostgreSQL opened timeline {found}, the term's is {expected}")]
     WrongTimeline {
         /// What it opened.
         found: Timeline,
@@ -185,11 +187,11 @@ pub enum Error {
         expected: Timeline,
     },
     /// C6: its history file has no legal form.
-    #[error("the history file of timeline {0} does not say what it must")]
+    #[error("TAN0427: the history file of timeline {0} does not say what it must")]
     WrongHistory(Timeline),
     /// A walsender that neither flushed L nor could be ended.
     #[error(
-        "the rule is not proven: {name} (pid {pid}) has not passed {lsn} and can't be ended within {limit:?}"
+        "TAN0428: the rule is not proven: {name} (pid {pid}) has not passed {lsn} and can't be ended within {limit:?}"
     )]
     BarrierStuck {
         /// Its `application_name`.
@@ -202,7 +204,9 @@ pub enum Error {
         limit: Duration,
     },
     /// Too few standbys have flushed L.
-    #[error("{have} of the {need} standbys that must have flushed {lsn} have done so within {limit:?}")]
+    #[error(
+        "TAN0429: {have} of the {need} standbys that must have flushed {lsn} have done so within {limit:?}"
+    )]
     BarrierShort {
         /// How many did.
         have: usize,

@@ -1,5 +1,7 @@
-//! What the guard refuses, and what a drill may ask of it.
+//! What the guard refuses, what a drill may ask of it, and what people are told
+//! when a server can't be started.
 
+use std::net::TcpListener;
 use std::process::Command;
 
 use api::Client;
@@ -13,6 +15,12 @@ async fn ask(story: &Story, node: &PlannedNode, fault: Fault, ms: u64) -> Result
     let urls = vec![format!("http://{}:{}", node.address, node.api)];
     let client = Client { urls, ..story.stage.client() };
     client.send("POST", "/v1/drill/fault", &FaultBody { fault, ms }).await.map_err(|e| e.to_string())
+}
+
+async fn has_trouble(story: &Story, node: &PlannedNode, code: &str) {
+    let name = node.name.to_string();
+    let told = |m: &api::status::MemberStatus| m.trouble.as_ref().is_some_and(|t| t.contains(code));
+    story.wait_until(code, |s| s.members.iter().any(|m| m.name == name && told(m))).await;
 }
 
 #[test]
@@ -55,6 +63,27 @@ fn a_fault_is_made_on_request_and_refused_where_drills_are_not_allowed() {
         let refused = ask(&story, &standby, Fault::KillPostmaster, 0).await.unwrap_err();
         assert!(refused.starts_with("TAN0503"), "{refused}");
         assert_eq!(story.stage.pids(&standby), before);
+        story.end().await;
+    });
+}
+
+#[test]
+fn what_keeps_a_server_down_is_told_with_its_code() {
+    told(async {
+        let story = Story::begin("told", 3).await;
+        let standby = story.standby().await;
+        let version = story.stage.plan.node_dir(&standby).join("pgdata/PG_VERSION");
+        let made_by = std::fs::read_to_string(&version).unwrap();
+        story.stage.stop(&standby);
+        std::fs::write(&version, "9.6\n").unwrap();
+        story.stage.start(&standby).unwrap();
+        has_trouble(&story, &standby, "TAN0404").await;
+        story.stage.stop(&standby);
+        std::fs::write(&version, made_by).unwrap();
+        let taken = TcpListener::bind((standby.address.as_str(), standby.postgres)).unwrap();
+        story.stage.start(&standby).unwrap();
+        has_trouble(&story, &standby, "TAN0410").await;
+        drop(taken);
         story.end().await;
     });
 }

@@ -1,6 +1,7 @@
 //! Starting, stopping, killing.
 
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::command::{ENVIRONMENT, command, run};
@@ -84,6 +85,13 @@ impl Hands {
     }
 
     pub(super) async fn start(&self) -> Result<()> {
+        let started = self.start_and_wait().await;
+        let why = started.as_ref().err().map_or(String::new(), ToString::to_string);
+        *self.why_down.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        started
+    }
+
+    async fn start_and_wait(&self) -> Result<()> {
         if self.site.guard.status().await?.postmaster.is_none() {
             self.check_version()?;
             self.prepare_directory()?;
@@ -206,7 +214,7 @@ impl Hands {
     }
 
     pub(super) fn forget_still(&self) {
-        *self.still.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+        *self.still.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Hands {
     me: Mutex<Option<MemberId>>,
     /// End of the WAL of a server that is down; read once.
     still: Mutex<Option<WalEnd>>,
+    /// Why the last start failed, while it is down for that.
+    why_down: Mutex<String>,
     probing: tokio::sync::Mutex<Option<Sql>>,
 }
 
@@ -78,6 +80,7 @@ impl Hands {
             config: Mutex::new(config),
             me: Mutex::default(),
             still: Mutex::default(),
+            why_down: Mutex::default(),
             probing: tokio::sync::Mutex::default(),
         }
     }

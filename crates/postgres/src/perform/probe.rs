@@ -122,6 +122,7 @@ impl Hands {
             streaming: term.filter(|_| streams),
             postmaster_pid: 0,
             trouble: None,
+            unfit: false,
         };
         Ok(Probe { server, leading: None, hung: false, wal_silent_ms: read(row, "silent") })
     }
@@ -166,8 +167,10 @@ impl Hands {
         let control = durable::off_loop(move || Ok(ControlFile::read(&pgdata).ok())).await.ok().flatten();
         let end = self.still_end().await;
         // A directory that can't be started is for an operator, not to be tried or made anew.
-        let unfit = self.check_version().err().map(|e| format!("{}: {e}", e.code()));
-        let mut probe = trouble(ServerState::Down, 0, unfit.unwrap_or_default());
+        let unfit = self.check_version().err().map(|e| e.to_string());
+        let why = self.why_down.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut probe = trouble(ServerState::Down, 0, unfit.clone().unwrap_or(why));
+        probe.server.unfit = unfit.is_some();
         probe.server.sysid = control.map_or(0, |c| c.sysid);
         if let Some(end) = end {
             (probe.server.lineage, probe.server.end, probe.server.replay) =
