@@ -13,7 +13,7 @@ use cluster::local::{Promoting, Rebuild};
 use cluster::report::Recruited;
 use cluster::state::Phase;
 use cluster::{Action, MemberId, Position, Term};
-use failover::{Event, Outcome};
+use failover::{Event, Outcome, Setback};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -68,13 +68,14 @@ impl Executor {
                 Ok(_) => tracing::info!(?action, "done"),
                 Err(why) => tracing::warn!(?action, %why, "failed"),
             }
-            tools.tell_end(action, outcome.map_err(|e| e.to_string())).await;
+            let setback = |e: HandsError| Setback { why: e.to_string(), of_the_data: e.is_of_the_data() };
+            tools.tell_end(action, outcome.map_err(setback)).await;
         }));
     }
 }
 
 impl Tools {
-    async fn tell_end(&self, action: Action, outcome: Result<Outcome, String>) {
+    async fn tell_end(&self, action: Action, outcome: Result<Outcome, Setback>) {
         self.tell(Event::Vows(Box::new(self.keeper.vows())));
         let probe = self.hands.probe().await;
         self.tell(Event::Probed(Box::new(probe.server), probe.leading.map(Box::new)));

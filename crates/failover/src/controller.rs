@@ -21,7 +21,7 @@ use crate::decide::{Verdict, decide};
 use crate::election;
 use crate::facts::Facts;
 use crate::fencing;
-use crate::retry::{kind_of, preempts};
+use crate::retry::{Setback, kind_of, preempts};
 use crate::rules;
 use crate::speech;
 use crate::suspicion::{self, Watch};
@@ -55,7 +55,7 @@ pub enum Event {
     /// How far long work is.
     Progress(Option<Progress>),
     /// A deed ended.
-    Done(Box<Action>, Result<Outcome, String>),
+    Done(Box<Action>, Result<Outcome, Setback>),
     /// A command was answered: accepted or not.
     Submitted(Result<(), String>),
 }
@@ -213,7 +213,7 @@ impl Controller {
         self.peers.insert(node, Heard { at: now, report });
     }
 
-    fn done(&mut self, now: Time, action: Action, outcome: Result<Outcome, String>) {
+    fn done(&mut self, now: Time, action: Action, outcome: Result<Outcome, Setback>) {
         if self.running.as_ref() == Some(&action) {
             self.running = None;
             self.facts.progress = None;
@@ -224,7 +224,7 @@ impl Controller {
                 self.facts.failures.remove(kind);
                 self.facts.achieve(now, action, outcome);
             }
-            Err(why) => self.facts.fail(now, kind, why),
+            Err(setback) => self.facts.fail(now, kind, setback),
         }
     }
 

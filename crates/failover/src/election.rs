@@ -21,6 +21,9 @@ use crate::waiting::Waiting;
 /// Once an election is safe, wait so long for the rest of those that live: a
 /// second standby in the new rule is worth more than these milliseconds.
 pub const ELECT_GRACE: Duration = Duration::from_millis(40);
+/// The same, when nobody but the leader that failed could be elected so far: its
+/// server must be started first, so a standby that is about to speak is faster.
+pub const FAILED_GRACE: Duration = Duration::from_millis(400);
 /// An agent that did not begin the term sends the `Elect` after so long, plus its turn.
 pub const STAND_IN: Duration = Duration::from_millis(600);
 /// The candidate that an operator named gets so long to become fit.
@@ -70,7 +73,8 @@ pub fn ballot(view: &View<'_>) -> Result<Change, Waiting> {
     let all = with_time(view, evidence(view, term));
     let needed = recruited(view.state, term, &all).map_err(Waiting::Positions)?;
     let Some(best) = candidate(view, &all, needed) else { return Err(Waiting::Candidate) };
-    if !is_settled(view, &all) {
+    let grace = if view.state.ctl.leader.as_ref() == Some(&best.member) { FAILED_GRACE } else { ELECT_GRACE };
+    if !is_settled(view, &all, grace) {
         return Err(Waiting::Candidate);
     }
     let parent_tli = best.lineage.timeline;
@@ -145,8 +149,8 @@ pub(crate) fn best<'a>(
 }
 
 /// Whether everybody who lives has spoken, or had time to.
-fn is_settled(view: &View<'_>, all: &[Evidence]) -> bool {
-    let waited = view.watch.recruited_since.is_some_and(|t| view.now.since(t) >= ELECT_GRACE);
+fn is_settled(view: &View<'_>, all: &[Evidence], grace: Duration) -> bool {
+    let waited = view.watch.recruited_since.is_some_and(|t| view.now.since(t) >= grace);
     let spoke = |id: &MemberId| all.iter().any(|e| e.member == *id && e.promise == view.term());
     let alive =
         |id: &MemberId| id.node == view.me.node || view.fresh(id, 3 * view.timing().heartbeat_ms).is_some();

@@ -8,7 +8,7 @@ use cluster::report::{Leading, Progress, Recruited, ServerReport, ServerState};
 use cluster::{Action, Lsn, MemberId, NodeId, Term, Time, Vows};
 
 use crate::controller::Outcome;
-use crate::retry::Failure;
+use crate::retry::{Failure, Setback};
 
 /// One agent's knowledge of itself. Filled by the controller from events.
 #[derive(Clone, Debug)]
@@ -100,9 +100,11 @@ impl Facts {
     }
 
     /// Takes note of a deed that could not be done.
-    pub(crate) fn fail(&mut self, at: Time, kind: &'static str, why: String) {
-        let count = self.failures.get(kind).map_or(0, |f| f.count).saturating_add(1);
-        self.failures.insert(kind, Failure { count, at, why });
+    pub(crate) fn fail(&mut self, at: Time, kind: &'static str, setback: Setback) {
+        let (count, of_the_data) = self.failures.get(kind).map_or((0, 0), |f| (f.count, f.of_the_data));
+        let (count, blamed) = (count.saturating_add(1), u32::from(setback.of_the_data));
+        let of_the_data = of_the_data.saturating_add(blamed);
+        self.failures.insert(kind, Failure { count, of_the_data, at, why: setback.why });
     }
 
     /// Takes note of what a deed brought.

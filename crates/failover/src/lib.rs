@@ -34,5 +34,6 @@ pub mod waiting;
 pub use controller::{Controller, Effects, Event, Outcome};
 pub use decide::{Verdict, decide};
 pub use facts::Facts;
+pub use retry::Setback;
 pub use view::View;
 pub use waiting::Waiting;

@@ -107,7 +107,7 @@ fn need(view: &View<'_>, record: &Member, server: &ServerReport) -> Need {
 }
 
 fn rewound_enough(view: &View<'_>) -> bool {
-    view.me.failures.get("rewind").is_some_and(|f| f.count >= REWIND_TRIES_MAX)
+    view.me.failures.get("rewind").is_some_and(|f| f.of_the_data >= REWIND_TRIES_MAX)
 }
 
 /// Our own comparison of histories; `pg_rewind`'s word that none is needed is
@@ -127,7 +127,7 @@ fn stranded(view: &View<'_>, server: &ServerReport) -> bool {
 /// It could not be made to follow again and again, with a leader there.
 fn unable(view: &View<'_>) -> bool {
     let leads = view.leader_report().is_some_and(|r| r.leading.as_ref().is_some_and(|l| l.writable));
-    leads && view.me.failures.get("follow").is_some_and(|f| f.count >= FOLLOW_TRIES_MAX)
+    leads && view.me.failures.get("follow").is_some_and(|f| f.of_the_data >= FOLLOW_TRIES_MAX)
 }
 
 /// A database with another system identifier is somebody else's.
@@ -221,7 +221,10 @@ fn standing(view: &View<'_>, me: &MemberId, record: &Member, server: &ServerRepo
 }
 
 fn caught_up(view: &View<'_>, server: &ServerReport) -> bool {
-    let switch = view.state.election().and_then(|e| e.opened.as_ref()).map(|o| o.switch_lsn);
+    // A leader may have to wait for us before it can open: then the position it
+    // was elected on is what its timeline begins at.
+    let election = view.state.election().filter(|e| server.lineage.timeline == e.tli);
+    let switch = election.map(|e| e.opened.as_ref().map_or(e.base.lsn, |o| o.switch_lsn));
     let end = view.leader_report().and_then(|r| r.leading.as_ref()).map(|l| l.end);
     // Copied anew while a rule went on naming us, we count again only with all
     // that we ever acknowledged: what the leader had after the copy was made.

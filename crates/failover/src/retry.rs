@@ -9,18 +9,33 @@ use cluster::{Action, Time};
 pub const RETRY_FIRST: Duration = Duration::from_millis(200);
 /// Longest wait between two tries.
 pub const RETRY_LONGEST: Duration = Duration::from_secs(10);
-/// Tries of following an open leader before the directory is made anew.
+/// Failures of following an open leader, for reasons of the data, before the
+/// directory is made anew.
 pub const FOLLOW_TRIES_MAX: u32 = 8;
-/// Tries of `pg_rewind` before the directory is cloned instead.
-pub const REWIND_TRIES_MAX: u32 = 2;
+/// Failures of `pg_rewind` after it had begun before the directory is cloned
+/// instead: it leaves behind what can't be trusted (its documentation, "Warning").
+pub const REWIND_TRIES_MAX: u32 = 1;
 /// Tries of a base backup before an operator is asked (`reinit` starts anew).
 pub const CLONE_TRIES_MAX: u32 = 30;
+
+/// Why a deed could not be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setback {
+    /// In one sentence.
+    pub why: String,
+    /// The data directory itself may be to blame, so that a new copy may be the
+    /// cure. Not so for a taken port, a full disk or a leader out of reach: a copy
+    /// would take hours and change nothing.
+    pub of_the_data: bool,
+}
 
 /// The failures of one kind of action since it last succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// How often in a row.
     pub count: u32,
+    /// How often of these the data may have been to blame.
+    pub of_the_data: u32,
     /// When the last one ended.
     pub at: Time,
     /// Why, in one sentence.

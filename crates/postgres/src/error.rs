@@ -256,9 +256,78 @@ impl Error {
         }
     }
 
+    /// Whether the data directory itself may be to blame, so that a new copy of it
+    /// may be the cure. What a server or `pg_rewind` says is only known as text
+    /// (always English, as we start them); in doubt the data is to blame.
+    #[must_use]
+    pub fn is_of_the_data(&self) -> bool {
+        match self {
+            Error::StartFailed(said) => !SURROUNDINGS.iter().any(|word| said.contains(word)),
+            Error::ProgramFailed { program: "pg_rewind", why } => {
+                !SURROUNDINGS.iter().any(|w| why.contains(w))
+            }
+            Error::BadAnswer(_) | Error::ReplayBehind { .. } => true,
+            Error::File { .. }
+            | Error::NoPrograms { .. }
+            | Error::UnsupportedVersion(_)
+            | Error::WrongMajor { .. }
+            | Error::WrongSystem { .. }
+            | Error::DirectoryExists(_)
+            | Error::ProgramFailed { .. }
+            | Error::SocketPathTooLong { .. }
+            | Error::BadParameter { .. }
+            | Error::PortTaken { .. }
+            | Error::Orphans { .. }
+            | Error::WontStop(_)
+            | Error::Guard { .. }
+            | Error::Unreachable(_)
+            | Error::NotReady(_)
+            | Error::Hung { .. }
+            | Error::Sql { .. }
+            | Error::Overridden { .. }
+            | Error::AckPathStays { .. }
+            | Error::NotInRecovery
+            | Error::CalledOff(_)
+            | Error::PromotionLate(_)
+            | Error::WrongTimeline { .. }
+            | Error::WrongHistory(_)
+            | Error::BarrierStuck { .. }
+            | Error::BarrierShort { .. } => false,
+        }
+    }
+
     /// Wraps an I/O error with what was tried on which path.
     pub fn file(deed: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.into();
         move |source| Error::File { deed, path, source }
+    }
+}
+
+/// Words of PostgreSQL by which what surrounds the data is to blame, not the data:
+/// the disk, rights, memory, the configuration, or a leader that can't be reached.
+/// `pg_rewind` connects before it changes anything.
+const SURROUNDINGS: [&str; 7] = [
+    "No space left on device",
+    "Permission denied",
+    "Cannot allocate memory",
+    "could not create shared memory segment",
+    "could not load",
+    "configuration file",
+    "connection to server at",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_no_cure_for_a_full_disk_or_a_leader_out_of_reach() {
+        let start = |said: &str| Error::StartFailed(said.to_string());
+        let rewind = |why: &str| Error::ProgramFailed { program: "pg_rewind", why: why.to_string() };
+        assert!(start("PANIC:  could not locate a valid checkpoint record").is_of_the_data());
+        assert!(!start("FATAL:  could not write lock file: No space left on device").is_of_the_data());
+        assert!(rewind("could not find previous WAL record at 0/3000028").is_of_the_data());
+        assert!(!rewind("connection to server at \"10.0.0.1\", port 1 failed").is_of_the_data());
+        assert!(!Error::PortTaken { port: 1, said: String::new() }.is_of_the_data());
     }
 }

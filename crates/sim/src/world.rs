@@ -11,7 +11,7 @@ use cluster::command::{Change, Command, Kind};
 use cluster::report::{Report, ServerState};
 use cluster::state::Phase;
 use cluster::{ClusterState, Lsn, MemberId, NodeId, Refused, Term, Time};
-use failover::Event;
+use failover::{Event, Setback};
 
 use crate::deed;
 use crate::node::Node;
@@ -287,6 +287,7 @@ impl World {
         node.inbox.push_back(Event::Vows(Box::new(node.vows.clone())));
         let probe = node.probe(&seen);
         node.inbox.push_back(probe);
+        let outcome = outcome.map_err(|why| Setback { why, of_the_data: true });
         node.inbox.push_back(Event::Done(Box::new(action), outcome));
     }
 

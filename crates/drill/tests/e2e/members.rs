@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use api::verbs::Done;
 
-use crate::story::{PATIENCE, Story, told};
+use crate::story::{PATIENCE, Story, may_be_root, sql_beside, told};
 use drill::fault;
 
 #[test]
@@ -58,6 +58,30 @@ fn a_standby_killed_in_the_middle_of_its_clone_is_cloned_again() {
         }
         assert!(!being_made.exists(), "a copy was left half made");
         assert_eq!(story.term().await, term, "a term began");
+        story.end().await;
+    });
+}
+
+#[test]
+fn a_leader_that_dies_while_another_is_rewound_to_it_is_replaced_and_all_come_back() {
+    if !may_be_root("a leader that dies while another is rewound") {
+        return;
+    }
+    told(async {
+        let story = Story::begin_with("mid-rewind", |o| o.isolate = true).await;
+        let (old, term) = (story.leader().await, story.term().await);
+        fault::cut(&story.stage, &old).unwrap();
+        // Log that nobody else has: never acknowledged, and to be undone.
+        let _ = sql_beside(&story, &old, "INSERT INTO ledger VALUES (98, 1)");
+        story.wait_until("the next term", |s| s.term > term && s.writable).await;
+        let leader = story.leader().await;
+        fault::heal(&story.stage, &old).unwrap();
+        let lost = story.stage.plan.node_dir(&old).join("lost");
+        wait_until(|| lost.exists(), "a rewind to begin").await;
+        let term = story.term().await;
+        fault::kill_node(&story.stage, &leader);
+        story.wait_until("the term after", |s| s.term > term).await;
+        story.stage.start(&leader).unwrap();
         story.end().await;
     });
 }

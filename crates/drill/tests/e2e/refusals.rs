@@ -73,6 +73,38 @@ fn a_data_directory_of_another_version_is_left_alone() {
 }
 
 #[test]
+fn a_database_of_another_origin_is_quarantined_until_it_is_made_anew() {
+    told(async {
+        let story = Story::begin("sysid", 3).await;
+        let standby = story.standby().await;
+        story.stage.stop(&standby);
+        let pgdata = story.stage.plan.node_dir(&standby).join("pgdata");
+        std::fs::remove_dir_all(&pgdata).unwrap();
+        another_database(&story, &pgdata);
+        story.stage.start(&standby).unwrap();
+        let quarantined = |s: &Status| {
+            s.members.iter().any(|m| m.name == standby.name.as_str() && m.standing == "quarantined")
+        };
+        story.wait_until("the quarantine", quarantined).await;
+        story.writes_flow().await;
+        let path = format!("/v1/reinit/{}", standby.name);
+        let _: Done = story.stage.client().send("POST", &path, &()).await.unwrap();
+        story.end().await;
+    });
+}
+
+fn another_database(story: &Story, pgdata: &Path) {
+    let owner = postgres::RunAs::for_server().unwrap();
+    std::fs::create_dir(pgdata).unwrap();
+    owner.own(pgdata).unwrap();
+    let mut initdb = Command::new(story.stage.plan.pg_bin.join("initdb"));
+    initdb.args(["-U", "postgres", "-A", "scram-sha-256", "--pwfile=/proc/self/comm"]).arg(pgdata);
+    owner.apply(&mut initdb);
+    let out = initdb.current_dir("/").output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
 fn a_second_agent_of_one_name_gets_no_seat_and_harms_nobody() {
     told(async {
         let story = Story::begin("namesake", 3).await;
