@@ -35,7 +35,9 @@ const AGENT_OOM: &str = "-900";
 pub fn harden() {
     let _ = prctl::set_child_subreaper(true);
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
-    let _ = mlockall(MlockAllFlags::MCL_CURRENT);
+    // What was touched stays; the rest of this large program is not brought in for it.
+    let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    let _ = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault);
     if !run_in_real_time() {
         let _ = rustix::process::setpriority_process(None, NICE);
     }
