@@ -160,12 +160,14 @@ fn what_the_server_forked_dies_with_it_wherever_it_went() {
     };
     assert!(cgroup.pids().contains(&postmaster) && cgroup.pids().contains(&runaway));
     assert!(!cgroup.pids().contains(&agent.pid));
-    // The postmaster's death alone leaves the orphan.
+    // Nobody has to ask: orphans of a postmaster that is gone may still acknowledge.
     signal(postmaster, Signal::SIGKILL);
-    agent.wait_until("the postmaster's end", |s, _| s.postmaster.is_none());
-    assert!(lives(runaway));
-    assert_eq!(agent.ask(&Ask::Kill), Answer::Done);
+    let ended = |e: &Event| matches!(e, Event::PostmasterEnded { pid, .. } if *pid == postmaster);
+    agent.wait_until("word of it", |_, news| news.iter().any(ended));
     assert!(!lives(runaway) && !cgroup.is_populated());
+    agent.start_server(&guarded.pgdata(), RUNAWAY);
+    assert_eq!(agent.ask(&Ask::Kill), Answer::Done);
+    assert!(!cgroup.is_populated());
     let dir = cgroup.dir().to_owned();
     drop(guarded);
     assert!(!dir.exists(), "the guard left its cgroup behind");

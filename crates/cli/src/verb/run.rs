@@ -17,7 +17,7 @@ pub struct Args {
 /// The guard: parent of PostgreSQL and of the agent.
 pub fn guard(args: &Args) -> Result<ExitCode> {
     let config = HostConfig::load(&args.config)?;
-    let program = std::env::current_exe()?.display().to_string();
+    let program = own_program()?.display().to_string();
     let file = args.config.canonicalize()?.display().to_string();
     let socket = agent::start::guard_socket(&config);
     std::fs::create_dir_all(&config.data_dir)?;
@@ -34,6 +34,14 @@ pub fn guard(args: &Args) -> Result<ExitCode> {
     let HostConfig { data_dir: dir, allow_drills, .. } = config;
     guard::run(GuardConfig { dir, socket, pgdata, agent, allow_drills })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the agent is started from: the name that we were started by, so that
+/// an upgrade which moves a link is followed without restarting the guard.
+fn own_program() -> Result<PathBuf> {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    let given = name.filter(|p| p.is_absolute() && p.is_file());
+    Ok(given.map_or_else(std::env::current_exe, Ok)?)
 }
 
 /// The agent, as the guard starts it.

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
@@ -17,6 +18,8 @@ use super::protocol::{Ask, Event, REQUEST_BYTES_MAX};
 
 /// Callers that are looked at in one turn.
 const CALLS_MAX: usize = 16;
+/// Pause when the host has no descriptor left for a call.
+const DEAF: Duration = Duration::from_millis(5);
 
 /// The socket, and the agent's connection with what of a request has come in.
 pub(super) struct Line {
@@ -42,7 +45,12 @@ impl Line {
     /// Only `agent` is let in; its newest connection counts.
     pub fn accept(&mut self, agent: Option<i32>) {
         for _ in 0..CALLS_MAX {
-            let Ok((stream, _)) = self.listener.accept() else { return };
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                // The caller still waits, so without a pause we would turn as fast as we can.
+                Err(_) => return std::thread::sleep(DEAF),
+            };
             let caller = getsockopt(&stream, PeerCredentials).map(|c| c.pid()).ok();
             if caller.is_none() || caller != agent {
                 let who = caller.unwrap_or_default();

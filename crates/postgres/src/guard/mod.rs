@@ -191,6 +191,10 @@ impl Guard {
         let pid = pid.as_raw();
         if self.server.is_over(pid) {
             say!("the postmaster ({pid}) {how}");
+            // What it left are orphans, which may still acknowledge (finding 3).
+            if let Err(why) = self.server.kill() {
+                say!("{why}");
+            }
             self.line.tell(&Event::PostmasterEnded { pid, how });
         } else if self.agent.is_over(pid) {
             say!("the agent ({pid}) {how}");
