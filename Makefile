@@ -2,7 +2,7 @@
 # The longer scripts are in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test install release
+.PHONY: help demo check test bench install release
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -22,6 +22,11 @@ check: ## format, lints, house rules, pure tests; no root, no network, nothing i
 test: ## all that CI runs: installs what the tests need, then check, then real servers
 	@tools/install test
 	@tools/test
+
+bench: ## every figure of docs/benchmarks.md, beside Patroni in the same run (hours; BENCH="--help" for less)
+	@tools/install bench
+	@$(MAKE) --no-print-directory release
+	@BENCH='$(BENCH)' bench/run --binary $(BINARY) $(BENCH)
 
 install: release ## put the binary into $(PREFIX)/bin
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/tanist
