@@ -110,7 +110,12 @@ impl Tools {
             Action::Follow { term, leader } => self.follow(*term, leader).await?,
             Action::Rewind { leader, .. } => self.rebuild(leader, Rebuild::Rewind).await?,
             Action::Clone { leader, .. } => self.rebuild(leader, Rebuild::Clone).await?,
-            Action::Checkpoint { .. } => self.hands.checkpoint().await?,
+            Action::Checkpoint { .. } => {
+                // Whoever clones from us waits for the checkpoint, and needs role and slot.
+                self.hands.ensure_roles().await?;
+                self.hands.keep_slots(&self.source.slots()).await?;
+                self.hands.checkpoint().await?;
+            }
             Action::Stop => self.hands.stop().await?,
         }
         Ok(Outcome::Done)

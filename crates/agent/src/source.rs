@@ -3,11 +3,12 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use cluster::command::{Kind, MemberState};
 use cluster::lineage::term_of;
-use cluster::{ClusterState, MemberId, NodeId, Position};
+use cluster::{ClusterState, Lsn, MemberId, NodeId, Position};
 
 use postgres::Error as HandsError;
-use postgres::perform::WalEnd;
+use postgres::perform::{SlotNeed, WalEnd};
 
 /// The newest agreed state, as this agent knows it.
 #[derive(Clone, Debug)]
@@ -60,6 +61,16 @@ impl Source {
     pub fn position_of(&self, end: &WalEnd) -> Option<Position> {
         let owner = end.lineage.owner_of(end.last_start);
         term_of(owner, &self.state().elections).map(|term| Position::new(term, end.end))
+    }
+
+    /// The slots that every member has for all others, moved nowhere yet.
+    #[must_use]
+    pub fn slots(&self) -> SlotNeed {
+        let state = self.state();
+        let others = state.members.iter().filter(|(n, m)| {
+            m.kind == Kind::Data && m.raft_id != 0 && m.state != MemberState::Removed && **n != self.me
+        });
+        others.map(|(n, m)| (MemberId::new(n.clone(), m.incarnation), Lsn::ZERO)).collect()
     }
 
     /// Where a member's PostgreSQL listens.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::command::{Kind, MemberState};
+use cluster::command::MemberState;
 use cluster::state::Phase;
-use cluster::{Lsn, MemberId, NodeId, Term, Time};
+use cluster::{Lsn, NodeId, Time};
 use failover::Event;
 use postgres::guard::protocol::Event as GuardEvent;
-use postgres::perform::{Hands, SlotNeed};
+use postgres::perform::Hands;
 use store::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -152,47 +152,27 @@ pub async fn read_store(store: Store, source: Source, shared: Arc<Shared>, event
     }
 }
 
-/// Slots on every member, roles on an open leader, configuration everywhere.
+/// Slots on every member.
 pub async fn keep_house(hands: Arc<Hands>, source: Source, shared: Arc<Shared>) {
-    let mut roles_in = Term(0);
     loop {
-        // An open leader without roles keeps everybody else waiting.
-        let waits = {
-            let ctl = &shared.picture().state.ctl;
-            ctl.term > roles_in && ctl.leader.as_ref().is_some_and(|l| l.node == source.me())
-        };
+        // Whoever is being cloned waits for its slot.
+        let clones = |m: &cluster::command::Member| m.state == MemberState::Clone;
+        let waits = shared.picture().state.members.values().any(clones);
         tokio::time::sleep(if waits { PROBE.1 } else { KEEP }).await;
         let picture = shared.picture();
-        let state = &picture.state;
         let running = picture.reports.get(&source.me()).and_then(|(r, _)| r.server.as_ref());
         if !running.is_some_and(|s| {
             matches!(s.state, cluster::report::ServerState::Standby | cluster::report::ServerState::Primary)
         }) {
             continue;
         }
-        let wanted = slots(state, &picture.reports, &source.me());
+        let flushed = |n: &NodeId| Some(picture.reports.get(n)?.0.server.as_ref()?.end);
+        let mut wanted = source.slots();
+        for (member, lsn) in &mut wanted {
+            *lsn = flushed(&member.node).unwrap_or(Lsn::ZERO);
+        }
         if let Err(why) = hands.keep_slots(&wanted).await {
             tracing::debug!(%why, "slots stay as they are for now");
         }
-        let leads = state.ctl.leader.as_ref().is_some_and(|l| l.node == source.me());
-        if leads && state.ctl.phase == Phase::Open && roles_in < state.ctl.term {
-            match hands.ensure_roles().await {
-                Ok(()) => roles_in = state.ctl.term,
-                Err(why) => tracing::warn!(%why, "roles could not be made yet"),
-            }
-        }
     }
-}
-
-fn slots(
-    state: &cluster::ClusterState,
-    reports: &std::collections::BTreeMap<NodeId, (cluster::Report, u64)>,
-    me: &NodeId,
-) -> SlotNeed {
-    let members = state.members.iter().filter(|(n, m)| {
-        m.kind == Kind::Data && m.raft_id != 0 && m.state != MemberState::Removed && *n != me
-    });
-    let flushed =
-        |n: &NodeId| reports.get(n).and_then(|(r, _)| r.server.as_ref()).map_or(Lsn::ZERO, |s| s.end);
-    members.map(|(n, m)| (MemberId::new(n.clone(), m.incarnation), flushed(n))).collect()
 }

@@ -14,6 +14,8 @@ use crate::verbs::Problem;
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Longest that a connection may take.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// Once one agent has answered, the others get so long.
+pub const OTHERS_LIMIT: Duration = Duration::from_millis(300);
 /// Longest answer that is read.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 
@@ -59,6 +61,39 @@ impl Client {
     /// As `send`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.send("GET", path, &()).await
+    }
+
+    /// Asks every agent at once and takes the answer that ranks highest: one that
+    /// is cut off still answers, with what it knew, and one that is gone does not
+    /// hold up the others.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub async fn best<T, K>(&self, path: &str, rank: impl Fn(&T) -> K) -> Result<T, ClientError>
+    where
+        T: DeserializeOwned + Send + 'static,
+        K: Ord,
+    {
+        let mut asked = tokio::task::JoinSet::new();
+        for url in &self.urls {
+            let (one, path) = (Client { urls: vec![url.clone()], token: None }, path.to_string());
+            asked.spawn(async move { one.get::<T>(&path).await });
+        }
+        let mut best: Option<T> = None;
+        let mut last = ClientError::Unreachable(self.urls.join(", "));
+        loop {
+            let limit = if best.is_some() { OTHERS_LIMIT } else { ANSWER_LIMIT * 2 };
+            match timeout(limit, asked.join_next()).await {
+                Ok(Some(Ok(Ok(answer)))) => {
+                    let better = best.as_ref().is_none_or(|b| rank(b) < rank(&answer));
+                    best = if better { Some(answer) } else { best };
+                }
+                // Of many that can't be reached all are named.
+                Ok(Some(Ok(Err(ClientError::Unreachable(_))) | Err(_))) => {}
+                Ok(Some(Ok(Err(why)))) => last = why,
+                Ok(None) | Err(_) => return best.ok_or(last),
+            }
+        }
     }
 
     /// Sends a document and reads one back, from the first agent that answers.

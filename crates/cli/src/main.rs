@@ -22,6 +22,9 @@ struct Cli {
     /// File with the token for changing verbs.
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Yes to what would be asked.
+    #[arg(long, global = true)]
+    yes: bool,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -85,7 +88,7 @@ fn asking(cli: &Cli) -> anyhow::Result<ExitCode> {
             Verb::Status => verb::look::status(&client()?, cli.json).await,
             Verb::History(args) => verb::look::history(&client()?, args, cli.json).await,
             Verb::Switchover(args) => verb::change::switchover(&client()?, args, cli.json).await,
-            Verb::Failover(args) => verb::change::failover(&client()?, args, cli.json).await,
+            Verb::Failover(args) => verb::change::failover(&client()?, args, cli.yes, cli.json).await,
             Verb::Pause => verb::change::plain(&client()?, "/v1/pause", cli.json).await,
             Verb::Resume => verb::change::plain(&client()?, "/v1/resume", cli.json).await,
             Verb::Reinit(args) => verb::change::reinit(&client()?, args, cli.json).await,

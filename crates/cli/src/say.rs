@@ -1,6 +1,13 @@
 //! Numbers and times as people read them, and tables that line up.
 
+use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Prints a line. Whoever reads us may have had enough, which is no failure of
+/// ours: what was begun goes on.
+pub fn out(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
 
 /// Milliseconds as `12 ms`, `3.4 s`, `5 min`.
 pub fn span(ms: u64) -> String {

@@ -175,6 +175,11 @@ fn rebuild(view: &View<'_>, me: &MemberId, record: &Member, leader: &MemberId, c
     // Where our old copy may still be needed it stays until the new one is whole.
     let clone = clone || view.phase() != Phase::Open || view.state.is_needed(me);
     let (term, leader) = (view.term(), leader.clone());
+    // With it come the roles that a copy is made through, and what a rewind reads.
+    let checkpointed = view.leader_report().and_then(|r| r.leading.as_ref()).is_some_and(|l| l.checkpointed);
+    if !checkpointed && view.phase() == Phase::Open {
+        return Verdict::wait(Waiting::LeaderCheckpoint);
+    }
     if clone {
         let tries = view.me.failures.get("clone");
         if let Some(f) = tries.filter(|f| f.count >= CLONE_TRIES_MAX) {
@@ -185,10 +190,6 @@ fn rebuild(view: &View<'_>, me: &MemberId, record: &Member, leader: &MemberId, c
             )));
         }
         return Verdict::act(view, Action::Clone { term, leader });
-    }
-    let checkpointed = view.leader_report().and_then(|r| r.leading.as_ref()).is_some_and(|l| l.checkpointed);
-    if !checkpointed {
-        return Verdict::wait(Waiting::LeaderCheckpoint);
     }
     Verdict::act(view, Action::Rewind { term, leader })
 }

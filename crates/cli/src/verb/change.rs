@@ -1,20 +1,30 @@
 //! The verbs that change the cluster.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use api::verbs::{Done, FailoverBody, MemberBody, SwitchoverBody};
-use api::{Client, Status};
+use api::{Client, ClientError, Status};
 use cluster::NodeId;
 use cluster::command::{Addresses, Kind, Registration};
+
+use crate::say;
+use crate::verb::look::Entry;
+
+/// Longest that a change of leaders is waited for.
+const SETTLED_LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args)]
 pub struct SwitchoverArgs {
     /// To whom; without it the leader chooses.
     #[arg(long)]
     to: Option<NodeId>,
-    /// Not before this moment, Unix milliseconds.
-    #[arg(long, value_name = "MS")]
+    /// Not before this moment: +90s, +10m, +2h, 2026-11-24T02:00:00Z or Unix milliseconds.
+    #[arg(long, value_name = "TIME", value_parser = super::moment::parse)]
     at: Option<u64>,
     /// Call the planned one off.
     #[arg(long)]
@@ -22,6 +32,9 @@ pub struct SwitchoverArgs {
     /// Only say what would happen.
     #[arg(long)]
     dry_run: bool,
+    /// Do not wait until it is done.
+    #[arg(long)]
+    no_wait: bool,
 }
 
 #[derive(clap::Args)]
@@ -35,6 +48,9 @@ pub struct FailoverArgs {
     /// Only say what would happen.
     #[arg(long)]
     dry_run: bool,
+    /// Do not wait until it is done.
+    #[arg(long)]
+    no_wait: bool,
 }
 
 #[derive(clap::Args)]
@@ -68,37 +84,105 @@ enum MemberDeed {
     },
 }
 
-fn say(done: &Done, json: bool) -> Result<ExitCode> {
+fn tell(done: &Done, json: bool) -> Result<ExitCode> {
     if json {
-        println!("{}", serde_json::to_string(done)?);
+        say::out(&serde_json::to_string(done)?);
     } else {
-        println!("{}.", done.said);
+        say::out(&format!("{}.", done.said));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub async fn switchover(client: &Client, args: &SwitchoverArgs, json: bool) -> Result<ExitCode> {
     if args.cancel {
-        return say(&client.send("DELETE", "/v1/switchover", &()).await?, json);
+        return tell(&client.send("DELETE", "/v1/switchover", &()).await?, json);
     }
+    let before = current(client).await?;
     let body = SwitchoverBody { to: args.to.clone(), at_ms: args.at, dry_run: args.dry_run };
-    say(&client.send("POST", "/v1/switchover", &body).await?, json)
+    let done: Done = client.send("POST", "/v1/switchover", &body).await?;
+    if args.dry_run || args.no_wait || args.at.is_some() {
+        return tell(&done, json);
+    }
+    tell(&settled(client, &before, "switchover").await?, json)
 }
 
-pub async fn failover(client: &Client, args: &FailoverArgs, json: bool) -> Result<ExitCode> {
+pub async fn failover(client: &Client, args: &FailoverArgs, yes: bool, json: bool) -> Result<ExitCode> {
     // The term is read first: should the request arrive twice, the second ends nothing.
-    let status: Status = client.get("/v1/status").await?;
-    let (to, accept_loss, dry_run) = (args.to.clone(), args.accept_loss.clone(), args.dry_run);
-    let body = FailoverBody { term: Some(status.term), to, accept_loss, dry_run };
-    say(&client.send("POST", "/v1/failover", &body).await?, json)
+    let before = current(client).await?;
+    let (to, accept_loss) = (args.to.clone(), args.accept_loss.clone());
+    let mut body = FailoverBody { term: Some(before.term), to, accept_loss, dry_run: true };
+    if !args.dry_run && !args.accept_loss.is_empty() && !yes {
+        let foreseen: Done = client.send("POST", "/v1/failover", &body).await?;
+        confirm(&foreseen.said)?;
+    }
+    body.dry_run = args.dry_run;
+    let done: Done = client.send("POST", "/v1/failover", &body).await?;
+    if args.dry_run || args.no_wait {
+        return tell(&done, json);
+    }
+    tell(&settled(client, &before, "failover").await?, json)
+}
+
+/// Asks the person at the terminal; refuses where there is none.
+fn confirm(what: &str) -> Result<()> {
+    let refused = "this loses data for good and was not confirmed. Nothing was changed; --yes confirms it";
+    if !std::io::stdin().is_terminal() {
+        bail!("TAN0009: {refused}");
+    }
+    eprint!("{what}.\nDo it? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { bail!("TAN0009: {refused}") }
+}
+
+/// How things are, by whoever knows the newest term.
+pub async fn current(client: &Client) -> Result<Status, ClientError> {
+    client.best("/v1/status", |s: &Status| (s.term, s.writable)).await
+}
+
+/// Waits until a later term takes writes, or the switchover was called off.
+async fn settled(client: &Client, before: &Status, what: &str) -> Result<Done> {
+    let began = Instant::now();
+    while began.elapsed() < SETTLED_LIMIT {
+        tokio::time::sleep(LOOK).await;
+        // While leaders change an agent may have nothing to say.
+        let Ok(now) = current(client).await else { continue };
+        if now.term > before.term && now.writable {
+            let leader = now.leader.clone().unwrap_or_default();
+            if before.leader == now.leader {
+                bail!(
+                    "TAN0008: after the {what} {leader} leads again (term {}): {}. 'tanist history' tells the rest",
+                    now.term,
+                    now.why
+                );
+            }
+            let said = format!(
+                "{leader} leads and takes writes (term {}); asked {} ms ago",
+                now.term,
+                began.elapsed().as_millis()
+            );
+            return Ok(Done { said, term: now.term, dry_run: false });
+        }
+        if now.term == before.term && now.switchover.is_none() && now.writable && began.elapsed() > LOOK * 4 {
+            let told: Vec<Entry> =
+                client.best("/v1/history", |h: &Vec<Entry>| h.len()).await.unwrap_or_default();
+            let why = told.last().map_or(String::new(), |e| format!(": {}", e.what));
+            bail!(
+                "TAN0007: the {what} was not done{why}. Nothing was lost; 'tanist status' tells what is missing"
+            );
+        }
+    }
+    bail!(
+        "TAN0007: the {what} was not done within {SETTLED_LIMIT:?}. It may still be; 'tanist status' tells what it waits for"
+    )
 }
 
 pub async fn plain(client: &Client, path: &str, json: bool) -> Result<ExitCode> {
-    say(&client.send("POST", path, &()).await?, json)
+    tell(&client.send("POST", path, &()).await?, json)
 }
 
 pub async fn reinit(client: &Client, args: &ReinitArgs, json: bool) -> Result<ExitCode> {
-    say(&client.send("POST", &format!("/v1/reinit/{}", args.node), &()).await?, json)
+    tell(&client.send("POST", &format!("/v1/reinit/{}", args.node), &()).await?, json)
 }
 
 pub async fn member(client: &Client, args: &MemberArgs, json: bool) -> Result<ExitCode> {
@@ -111,5 +195,5 @@ pub async fn member(client: &Client, args: &MemberArgs, json: bool) -> Result<Ex
         }
         MemberDeed::Remove { name } => client.send("DELETE", &format!("/v1/members/{name}"), &()).await?,
     };
-    say(&done, json)
+    tell(&done, json)
 }

@@ -51,7 +51,7 @@ struct Show {
 pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
     let tell = |text: &str| {
         if !json {
-            println!("{text}");
+            say::out(text);
         }
     };
     let began = Instant::now();
@@ -95,7 +95,7 @@ fn millis(d: Duration) -> u64 {
 impl Show {
     fn tell(&self, text: &str) {
         if !self.json {
-            println!("{:>8}  {text}", say::span(millis(self.load.elapsed())));
+            say::out(&format!("{:>8}  {text}", say::span(millis(self.load.elapsed()))));
         }
     }
 
@@ -183,27 +183,27 @@ fn report(
             "errors": { "unknown": findings.unknown, "failed": findings.failed },
             "healed": healed, "verdict": verdict,
         });
-        println!("{}", serde_json::to_string(&document)?);
+        say::out(&serde_json::to_string(&document)?);
         return Ok(pass);
     }
-    println!("\nWhat the cluster says happened:");
+    say::out("\nWhat the cluster says happened:");
     for e in told {
-        println!("  {}  term {:<3} {:<4} {}", say::clock(e.at_ms), e.term, e.by, e.what);
+        say::out(&format!("  {}  term {:<3} {:<4} {}", say::clock(e.at_ms), e.term, e.by, e.what));
     }
-    println!("\nWrites were away for:");
+    say::out("\nWrites were away for:");
     for (name, ms) in &gaps {
-        println!("  {name:<12} {}", say::span(*ms));
+        say::out(&format!("  {name:<12} {}", say::span(*ms)));
     }
-    println!(
+    say::out(&format!(
         "\n{} writes acknowledged, {} of unknown fate, {} refused.",
         findings.acknowledged, findings.unknown, findings.failed
-    );
+    ));
     for (member, lost) in &findings.lost {
-        println!("  {member} lacks {lost} of the acknowledged ones");
+        say::out(&format!("  {member} lacks {lost} of the acknowledged ones"));
     }
-    println!(
+    say::out(&format!(
         "\nVerdict: {}",
         if pass { "PASS, no acknowledged write was lost and the cluster healed" } else { "FAIL" }
-    );
+    ));
     Ok(pass)
 }

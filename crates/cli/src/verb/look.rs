@@ -7,6 +7,7 @@ use api::{Client, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::say;
+use crate::verb::change::current;
 
 #[derive(clap::Args)]
 pub struct HistoryArgs {
@@ -16,11 +17,11 @@ pub struct HistoryArgs {
 }
 
 pub async fn status(client: &Client, json: bool) -> Result<ExitCode> {
-    let status: Status = client.get("/v1/status").await?;
+    let status = current(client).await?;
     if json {
-        println!("{}", serde_json::to_string(&status)?);
+        say::out(&serde_json::to_string(&status)?);
     } else {
-        println!("{}", words(&status));
+        say::out(&words(&status));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -97,13 +98,13 @@ pub struct Entry {
 
 pub async fn history(client: &Client, args: &HistoryArgs, json: bool) -> Result<ExitCode> {
     let path = format!("/v1/history?since={}", args.since.unwrap_or(0));
-    let entries: Vec<Entry> = client.get(&path).await?;
+    let entries: Vec<Entry> = client.best(&path, |all: &Vec<Entry>| all.last().map(|e| e.revision)).await?;
     if json {
-        println!("{}", serde_json::to_string(&entries)?);
+        say::out(&serde_json::to_string(&entries)?);
         return Ok(ExitCode::SUCCESS);
     }
     for e in &entries {
-        println!("{}  term {:<3} {:<4} {}", say::clock(e.at_ms), e.term, e.by, e.what);
+        say::out(&format!("{}  term {:<3} {:<4} {}", say::clock(e.at_ms), e.term, e.by, e.what));
     }
     Ok(ExitCode::SUCCESS)
 }

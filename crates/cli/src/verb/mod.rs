@@ -3,5 +3,6 @@
 pub mod change;
 pub mod demo;
 pub mod look;
+pub mod moment;
 pub mod playground;
 pub mod run;

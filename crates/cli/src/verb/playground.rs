@@ -8,6 +8,8 @@ use cluster::Durability;
 use drill::layout::Options;
 use drill::{Stage, StageError};
 
+use crate::say;
+
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -118,7 +120,7 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
         Deed::Down { at, wipe } => {
             Stage::open(&at.dir)?.down(*wipe)?;
             if json {
-                println!("{}", serde_json::json!({ "down": true, "wiped": wipe }));
+                say::out(&serde_json::json!({ "down": true, "wiped": wipe }).to_string());
             }
         }
     }
@@ -136,13 +138,13 @@ fn chosen(stage: &Stage, name: Option<&str>) -> Result<Vec<drill::layout::Planne
 fn show(stage: &Stage, json: bool) -> Result<()> {
     let document = stage.document();
     if json {
-        println!("{}", serde_json::to_string(&document)?);
+        say::out(&serde_json::to_string(&document)?);
         return Ok(());
     }
-    println!("A local cluster of {} nodes in {}", document.nodes.len(), document.dir.display());
-    println!("  durability  {}", document.durability);
-    println!("  write to    {}", document.write_url);
-    println!("  API         {}", document.api.join(" "));
-    println!("  'tanist status', 'tanist switchover', 'tanist playground down' go on from here");
+    say::out(&format!("A local cluster of {} nodes in {}", document.nodes.len(), document.dir.display()));
+    say::out(&format!("  durability  {}", document.durability));
+    say::out(&format!("  write to    {}", document.write_url));
+    say::out(&format!("  API         {}", document.api.join(" ")));
+    say::out("  'tanist status', 'tanist switchover', 'tanist playground down' go on from here");
     Ok(())
 }

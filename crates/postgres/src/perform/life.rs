@@ -18,6 +18,9 @@ use crate::wal;
 pub const START_LIMIT: Duration = Duration::from_secs(600);
 /// Longest that an orderly stop may take before the tree is killed.
 pub const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// Longest that a shutdown for a switchover waits until all standbys have it: one
+/// that is slow or gone is no reason to stay away.
+pub const SENT_LIMIT: Duration = Duration::from_millis(500);
 /// Between two looks at something that is about to change.
 pub const LOOK: Duration = Duration::from_millis(4);
 
@@ -203,6 +206,12 @@ impl Hands {
             let pgdata = self.site.dir.pgdata();
             // A control file that is being rewritten is looked at again.
             clean = wal::clean_shutdown(&pgdata).ok().flatten();
+        }
+        // Walsenders send the shutdown checkpoint after the control file has it, and
+        // leave when it was flushed (PostgreSQL's walsender.c, WalSndDone).
+        let sent = Instant::now();
+        while sent.elapsed() < SENT_LIMIT && !self.titled("walsender").is_empty() {
+            tokio::time::sleep(LOOK).await;
         }
         self.kill_tree().await?;
         Ok(clean.map(|c| WalEnd {

@@ -67,9 +67,14 @@ impl Hands {
     /// Walreceiver processes of our server, by process title: the view is empty
     /// while one is still connecting.
     pub(super) fn walreceivers(&self) -> Vec<i32> {
+        self.titled("walreceiver")
+    }
+
+    /// Processes of our server with that word in their title.
+    pub(super) fn titled(&self, word: &str) -> Vec<i32> {
         let title = |pid: &i32| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains("walreceiver")
+            String::from_utf8_lossy(&line).contains(word)
         };
         tree::pids(&self.site.dir.pgdata()).into_iter().filter(title).collect()
     }
