@@ -189,7 +189,12 @@ pub struct Evidence {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trigger {
     /// The leader's server is dead and the leader said so.
-    Resigned,
+    Resigned {
+        /// Who said it.
+        leader: MemberId,
+        /// The newest term that it has resigned, durably.
+        term: Term,
+    },
     /// Agents enough for an election miss the leader.
     Missed {
         /// Who.

@@ -134,32 +134,56 @@ impl Timing {
     /// Relative drift of one clock that the constants allow for, per mille (e of C-28).
     pub const DRIFT_PER_MILLE: u64 = 2;
 
+    /// Longest of all patience: one day.
+    pub const LONGEST_MS: u64 = 86_400_000;
+    /// δ, the longest that a message between agents takes while all is well.
+    pub const DELAY_MS: u64 = 100;
+
     /// C-28: the inequalities that the proofs rest on.
     ///
     /// # Errors
     /// The first one that does not hold, in one sentence.
     pub fn check(&self) -> Result<(), &'static str> {
-        let stretched = |ms: u64| ms + ms * 2 * Self::DRIFT_PER_MILLE / 1000;
+        // Sums saturate: a hostile value is refused, and never takes a voter down.
+        let sum = |all: &[u64]| all.iter().fold(0, |sum: u64, ms| sum.saturating_add(*ms));
+        let stretched = |ms: u64| sum(&[ms, ms.saturating_mul(2 * Self::DRIFT_PER_MILLE) / 1000]);
+        let free = [self.patience_ms, self.async_wait_ms, self.term_limit_ms, self.shrink_ms];
+        if free.iter().chain([&self.failover_pause_ms, &self.prevote_ms]).any(|ms| *ms > Self::LONGEST_MS)
+            || self.heartbeat_ms == 0
+        {
+            return Err("timing: a heartbeat takes at least 1 ms, and no patience is longer than a day");
+        }
+        if self.shrink_ms < self.suspicion_ms || self.term_limit_ms < self.suspicion_ms {
+            return Err("timing: shrink and term_limit must not be shorter than suspicion");
+        }
         if stretched(self.grant_ms) >= self.grant_wait_ms || self.grant_wait_ms >= self.suspicion_ms {
             return Err(
                 "timing: a grant must end before its giver's wait, and that before suspicion (G < W < S)",
             );
         }
-        if self.agent_restart_ms + self.heartbeat_ms >= self.suspicion_ms
+        if sum(&[self.agent_restart_ms, self.heartbeat_ms]) >= self.suspicion_ms
             || self.suspicion_ms >= self.agent_silence_ms
         {
             return Err("timing: restart + heartbeat < suspicion < agent_silence (R + H < S < A)");
         }
-        if self.agent_silence_ms + self.agent_restart_ms + 2 * self.heartbeat_ms > self.guard_deadline_ms {
+        if sum(&[self.agent_silence_ms, self.agent_restart_ms, self.heartbeat_ms, self.heartbeat_ms])
+            > self.guard_deadline_ms
+        {
             return Err("timing: agent_silence + restart + 2 heartbeats <= guard_deadline (A + R + 2H <= D)");
         }
-        if self.guard_deadline_ms + self.kill_ms + self.heartbeat_ms > self.patience_ms {
+        if sum(&[self.guard_deadline_ms, self.kill_ms, self.heartbeat_ms]) > self.patience_ms {
             return Err("timing: guard_deadline + kill + heartbeat <= patience (D + K + H <= P)");
         }
-        if self.async_wait_ms < stretched(self.async_lease_ms + self.kill_ms) + 10 {
+        let renewed = [self.agent_silence_ms, self.agent_restart_ms, self.renewal_ms, self.heartbeat_ms];
+        if self.async_lease_ms < sum(&[sum(&renewed), 3 * Self::DELAY_MS]) {
+            return Err(
+                "timing: async_lease >= agent_silence + restart + renewal + heartbeat + 3 delays (C-26)",
+            );
+        }
+        if self.async_wait_ms < sum(&[stretched(sum(&[self.async_lease_ms, self.kill_ms])), 10]) {
             return Err("timing: async_wait >= (async_lease + kill), stretched by drift, + 10 ms (C-26)");
         }
-        if self.renewal_ms + 50 >= self.grant_ms {
+        if sum(&[self.agent_restart_ms, self.renewal_ms]) >= self.grant_ms {
             return Err("timing: a renewal round must fit into a grant (R + N < G)");
         }
         Ok(())
@@ -173,14 +197,19 @@ mod tests {
     #[test]
     fn c28_defaults_satisfy_every_inequality_and_each_is_checked() {
         assert_eq!(Timing::default().check(), Ok(()));
-        let spoil: [fn(&mut Timing); 7] = [
+        let spoil: [fn(&mut Timing); 12] = [
             |t| t.grant_ms = t.grant_wait_ms,
             |t| t.grant_wait_ms = t.suspicion_ms,
             |t| t.suspicion_ms = t.agent_silence_ms,
             |t| t.agent_silence_ms = t.guard_deadline_ms,
             |t| t.patience_ms = t.guard_deadline_ms,
             |t| t.async_wait_ms = t.async_lease_ms,
-            |t| t.renewal_ms = t.grant_ms,
+            |t| t.renewal_ms = t.grant_ms - t.agent_restart_ms,
+            |t| t.async_lease_ms = t.agent_silence_ms,
+            |t| t.shrink_ms = t.suspicion_ms - 1,
+            |t| t.heartbeat_ms = 0,
+            |t| t.grant_ms = u64::MAX,
+            |t| t.async_wait_ms = u64::MAX,
         ];
         for (i, spoil) in spoil.iter().enumerate() {
             let mut t = Timing::default();

@@ -113,7 +113,7 @@ fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
 impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trigger::Resigned => f.write_str("the leader's server died and its agent said so"),
+            Trigger::Resigned { .. } => f.write_str("the leader's server died and its agent said so"),
             Trigger::Missed { by, silent_ms } => {
                 write!(f, "the leader was silent for {silent_ms} ms, missed by {}", names(by))
             }

@@ -202,17 +202,12 @@ impl ClusterState {
         self.is_in_rules(member) || self.rules.iter().any(|r| r.leader == *member)
     }
 
-    /// C-10: whether `member`, which last attached to the leader of term
-    /// `attached`, must leave the rules before its copy may be made anew, since
-    /// it may hold the only other copy of an acknowledged commit.
-    ///
-    /// Two that can't leave are not bound, or they would wait for ever; both are
-    /// copied beside their old directory, and their position says nothing until
-    /// they have everything:
-    /// - the only standby of an open strict leader. Nothing is acknowledged
-    ///   until it is back.
-    /// - the leader of an older term for which a new leader waits before it can
-    ///   open. The new one was elected with everything.
+    /// C-10: whether `member`, which last attached to the leader of term `attached`,
+    /// must leave the rules before its copy is made anew: it may hold the only other
+    /// copy of an acknowledged commit. Two that can't leave are not bound, or they
+    /// would wait for ever: the only standby of an open strict leader (nothing is
+    /// acknowledged until it is back), and the leader of an older term for whom a
+    /// new leader, elected with everything, waits before it can open.
     #[must_use]
     pub fn is_bound(&self, member: &MemberId, attached: Term) -> bool {
         let only = |r: &ActiveRule| {

@@ -16,12 +16,6 @@ use serde::{Deserialize, Serialize};
 pub struct Time(pub Duration);
 
 impl Time {
-    /// `ms` milliseconds after the origin.
-    #[must_use]
-    pub fn from_millis(ms: u64) -> Time {
-        Time(Duration::from_millis(ms))
-    }
-
     /// How long ago `earlier` was; zero if it lies ahead.
     #[must_use]
     pub fn since(self, earlier: Time) -> Duration {

@@ -127,7 +127,8 @@ fn replace_resigned(view: &View<'_>) -> Option<Verdict> {
             return Some(Verdict::wait(target.to.clone().map_or(Waiting::Candidate, Waiting::Successor)));
         }
     }
-    Some(Verdict::ask(Change::BeginTerm { term: view.term().next(), trigger: Trigger::Resigned }))
+    let trigger = Trigger::Resigned { leader: view.my_id()?, term: view.me.vows.resigned };
+    Some(Verdict::ask(Change::BeginTerm { term: view.term().next(), trigger }))
 }
 
 /// C2 to C4.
@@ -251,7 +252,8 @@ fn resigned(view: &View<'_>) -> Option<Change> {
     let patience =
         if planned { switchover::TAKE_OVER_LIMIT } else { Duration::from_millis(view.turn_ms(100) + 100) };
     let waited = view.now.since(since) >= patience;
-    waited.then(|| Change::BeginTerm { term: view.term().next(), trigger: Trigger::Resigned })
+    let trigger = Trigger::Resigned { leader: leader.clone(), term: report.vows.resigned };
+    waited.then(|| Change::BeginTerm { term: view.term().next(), trigger })
 }
 
 /// An elected leader that is silent, or does not get its server up (O-3). One

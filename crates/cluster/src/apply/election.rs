@@ -56,7 +56,12 @@ pub(super) fn begin_and_elect(s: &mut ClusterState, c: &Command, ballot: &Ballot
     if s.ctl.phase != Phase::Open || s.ctl.target.is_none() {
         return Err(Refused::NoSwitchover);
     }
-    begin(s, c, ballot.term, &Trigger::Resigned)?;
+    let resigned = |e: &&Evidence| s.ctl.leader.as_ref() == Some(&e.member);
+    let Some(old) = ballot.evidence.iter().find(resigned) else {
+        return Err(Refused::NoTrigger("the leader has not handed over".into()));
+    };
+    let trigger = Trigger::Resigned { leader: old.member.clone(), term: old.resigned };
+    begin(s, c, ballot.term, &trigger)?;
     elect(s, c, ballot, true)
 }
 

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeSet;
 
 use super::election::{may_be_leader_only, push_rule};
+use super::has_seat;
 use crate::command::{Command, Kind, MemberState};
 use crate::lsn::Lsn;
 use crate::node::{MemberId, NodeId};
@@ -56,7 +57,7 @@ fn check_leads(s: &ClusterState, c: &Command, term: Term) -> Result<MemberId, Re
         return Err(Refused::WrongPhase { term, phase: s.ctl.phase });
     }
     match &s.ctl.leader {
-        Some(leader) if leader.node == c.by => Ok(leader.clone()),
+        Some(leader) if leader.node == c.by && s.member(leader).is_some() => Ok(leader.clone()),
         Some(_) | None => Err(Refused::NotLeader(term)),
     }
 }
@@ -92,7 +93,7 @@ fn check_agreed(
     let over =
         |m: &MemberId| s.member(m).is_none_or(|m| m.leaving || m.reinit || m.state != MemberState::Voter);
     let mut dropped = from.standbys().difference(rule.standbys());
-    let another = agreed_by.iter().any(|n| *n != leader.node && s.members.contains_key(n));
+    let another = agreed_by.iter().any(|n| *n != leader.node && s.members.get(n).is_some_and(has_seat));
     if another || s.settings.durability == Durability::Async || dropped.all(over) {
         Ok(())
     } else {

@@ -14,10 +14,13 @@ use crate::state::{ClusterState, Phase};
 pub(super) fn check(s: &ClusterState, trigger: &Trigger) -> Result<(), Refused> {
     let recruits = s.ctl.phase == Phase::Revoking;
     match trigger {
-        Trigger::Resigned if recruits || s.ctl.leader.is_none() => {
-            Err(no_trigger("nobody leads who could resign"))
+        Trigger::Resigned { .. } if recruits => Err(no_trigger("nobody leads who could resign")),
+        Trigger::Resigned { leader, term }
+            if s.ctl.leader.as_ref() == Some(leader) && *term >= s.ctl.term =>
+        {
+            Ok(())
         }
-        Trigger::Resigned => Ok(()),
+        Trigger::Resigned { .. } => Err(no_trigger("whoever resigned does not lead this term")),
         Trigger::Missed { .. } if recruits => Err(no_trigger("nobody leads who could be missed")),
         Trigger::Missed { .. } if s.ctl.paused => Err(no_trigger("automatic failover is paused")),
         Trigger::Missed { by, .. } => check_missed(s, by),
@@ -75,9 +78,8 @@ fn check_operator(
         return Err(Refused::NoSuchNode(unknown.clone()));
     }
     // Whoever is declared dead is banned, so somebody who may lead has to be left.
-    let left = |n: &NodeId| check_fit(s, n, true).is_ok() && !accept_loss.contains(n);
-    let only_old_lives = |n: &NodeId| accept_loss.contains(n) && !bans(s, n);
-    let may_lead = |n: &NodeId| left(n) || (only_old_lives(n) && check_fit(s, n, true).is_ok());
+    let banned = |n: &NodeId| accept_loss.contains(n) && bans(s, n);
+    let may_lead = |n: &NodeId| check_fit(s, n, true).is_ok() && !banned(n);
     if accept_loss.is_empty() || s.members.keys().any(may_lead) {
         Ok(())
     } else {
