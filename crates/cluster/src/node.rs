@@ -137,6 +137,15 @@ mod tests {
     use alloc::format;
 
     #[test]
+    fn c8_each_life_of_a_node_acknowledges_under_its_own_name_and_slot() {
+        let lives: [MemberId; 2] = ["n2_1".parse().unwrap(), "n2_2".parse().unwrap()];
+        assert_ne!(lives[0].to_string(), lives[1].to_string());
+        assert_ne!(lives[0].slot_name(), lives[1].slot_name());
+        let all: [MemberId; 2] = ["a-1_1".parse().unwrap(), "a_11".parse().unwrap()];
+        assert_ne!(all[0].slot_name(), all[1].slot_name());
+    }
+
+    #[test]
     fn names_are_checked_and_members_read_back() {
         for bad in ["", "N1", "1n", "n_1", "n-", "n 1", "ä", &"n".repeat(41)] {
             assert!(NodeId::new(bad).is_err(), "{bad}");

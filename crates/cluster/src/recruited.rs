@@ -106,9 +106,8 @@ impl Case<'_> {
         positions.filter(|p| p.term > self.rule.term).min()
     }
 
-    /// An operator declared some members dead (C-18): only what nobody else has
-    /// is lost, so everybody else must speak who may have acknowledged, and every
-    /// other voter, who may have streamed more than those who speak.
+    /// An operator declared some dead (C-18): only what nobody else has is lost, so
+    /// all others of the rule must speak, and every voter, who may have streamed more.
     fn by_operator(&self) -> Option<Position> {
         let dead = &self.state.ctl.written_off;
         if dead.is_empty() {

@@ -203,11 +203,10 @@ impl ClusterState {
     }
 
     /// C-10: whether `member`, which last attached to the leader of term `attached`,
-    /// must leave the rules before its copy is made anew: it may hold the only other
-    /// copy of an acknowledged commit. Two that can't leave are not bound, or they
-    /// would wait for ever: the only standby of an open strict leader (nothing is
-    /// acknowledged until it is back), and the leader of an older term for whom a
-    /// new leader, elected with everything, waits before it can open.
+    /// must leave the rules before its copy is made anew. Two that can't are not
+    /// bound, or they would wait for ever: the only standby of an open strict leader
+    /// (nothing is acknowledged meanwhile), and one of older rules for whom an elected
+    /// leader waits (it counts again only in an open term, where those are gone).
     #[must_use]
     pub fn is_bound(&self, member: &MemberId, attached: Term) -> bool {
         let only = |r: &ActiveRule| {
@@ -217,10 +216,11 @@ impl ClusterState {
         };
         let awaited = self.ctl.phase == Phase::Elected
             && self.newest_rule().is_some_and(|r| r.rule.names(member) && attached < r.term);
-        self.rules.iter().any(|r| {
-            let led = r.leader == *member && !(awaited && r.term < self.ctl.term);
-            led || (r.rule.names(member) && attached >= r.term && !only(r))
-        })
+        let binding = |r: &&ActiveRule| r.term == self.ctl.term || !awaited;
+        self.rules
+            .iter()
+            .filter(binding)
+            .any(|r| r.leader == *member || (r.rule.names(member) && attached >= r.term && !only(r)))
     }
 
     /// Whether no other data node is here to stay: none that joined, is not on

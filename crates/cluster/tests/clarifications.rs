@@ -73,6 +73,8 @@ fn c3_every_active_rule_must_be_blocked_and_discovered() {
     assert_eq!(try_with(vec![says("n2", 2, 300), old(1, 300)]), "accepted");
     assert_eq!(try_with(vec![says("n2", 2, 300), old(1, 301)]), "TAN0106");
     assert_eq!(try_with(vec![says("n2", 2, 300), old(0, 300)]), "TAN0106");
+    // The candidate's own position was read for an older term, before its ack path was cut.
+    assert_eq!(try_with(vec![says("n2", 1, 300), old(1, 300)]), "TAN0107");
 }
 
 #[test]
@@ -235,7 +237,10 @@ fn c18_what_is_given_up_is_what_only_the_dead_have() {
     let opened_alone = must(&after, "n3", lone);
     assert_eq!(opened_alone.rules.len(), 2, "older rules stay until it opened");
     let back = set_state("n1", MemberState::Voter, 1);
-    assert_eq!(code(ask(&opened_alone, "n1", back)), "TAN0117", "banned until it rejoins as new");
+    assert_eq!(code(ask(&opened_alone, "n1", back)), "TAN0104", "nobody counts again before it opened");
+    let open = must(&opened_alone, "n3", opened(2, 3, 250, opened_alone.sub_next));
+    let back = set_state("n1", MemberState::Voter, 1);
+    assert_eq!(code(ask(&open, "n1", back)), "TAN0117", "banned until it rejoins as new");
 }
 
 #[test]
@@ -248,6 +253,17 @@ fn c18_a_voter_outside_the_rule_must_speak_too() {
     assert_eq!(code(ask(&s, "n3", elect(&s, "n3", one.clone(), rule(&["n2"], 1)))), "TAN0106");
     let both = [one, vec![says("n2", 2, 240)]].concat();
     assert_eq!(code(ask(&s, "n3", elect(&s, "n3", both, rule(&["n2"], 1)))), "accepted");
+}
+
+#[test]
+fn c3_a_leader_that_has_not_resigned_still_acknowledges_alone() {
+    let s = cluster(&["n1", "n2", "w"], Durability::QuorumRelaxed);
+    let s = must(&s, "n1", change_rule(1, 2, Rule::leader_only(), &["w"]));
+    let s = must(&s, "n1", Change::RuleEnd { term: Term(1), keep: 3, drop: 2, lsn: Lsn(300) });
+    let s = must(&s, "n1", begin(&s, operator(None, &["n2"])));
+    // n1's word discovers all there is, but it is not blocked before it resigned.
+    let alive = vec![says("n1", 2, 300)];
+    assert_eq!(code(ask(&s, "n1", elect(&s, "n1", alive, Rule::leader_only()))), "TAN0106");
 }
 
 #[test]

@@ -169,6 +169,14 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn c9_a_standbys_list_is_never_empty_and_no_member_is_on_it() {
+        let (_, list) = NOBODY.split_once('(').unwrap();
+        let name = list.trim_end_matches(')').trim().trim_matches('"');
+        assert!(!name.is_empty());
+        assert!(name.parse::<cluster::MemberId>().is_err(), "{name} could be a member");
+    }
+
+    #[test]
     fn our_settings_come_after_the_clusters_and_user_values_are_quoted() {
         let mut config = config();
         config.parameters.insert("application_name".to_string(), r"it's \ here".to_string());

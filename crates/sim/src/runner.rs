@@ -80,6 +80,10 @@ impl Teller {
             "cluster" => self.cluster(line),
             "lead" => self.lead(line),
             "write" => self.write(line),
+            "try" => {
+                self.try_write(line.word(1));
+                Ok(())
+            }
             "wait" => self.run_for(span(line.word(1))?),
             "kill" | "start" | "wipe" | "freeze" | "crash" | "replace" => self.fault(line),
             "cut" => self.cut(line),
@@ -93,6 +97,12 @@ impl Teller {
             }
             "switchover" | "failover" | "pause" | "resume" | "reinit" | "remove" | "add" => {
                 self.operator(line)
+            }
+            // As an operator who asks and takes no for an answer.
+            "maybe" => {
+                let asked = Line { number: line.number, words: line.words[1..].to_vec() };
+                let _ = self.operator(&asked);
+                Ok(())
             }
             "expect" => self.expect(line),
             other => Err(format!("'{other}' is no verb of stories")),
@@ -163,6 +173,16 @@ impl Teller {
             return self.until(PATIENCE, "the write to be acknowledged", |w| w.writes[&name].acked);
         }
         Ok(())
+    }
+
+    /// A write to whoever seems to take writes, if anybody does; its fate is its own.
+    fn try_write(&mut self, name: &str) {
+        let Some((_, on)) = self.world.open_leader() else { return };
+        let server = &mut self.world.nodes.get_mut(&on).expect("it leads").server;
+        if !server.stopped {
+            let lsn = server.append(Some(name.to_string()));
+            self.world.writes.insert(name.to_string(), Write { on, lsn, acked: false });
+        }
     }
 
     fn run_for(&mut self, span: Duration) -> Result<(), String> {

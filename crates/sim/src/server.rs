@@ -107,6 +107,13 @@ impl Server {
         self.append(None);
     }
 
+    /// Whether the record that ends at `lsn` carries `write`.
+    #[must_use]
+    pub fn holds(&self, write: &str, lsn: Lsn) -> bool {
+        let at = usize::try_from(lsn.0 / RECORD).unwrap_or(usize::MAX).wrapping_sub(1);
+        self.wal.get(at).is_some_and(|r| r.write.as_deref() == Some(write))
+    }
+
     /// Whether a commit that ends at `lsn` is acknowledged to its client.
     #[must_use]
     pub fn is_acknowledged(&self, lsn: Lsn) -> bool {

@@ -4,11 +4,13 @@
 //! cluster n1 n2 n3 durability quorum      hosts; 'witness w' adds one without a database
 //! lead n1                                 n1 makes the cluster; go on until all are voters and in the rule
 //! write w1 | write w1 on n1               a client writes; without 'on', to the open leader, and waits
+//! try w1                                  the same, without waiting, if there is an open leader
 //! kill n1 postmaster | kill n1 | start n1 | wipe n1
 //! freeze n1 postmaster | freeze n1 agent | crash n1 agent
 //! replace n1                              somebody else's database lies in its place
 //! cut n1 | cut n1 n2 | cut n1 > n2 | heal
 //! switchover [n2] | failover [n2] [losing n1,n3] | pause | resume | reinit n2 | remove n2 | add n4
+//! maybe switchover n2                     any of these, whether it is refused or not
 //! forfeit w1                              an operator accepts that this write is lost
 //! wait 500ms
 //! expect term 2 leader n2|n3 within 1500ms

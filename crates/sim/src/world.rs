@@ -210,9 +210,10 @@ impl World {
     }
 
     fn settle_writes(&mut self) {
-        for write in self.writes.values_mut().filter(|w| !w.acked) {
+        for (name, write) in self.writes.iter_mut().filter(|(_, w)| !w.acked) {
             let server = &self.nodes[&write.on].server;
-            let there = server.end() >= write.lsn;
+            // A server that was rewound since has another record in its place.
+            let there = server.holds(name, write.lsn);
             write.acked = there && server.is_acknowledged(write.lsn);
         }
     }

@@ -161,8 +161,7 @@ fn check_opening_rule(s: &ClusterState, leader: &MemberId, rule: &Rule) -> Resul
     }
 }
 
-/// One that is being made anew may be waited for (O-4); one that is gone, or
-/// could never be asked afterwards what it has, may not.
+/// One that is being made anew may be waited for (O-4), one that is gone may not.
 fn may_acknowledge(state: &MemberState) -> bool {
     match state {
         MemberState::Voter | MemberState::Clone | MemberState::Catchup => true,

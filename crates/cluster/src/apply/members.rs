@@ -193,6 +193,9 @@ pub(super) fn set_state(
     if matches!(to, MemberState::Clone) && s.is_bound(member, attached) {
         return Err(Refused::StillInRule(member.clone()));
     }
+    if matches!(to, MemberState::Voter) && s.ctl.phase != Phase::Open {
+        return Err(Refused::WrongPhase { term: s.ctl.term, phase: s.ctl.phase });
+    }
     let Some(m) = s.members.get_mut(&member.node) else {
         return Err(Refused::NoSuchNode(member.node.clone()));
     };

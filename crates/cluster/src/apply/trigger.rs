@@ -93,9 +93,8 @@ fn lives_in_rules(s: &ClusterState, node: &NodeId) -> BTreeSet<MemberId> {
     named.filter(|m| m.node == *node).cloned().collect()
 }
 
-/// Whether declaring `node` dead bans its current life. Where the rules speak
-/// only of older ones, those are what is lost: say n1's disk was replaced while
-/// it led, then n1_1 is gone and n1_2, which is well, waits to be a copy.
+/// Whether declaring `node` dead bans its current life. Say n1's disk was replaced
+/// while it led: then n1_1 is what is lost, and n1_2, which is well, is not banned.
 fn bans(s: &ClusterState, node: &NodeId) -> bool {
     let lives = lives_in_rules(s, node);
     lives.is_empty() || s.member_id(node).is_some_and(|id| lives.contains(&id))

@@ -143,7 +143,7 @@ mod tests {
     use crate::version::TABLE;
 
     #[test]
-    fn the_conninfo_names_the_terms_credential_and_no_password() {
+    fn c5_the_conninfo_names_the_terms_credential_and_no_password() {
         let dir = NodeDir::new("/n2").unwrap();
         let upstream = Upstream {
             term: Term(7),

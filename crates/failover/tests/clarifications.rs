@@ -1,0 +1,210 @@
+//! The clarifications C-22 to C-25 of docs/protocol.md, each on one moment in
+//! the life of a cluster: the test fails when its clarification is undone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cluster::command::{Change, Kind, Member, MemberState, Trigger};
+use cluster::report::{Missing, Report, ServerReport, ServerState};
+use cluster::state::{Control, Election, Phase};
+use cluster::{
+    Action, ActiveRule, ClusterState, Durability, MemberId, NodeId, Position, Rule, Term, Time, Timeline,
+    Vows,
+};
+use failover::facts::Facts;
+use failover::suspicion::{self, Watch};
+use failover::view::Heard;
+use failover::{View, fencing};
+
+fn node(name: &str) -> NodeId {
+    NodeId::new(name).expect("tests name nodes well")
+}
+
+fn id(name: &str) -> MemberId {
+    MemberId::new(node(name), 1)
+}
+
+fn at(ms: u64) -> Time {
+    Time(Duration::from_millis(ms))
+}
+
+/// n1 leads term 1 under 'any 1 of n2, n3'.
+fn state() -> ClusterState {
+    let voter = Member {
+        incarnation: 1,
+        raft_id: 1,
+        nonce: 0,
+        kind: Kind::Data,
+        addresses: Default::default(),
+        tags: Default::default(),
+        state: MemberState::Voter,
+        leaving: false,
+        reinit: false,
+    };
+    let rule = Rule::new([id("n2"), id("n3")].into(), 1).expect("two can give one acknowledgement");
+    let ctl = Control { term: Term(1), phase: Phase::Open, leader: Some(id("n1")), ..Control::default() };
+    ClusterState {
+        members: ["n1", "n2", "n3"].iter().map(|n| (node(n), voter.clone())).collect(),
+        ctl,
+        elections: vec![election(1, "n1", &rule)],
+        rules: vec![ActiveRule { term: Term(1), leader: id("n1"), sub: 2, rule, mode: Durability::Quorum }],
+        ..ClusterState::default()
+    }
+}
+
+fn election(term: u64, leader: &str, rule: &Rule) -> Election {
+    Election {
+        term: Term(term),
+        leader: id(leader),
+        tli: Timeline(term as u32 + 1),
+        parent_tli: Timeline(term as u32),
+        base: Position::default(),
+        rule: rule.clone(),
+        opened: None,
+    }
+}
+
+/// What n2 or n1 knows, with everything in its place.
+struct Scene {
+    now: Time,
+    state: ClusterState,
+    me: Facts,
+    peers: BTreeMap<NodeId, Heard>,
+    watch: Watch,
+}
+
+impl Scene {
+    fn of(name: &str, now_ms: u64) -> Scene {
+        let vows = Vows { member: Some(id(name)), promise: Term(1), ..Vows::default() };
+        let mut me = Facts::new(node(name), 1, Kind::Data, vows);
+        me.server = Some(ServerReport { state: ServerState::Standby, ..ServerReport::default() });
+        let watch = Watch::default();
+        Scene { now: at(now_ms), state: state(), me, peers: BTreeMap::new(), watch }
+    }
+
+    fn view(&self) -> View<'_> {
+        let Scene { now, state, me, peers, watch } = self;
+        View { now: *now, wall_ms: 0, state, me, peers, watch, running: None }
+    }
+
+    fn hear(&mut self, name: &str, at_ms: u64, hears: &[(&str, u64)], misses: Option<u64>) {
+        let report = Report {
+            member: id(name),
+            boot: 1,
+            up_ms: 60_000,
+            seq: 1,
+            term_seen: Term(1),
+            revision_seen: 1,
+            hears: hears.iter().map(|(n, ms)| (node(n), *ms)).collect(),
+            misses: misses.map(|silent_ms| Missing { term: Term(1), silent_ms }),
+            vows: Vows { promise: Term(1), ..Vows::default() },
+            recruited: None,
+            server: None,
+            leading: None,
+            progress: None,
+            wants_out: false,
+        };
+        self.peers.insert(node(name), Heard { at: at(at_ms), report });
+    }
+}
+
+#[test]
+fn c14_a_term_whose_leader_does_not_get_its_server_up_is_ended() {
+    let mut scene = Scene::of("n3", 6_000);
+    scene.state.ctl.term = Term(2);
+    scene.state.ctl.phase = Phase::Elected;
+    scene.state.ctl.leader = Some(id("n2"));
+    scene.watch.leader_heard_us = at(5_900);
+    scene.hear("n2", 5_900, &[("n3", 50)], None);
+    let ends = |s: &Scene| match failover::decide(&s.view()).command {
+        Some(Change::BeginTerm { trigger: Trigger::Stuck { .. }, term }) => Some(term),
+        _ => None,
+    };
+    assert_eq!(ends(&scene), Some(Term(3)));
+    scene.now = at(4_900);
+    assert_eq!(ends(&scene), None, "it has until the term limit");
+}
+
+#[test]
+fn c22_a_member_elected_before_and_never_opened_resigns_when_it_is_recruited() {
+    let mut scene = Scene::of("n2", 10_000);
+    let rule = scene.state.rules[0].rule.clone();
+    scene.state.elections.push(election(2, "n2", &rule));
+    scene.state.ctl.term = Term(3);
+    scene.state.ctl.phase = Phase::Revoking;
+    assert_eq!(fencing::fence(&scene.view()), Some(Action::Fence { term: Term(2) }));
+    scene.me.vows.resigned = Term(2);
+    assert_eq!(fencing::fence(&scene.view()), None);
+}
+
+#[test]
+fn c23_a_leader_is_missed_when_heartbeat_and_server_are_silent_or_patience_is_over() {
+    let mut scene = Scene::of("n2", 10_000);
+    let missed = |s: &Scene| suspicion::missing(&s.view()).is_some();
+    scene.watch.leader_heard_us = at(9_600);
+    scene.me.leader_alive = Some(at(9_400));
+    assert!(!missed(&scene), "it was heard within S");
+    scene.watch.leader_heard_us = at(9_400);
+    assert!(missed(&scene));
+    scene.me.leader_alive = Some(at(9_900));
+    assert!(!missed(&scene), "its PostgreSQL lives");
+    scene.watch.leader_heard_us = at(6_000);
+    assert!(missed(&scene), "for longer than P whatever PostgreSQL does");
+}
+
+#[test]
+fn c23_an_agent_whose_own_loop_ran_late_suspects_nobody_for_that_long() {
+    let mut scene = Scene::of("n2", 10_000);
+    scene.watch.leader_heard_us = at(2_000);
+    assert!(suspicion::missing(&scene.view()).is_some());
+    scene.watch.on_late(Duration::from_millis(800), scene.now);
+    scene.now = at(10_799);
+    assert!(suspicion::missing(&scene.view()).is_none());
+    scene.now = at(10_801);
+    assert!(suspicion::missing(&scene.view()).is_some());
+}
+
+#[test]
+fn c24_a_pre_vote_passes_only_if_nobody_hears_the_leader() {
+    let mut scene = Scene::of("n2", 10_000);
+    scene.watch.leader_heard_us = at(9_000);
+    scene.watch.missing_since = Some(at(9_500));
+    scene.hear("n3", 9_900, &[("n1", 700)], Some(700));
+    let begun = suspicion::begin_term(&scene.view());
+    let by = match begun {
+        Some(Change::BeginTerm { trigger: Trigger::Missed { by, .. }, .. }) => by,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(by, [node("n2"), node("n3")].into());
+    scene.hear("n3", 9_900, &[("n1", 50)], None);
+    assert_eq!(suspicion::begin_term(&scene.view()), None, "n3 hears it");
+    // An answer from before the asking says nothing; V later those who said nothing are passed over.
+    scene.hear("n3", 9_400, &[("n1", 700)], Some(700));
+    scene.now = at(9_590);
+    assert_eq!(suspicion::begin_term(&scene.view()), None);
+}
+
+#[test]
+fn c25_a_leader_without_grants_and_store_reads_is_left_to_its_guard() {
+    let mut scene = Scene::of("n1", 10_000);
+    let until = |s: &Scene| fencing::guard_deadline(&s.view());
+    assert_eq!(until(&scene), Some(at(3_000)), "D after the phase began: it is over");
+    scene.hear("n2", 9_800, &[("n1", 100)], None);
+    assert_eq!(until(&scene), Some(at(13_000)), "one acknowledging member hears it");
+    scene.hear("n2", 9_800, &[("n1", 600)], None);
+    assert_eq!(until(&scene), Some(at(3_000)), "it does not hear us");
+    scene.watch.store_read_at = at(9_000);
+    assert_eq!(until(&scene), Some(at(12_000)), "a linearizable read showed our term");
+    scene.state = ClusterState::default();
+    assert_eq!(until(&scene), None, "an agent that knows nothing yet leaves the deadline as it is");
+}
+
+#[test]
+fn c26_an_async_leader_leads_as_long_as_its_last_read_of_the_store() {
+    let mut scene = Scene::of("n1", 10_000);
+    scene.state.rules[0].rule = Rule::leader_only();
+    scene.state.rules[0].mode = Durability::Async;
+    scene.watch.store_read_at = at(9_000);
+    scene.hear("n2", 9_900, &[("n1", 10)], None);
+    assert_eq!(fencing::guard_deadline(&scene.view()), Some(at(12_000)));
+}
