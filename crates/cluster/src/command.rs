@@ -195,6 +195,13 @@ pub enum Trigger {
         /// The newest term that it has resigned, durably.
         term: Term,
     },
+    /// The same in a planned switchover: it shut its server down for its successor.
+    HandedOver {
+        /// Who did.
+        leader: MemberId,
+        /// Up to which term.
+        term: Term,
+    },
     /// Agents enough for an election miss the leader.
     Missed {
         /// Who.

@@ -114,6 +114,7 @@ impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Trigger::Resigned { .. } => f.write_str("the leader's server died and its agent said so"),
+            Trigger::HandedOver { .. } => f.write_str("it handed over as planned"),
             Trigger::Missed { by, silent_ms } => {
                 write!(f, "the leader was silent for {silent_ms} ms, missed by {}", names(by))
             }

@@ -12,7 +12,7 @@ use cluster::command::{Change, Member, MemberState};
 use cluster::local::Rebuild;
 use cluster::report::{ServerReport, ServerState};
 use cluster::state::Phase;
-use cluster::{Action, Lineage, MemberId, Timeline};
+use cluster::{Action, Lineage, MemberId, Term, Timeline};
 
 use crate::decide::Verdict;
 use crate::retry::{CLONE_TRIES_MAX, FOLLOW_TRIES_MAX, REWIND_TRIES_MAX};
@@ -177,7 +177,7 @@ fn rebuild(view: &View<'_>, me: &MemberId, record: &Member, leader: &MemberId, c
     let (term, leader) = (view.term(), leader.clone());
     // With it come the roles that a copy is made through, and what a rewind reads.
     let checkpointed = view.leader_report().and_then(|r| r.leading.as_ref()).is_some_and(|l| l.checkpointed);
-    if !checkpointed && view.phase() == Phase::Open {
+    if !checkpointed && (view.phase() == Phase::Open || view.term() == Term(1)) {
         return Verdict::wait(Waiting::LeaderCheckpoint);
     }
     if clone {

@@ -60,7 +60,7 @@ pub(super) fn begin_and_elect(s: &mut ClusterState, c: &Command, ballot: &Ballot
     let Some(old) = ballot.evidence.iter().find(resigned) else {
         return Err(Refused::NoTrigger("the leader has not handed over".into()));
     };
-    let trigger = Trigger::Resigned { leader: old.member.clone(), term: old.resigned };
+    let trigger = Trigger::HandedOver { leader: old.member.clone(), term: old.resigned };
     begin(s, c, ballot.term, &trigger)?;
     elect(s, c, ballot, true)
 }

@@ -12,7 +12,7 @@ use crate::node::{MemberId, NodeId};
 use crate::policy::Settings;
 use crate::reason::Reason;
 use crate::refused::Refused;
-use crate::rule::Rule;
+use crate::rule::{ActiveRule, Rule};
 use crate::state::{ClusterState, Election, Phase};
 use crate::term::Term;
 
@@ -193,7 +193,11 @@ pub(super) fn set_state(
     if matches!(to, MemberState::Clone) && s.is_bound(member, attached) {
         return Err(Refused::StillInRule(member.clone()));
     }
-    if matches!(to, MemberState::Voter) && s.ctl.phase != Phase::Open {
+    // Where an older rule still counts, one that it concerns is not believed again
+    // before the term has opened; another may be the one that the opening waits for.
+    let concerned = |r: &ActiveRule| r.term < s.ctl.term && (r.rule.names(member) || r.leader == *member);
+    let early = s.ctl.phase != Phase::Open && s.rules.iter().any(concerned);
+    if matches!(to, MemberState::Voter) && (early || s.ctl.phase == Phase::Revoking) {
         return Err(Refused::WrongPhase { term: s.ctl.term, phase: s.ctl.phase });
     }
     let Some(m) = s.members.get_mut(&member.node) else {

@@ -14,13 +14,18 @@ use crate::state::{ClusterState, Phase};
 pub(super) fn check(s: &ClusterState, trigger: &Trigger) -> Result<(), Refused> {
     let recruits = s.ctl.phase == Phase::Revoking;
     match trigger {
-        Trigger::Resigned { .. } if recruits => Err(no_trigger("nobody leads who could resign")),
-        Trigger::Resigned { leader, term }
+        Trigger::HandedOver { .. } if s.ctl.target.is_none() => Err(Refused::NoSwitchover),
+        Trigger::Resigned { .. } | Trigger::HandedOver { .. } if recruits => {
+            Err(no_trigger("nobody leads who could resign"))
+        }
+        Trigger::Resigned { leader, term } | Trigger::HandedOver { leader, term }
             if s.ctl.leader.as_ref() == Some(leader) && *term >= s.ctl.term =>
         {
             Ok(())
         }
-        Trigger::Resigned { .. } => Err(no_trigger("whoever resigned does not lead this term")),
+        Trigger::Resigned { .. } | Trigger::HandedOver { .. } => {
+            Err(no_trigger("whoever resigned does not lead this term"))
+        }
         Trigger::Missed { .. } if recruits => Err(no_trigger("nobody leads who could be missed")),
         Trigger::Missed { .. } if s.ctl.paused => Err(no_trigger("automatic failover is paused")),
         Trigger::Missed { by, .. } => check_missed(s, by),
