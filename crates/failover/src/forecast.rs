@@ -15,7 +15,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
 
-use cluster::command::{Ballot, Change, Command, Evidence, Kind, MemberState, Trigger};
+use cluster::command::{Ballot, Change, Command, Evidence, Kind, Member, MemberState, Trigger};
 use cluster::lineage::term_of;
 use cluster::recruited::{is_valid, recruited};
 use cluster::report::Report;
@@ -94,6 +94,13 @@ pub enum Unwise {
     },
     /// Somebody who is needed is not there.
     WouldLose(Vec<Absent>),
+    /// Too few agents are heard to agree on anything.
+    NoMajority {
+        /// How many are, this one included.
+        heard: usize,
+        /// Of how many.
+        seats: usize,
+    },
 }
 
 /// A node that is needed and can't be counted on.
@@ -125,6 +132,7 @@ impl Unwise {
             Unwise::Refused(why) => why.code(),
             Unwise::Alive { .. } => "TAN0123",
             Unwise::WouldLose(_) => "TAN0617",
+            Unwise::NoMajority { .. } => "TAN0124",
         }
     }
 
@@ -136,6 +144,9 @@ impl Unwise {
             Unwise::Alive { node, .. } => alloc::format!(
                 "Leave it out of --accept-loss; if its host must not be used any more, stop its agent and server first, or take it out with 'tanist member remove {node}'"
             ),
+            Unwise::NoMajority { .. } => {
+                "Bring agents back until more than half are there; a witness on a new host counts once it has joined".into()
+            }
             Unwise::WouldLose(absent) => {
                 let names: Vec<&str> = absent.iter().map(|a| a.node.as_str()).collect();
                 let (one, list) = (names.len() == 1, names.join(","));
@@ -159,6 +170,9 @@ impl fmt::Display for Unwise {
                     f,
                     "{node} is alive: its agent was heard {heard_ms} ms ago, so it can't be declared dead"
                 )
+            }
+            Unwise::NoMajority { heard, seats } => {
+                write!(f, "{heard} of {seats} agents are heard, too few to agree on a failover")
             }
             Unwise::WouldLose(absent) if absent.is_empty() => {
                 f.write_str("a failover now could lose acknowledged commits, or could not be completed")
@@ -222,6 +236,7 @@ impl Scene<'_> {
 pub fn failover(scene: Scene<'_>, asked: &Asked) -> Result<Forecast, Unwise> {
     let command = |change| Command { at_ms: 0, by: asked.by.clone(), change };
     let after = scene.state.apply(&command(asked.change()))?;
+    refuse_minority(scene)?;
     refuse_living(scene, asked)?;
     let heard = scene.reports.values().map(|(r, _)| r).filter(|r| scene.is_heard(&r.member));
     let answers = heard.filter(|r| !after.ctl.written_off.contains(&r.member));
@@ -241,6 +256,15 @@ pub fn failover(scene: Scene<'_>, asked: &Asked) -> Result<Forecast, Unwise> {
     };
     after.apply(&command(Change::Elect(ballot)))?;
     Ok(Forecast { term: asked.term, leader: leader.node, position: base, loss })
+}
+
+/// Asked of a minority, the command would wait in a log, and could be agreed on
+/// when those it declares dead are back: the loss would then be for nothing.
+fn refuse_minority(scene: Scene<'_>) -> Result<(), Unwise> {
+    let seated = |m: &Member| m.raft_id != 0 && m.state != MemberState::Removed;
+    let seats: Vec<&NodeId> = scene.state.members.iter().filter(|(_, m)| seated(m)).map(|(n, _)| n).collect();
+    let heard = seats.iter().filter(|n| scene.age(n).is_some_and(|age| age < HEARD_MS)).count();
+    if heard * 2 > seats.len() { Ok(()) } else { Err(Unwise::NoMajority { heard, seats: seats.len() }) }
 }
 
 /// One whose agent speaks and whose copy counts has to be asked, not buried. A

@@ -13,7 +13,7 @@ use core::time::Duration;
 use cluster::command::{Change, Trigger};
 use cluster::report::{Missing, Report};
 use cluster::state::Phase;
-use cluster::{ClusterState, MemberId, NodeId, Term, Time};
+use cluster::{ClusterState, MemberId, NodeId, Reason, Term, Time};
 
 use crate::view::View;
 
@@ -113,11 +113,20 @@ pub fn begin_term(view: &View<'_>) -> Option<Change> {
     let turn = Duration::from_millis(view.turn_ms(TURN_MS));
     let (by, silent_ms, all_said) = missed_by(view, leader, since, mine)?;
     let answered = all_said || waited >= Duration::from_millis(view.timing().prevote_ms);
-    if !answered || waited < turn || view.state.ctl.paused {
+    if !answered || waited < turn || view.state.ctl.paused || just_failed_over(view) {
         return None;
     }
     let trigger = Trigger::Missed { by, silent_ms };
     Some(Change::BeginTerm { term: view.term().next(), trigger })
+}
+
+/// Damps flapping (protocol (b)): a term that began because its predecessor was
+/// missed is not ended for the same reason before the pause is over.
+fn just_failed_over(view: &View<'_>) -> bool {
+    let begins = |r: &Reason| matches!(r, Reason::TermBegan { .. });
+    let began = view.state.history.iter().rev().map(|e| &e.reason).find(|r| begins(r));
+    let missed = matches!(began, Some(Reason::TermBegan { trigger: Trigger::Missed { .. }, .. }));
+    missed && view.now.since(view.watch.phase_since) < Duration::from_millis(view.timing().failover_pause_ms)
 }
 
 /// Who misses the leader, for how long at most, and whether everybody else has

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use cluster::command::{Change, Kind, Member, MemberState, Trigger};
 use cluster::report::{Missing, Report, ServerReport, ServerState};
-use cluster::state::{Control, Election, Phase};
+use cluster::state::{Control, Election, Event, Phase};
 use cluster::{
-    Action, ActiveRule, ClusterState, Durability, MemberId, NodeId, Position, Rule, Term, Time, Timeline,
-    Vows,
+    Action, ActiveRule, ClusterState, Durability, MemberId, NodeId, Position, Reason, Rule, Term, Time,
+    Timeline, Vows,
 };
 use failover::facts::Facts;
+use failover::forecast::{self, Asked, Unwise};
 use failover::suspicion::{self, Watch};
 use failover::view::Heard;
 use failover::{View, fencing};
@@ -185,6 +186,21 @@ fn c24_a_pre_vote_passes_only_if_nobody_hears_the_leader() {
 }
 
 #[test]
+fn a_failover_is_not_followed_by_another_before_the_pause_is_over() {
+    let mut scene = Scene::of("n2", 10_000);
+    scene.watch.leader_heard_us = at(9_000);
+    scene.watch.missing_since = Some(at(9_500));
+    scene.hear("n3", 9_900, &[("n1", 700)], Some(700));
+    let trigger = Trigger::Missed { by: [node("n3")].into(), silent_ms: 600 };
+    let reason = Reason::TermBegan { trigger, old_leader: Some(node("n3")) };
+    scene.state.history.push_back(Event { at_ms: 0, revision: 1, term: Term(1), by: node("n2"), reason });
+    scene.watch.phase_since = at(8_001);
+    assert_eq!(suspicion::begin_term(&scene.view()), None);
+    scene.watch.phase_since = at(8_000);
+    assert!(suspicion::begin_term(&scene.view()).is_some());
+}
+
+#[test]
 fn c25_a_leader_without_grants_and_store_reads_is_left_to_its_guard() {
     let mut scene = Scene::of("n1", 10_000);
     let until = |s: &Scene| fencing::guard_deadline(&s.view());
@@ -207,4 +223,17 @@ fn c26_an_async_leader_leads_as_long_as_its_last_read_of_the_store() {
     scene.watch.store_read_at = at(9_000);
     scene.hear("n2", 9_900, &[("n1", 10)], None);
     assert_eq!(fencing::guard_deadline(&scene.view()), Some(at(12_000)));
+}
+
+#[test]
+fn c18_a_minority_is_not_asked_to_give_anybody_up() {
+    let state = state();
+    let mut scene = Scene::of("n2", 10_000);
+    scene.hear("n1", 9_900, &[], None);
+    scene.hear("n2", 9_900, &[], None);
+    let said = |age| scene.peers.iter().map(|(n, h)| (n.clone(), (h.report.clone(), age))).collect();
+    let asked = Asked { by: node("n2"), term: Term(2), to: None, accept_loss: [node("n3")].into() };
+    let judged = |reports| forecast::failover(forecast::Scene { state: &state, reports: &reports }, &asked);
+    assert_eq!(judged(said(5_000)), Err(Unwise::NoMajority { heard: 0, seats: 3 }));
+    assert!(!matches!(judged(said(0)), Err(Unwise::NoMajority { .. })));
 }
