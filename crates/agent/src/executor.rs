@@ -107,7 +107,13 @@ impl Tools {
             Action::ChangeRule { from, to, .. } => {
                 return self.hands.change_rule(from, to).await.map(Outcome::Proven);
             }
-            Action::Follow { term, leader } => self.follow(*term, leader).await?,
+            Action::Follow { term, leader, afresh } => {
+                if *afresh {
+                    tracing::warn!("the server gets no WAL of {leader} and is restarted");
+                    self.hands.stop_and_cut_off().await?;
+                }
+                self.follow(*term, leader).await?;
+            }
             Action::Rewind { leader, .. } => self.rebuild(leader, Rebuild::Rewind).await?,
             Action::Clone { leader, .. } => self.rebuild(leader, Rebuild::Clone).await?,
             Action::Checkpoint { .. } => {

@@ -85,6 +85,8 @@ pub enum Action {
         term: Term,
         /// The leader.
         leader: MemberId,
+        /// Restart the server for it.
+        afresh: bool,
     },
     /// Rewind the directory to the leader's history, which ours has left.
     Rewind {

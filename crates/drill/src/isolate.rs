@@ -111,6 +111,8 @@ impl Network {
         if Path::new("/run/netns").join(&name).exists() {
             return Ok(());
         }
+        // The port of a namespace that is going away may still be there.
+        let _ = ip(&["link", "delete", &name]);
         ip(&["netns", "add", &name])?;
         let cable = ["link", "add", &name, "type", "veth", "peer", "name", INTERFACE, "netns", &name];
         ip(&cable)?;
@@ -123,6 +125,7 @@ impl Network {
     /// Takes bridge and namespaces away; what is gone already stays gone.
     pub fn remove(self, nodes: &[PlannedNode]) {
         for node in nodes {
+            let _ = ip(&["link", "delete", &self.netns(&node.name)]);
             let _ = ip(&["netns", "delete", &self.netns(&node.name)]);
         }
         let _ = ip(&["link", "delete", &self.bridge()]);

@@ -41,6 +41,8 @@ pub struct Facts {
     pub not_streaming_since: Option<Time>,
     /// Whom our server was last told to follow, in which term, and when.
     pub following: Option<(Term, MemberId, Time)>,
+    /// The newest term in which our server was restarted to follow its leader.
+    pub restarted: Term,
     /// The directory was just rewound or cloned towards this term's leader.
     pub rebuilt: Term,
     /// Last failures by kind of action.
@@ -79,6 +81,7 @@ impl Facts {
             hung_since: None,
             not_streaming_since: None,
             following: None,
+            restarted: Term(0),
             rebuilt: Term(0),
             failures: BTreeMap::new(),
             progress: None,
@@ -119,7 +122,10 @@ impl Facts {
             }
             (Action::Checkpoint { term }, _) => self.checkpointed = term,
             (Action::Prepare { term }, _) => self.prepared = term,
-            (Action::Follow { term, leader }, _) => self.following = Some((term, leader, now)),
+            (Action::Follow { term, leader, afresh }, _) => {
+                self.following = Some((term, leader, now));
+                self.restarted = if afresh { term } else { self.restarted };
+            }
             (Action::Rewind { term, .. } | Action::Clone { term, .. }, _) => {
                 self.rebuilt = term;
                 self.failures.remove("rewind");

@@ -23,6 +23,9 @@ use crate::waiting::Waiting;
 pub const CAUGHT_UP_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// A server that was told whom to follow and does not stream is told again.
 pub const FOLLOW_AGAIN: Duration = Duration::from_secs(3);
+/// A standby that does not stream from a leader whose server is up is restarted
+/// after so long.
+pub const STUCK_LIMIT: Duration = Duration::from_secs(3);
 /// A standby that runs and does not stream from an open leader for so long
 /// (its WAL is gone there, say) is rebuilt.
 pub const FOLLOW_LIMIT: Duration = Duration::from_secs(45);
@@ -63,10 +66,25 @@ fn follow(view: &View<'_>, leader: &MemberId, server: &ServerReport) -> Verdict 
         .following
         .as_ref()
         .is_some_and(|(t, l, at)| *t == term && l == leader && view.now.since(*at) < FOLLOW_AGAIN);
-    if told && matches!(server.state, ServerState::Standby | ServerState::Starting) {
+    // A restart that is under way has the server down; it is not broken off.
+    let restarting = matches!(view.running, Some(Action::Follow { term: t, afresh: true, .. }) if *t == term);
+    let afresh = restarting || is_stuck(view, server);
+    if told && !afresh && matches!(server.state, ServerState::Standby | ServerState::Starting) {
         return Verdict::default();
     }
-    Verdict::act(view, Action::Follow { term, leader: leader.clone() })
+    Verdict::act(view, Action::Follow { term, leader: leader.clone(), afresh })
+}
+
+/// Told whom to follow, with that leader's server up, and it gets nowhere. One
+/// that was reading a record which its old leader never finished asks for the
+/// segment in which that would go on, beyond the place where the new timeline
+/// begins, for ever; a start reads again from what is whole. Tried once a term.
+fn is_stuck(view: &View<'_>, server: &ServerReport) -> bool {
+    let leader = view.leader_report().and_then(|r| r.server.as_ref());
+    let promoted = leader.is_some_and(|s| s.state == ServerState::Primary);
+    let waits = view.me.not_streaming_since.is_some_and(|t| view.now.since(t) >= STUCK_LIMIT);
+    let told = view.me.following.as_ref().is_some_and(|(t, ..)| *t == view.term());
+    server.state == ServerState::Standby && promoted && told && waits && view.me.restarted < view.term()
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -12,8 +12,9 @@ use std::process::Command;
 
 use cluster::{Lsn, Timeline};
 use postgres::control_file::{ControlFile, DbState};
+use postgres::wal::record::End;
 use postgres::wal::segment::Segment;
-use postgres::wal::{ScanStart, WalEnd, clean_shutdown, half_streamed, scan_end};
+use postgres::wal::{ScanStart, WalEnd, clean_shutdown, half_streamed, scan_end, unfinished};
 use real::{Server, all_bins, bin15, run, run_ok, scratch, wait_until};
 
 fn redo_end(pgdata: &Path) -> WalEnd {
@@ -249,4 +250,35 @@ fn c1_a_half_streamed_new_timeline_hides_nothing() {
     assert!(half_streamed::set_aside(&follower.pgdata).unwrap().is_empty());
     follower.start_standby(None);
     wait_until("replay of the old timeline's file", || follower.replayed() == old.end);
+}
+
+/// A leader that dies in the middle of a record which spans segments: its
+/// standby would ask the next leader for a segment that is not there.
+#[test]
+fn an_unfinished_record_is_cut_off_and_nothing_before_it() {
+    let dir = scratch();
+    let mut server = Server::initdb(&bin15(), dir.path(), "n1", 1);
+    server.start();
+    server.load(1);
+    server.sql("select pg_logical_emit_message(true, 'x', repeat('y', 3000000))");
+    server.crash();
+    let whole = redo_end(&server.pgdata);
+    // The last record is the commit, the one before it the message.
+    let message = whole.record.previous;
+    let first = message.0 >> 20;
+    assert!(first < whole.record.start.0 >> 20, "the message spans segments");
+    for number in first + 1..=whole.end.0 >> 20 {
+        let name = Segment { timeline: Timeline(1), number }.file_name(1 << 20);
+        fs::remove_file(server.pgdata.join("pg_wal").join(name)).unwrap();
+    }
+
+    let torn = redo_end(&server.pgdata);
+    assert_eq!(torn.end, message, "a torn record counts for nothing");
+    assert!(unfinished::cut_off(&server.pgdata).unwrap());
+    let cut = redo_end(&server.pgdata);
+    assert_eq!((cut.end, cut.record), (torn.end, torn.record));
+    assert_eq!(cut.after, End::Length(0));
+    assert!(!unfinished::cut_off(&server.pgdata).unwrap(), "once is enough");
+    server.start_standby(None);
+    assert_eq!(server.replayed(), torn.end);
 }

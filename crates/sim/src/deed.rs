@@ -127,7 +127,7 @@ pub fn finish(world: &mut World, node: &NodeId, action: &Action) -> Result<Outco
             n.server.promote(*timeline, rule.clone());
         }
         Action::Barrier { .. } | Action::ChangeRule { .. } => return Ok(Outcome::Proven(n.server.end())),
-        Action::Follow { term, leader } => return follow(world, node, *term, &leader.node),
+        Action::Follow { term, leader, .. } => return follow(world, node, *term, &leader.node),
         Action::Rewind { leader, .. } => return rebuild(world, node, &leader.node, false),
         Action::Clone { leader, .. } => return rebuild(world, node, &leader.node, true),
         Action::Stop => n.server.kill(),

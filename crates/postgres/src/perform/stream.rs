@@ -128,6 +128,21 @@ impl Hands {
         Ok(())
     }
 
+    /// Stops the server for a new leader that it can't come to, and cuts off the
+    /// record that its old leader never finished, which it would wait for.
+    ///
+    /// # Errors
+    /// `Guard`, `File`, `BadAnswer`.
+    pub async fn stop_and_cut_off(&self) -> Result<()> {
+        self.stop().await?;
+        let pgdata = self.site.dir.pgdata();
+        let cut = durable::off_loop(move || wal::unfinished::cut_off(&pgdata).map_err(wal_error)).await?;
+        if cut {
+            tracing::warn!("a record that the old leader never finished was cut off");
+        }
+        Ok(())
+    }
+
     /// Where our log ends, on disk when this returns. Works with the server
     /// down, and with it running while nothing is received.
     ///

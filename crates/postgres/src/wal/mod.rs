@@ -5,7 +5,8 @@
 //! with the server running or down: `page` and `record` judge bytes, `segment`
 //! brings them from files, `scan` finds the end over all timelines (C-1).
 //!
-//! Never changes a byte of the log; `tail` and `half_streamed` do.
+//! Never changes a byte of the log, except for `half_streamed` and `unfinished`,
+//! with the server down.
 
 pub mod half_streamed;
 pub mod page;
@@ -14,6 +15,7 @@ pub mod scan;
 pub mod segment;
 #[cfg(test)]
 mod tests;
+pub mod unfinished;
 
 use std::io;
 use std::path::PathBuf;
