@@ -102,7 +102,9 @@ fn need(view: &View<'_>, record: &Member, server: &ServerReport) -> Need {
         return Need::Clone;
     }
     if view.me.vows.rebuilding == Some(Rebuild::Rewind) {
-        return if rewound_enough(view) { Need::Clone } else { Need::Rewind };
+        // Begun by an agent that died meanwhile: what it left can't be trusted.
+        let ours = view.me.failures.contains_key("rewind") || view.running.is_some();
+        return if rewound_enough(view) || !ours { Need::Clone } else { Need::Rewind };
     }
     if server.streaming == Some(view.term()) {
         return Need::Nothing;

@@ -263,9 +263,8 @@ impl Error {
     pub fn is_of_the_data(&self) -> bool {
         match self {
             Error::StartFailed(said) => !SURROUNDINGS.iter().any(|word| said.contains(word)),
-            Error::ProgramFailed { program: "pg_rewind", why } => {
-                !SURROUNDINGS.iter().any(|w| why.contains(w))
-            }
+            // It connects before it changes anything, and leaves a mess whatever ends it later.
+            Error::ProgramFailed { program: "pg_rewind", why } => !why.contains("connection to server at"),
             Error::BadAnswer(_) | Error::ReplayBehind { .. } => true,
             Error::File { .. }
             | Error::NoPrograms { .. }
@@ -304,16 +303,14 @@ impl Error {
 }
 
 /// Words of PostgreSQL by which what surrounds the data is to blame, not the data:
-/// the disk, rights, memory, the configuration, or a leader that can't be reached.
-/// `pg_rewind` connects before it changes anything.
-const SURROUNDINGS: [&str; 7] = [
+/// the disk, rights, memory or the configuration.
+const SURROUNDINGS: [&str; 6] = [
     "No space left on device",
     "Permission denied",
     "Cannot allocate memory",
     "could not create shared memory segment",
     "could not load",
     "configuration file",
-    "connection to server at",
 ];
 
 #[cfg(test)]
@@ -327,6 +324,7 @@ mod tests {
         assert!(start("PANIC:  could not locate a valid checkpoint record").is_of_the_data());
         assert!(!start("FATAL:  could not write lock file: No space left on device").is_of_the_data());
         assert!(rewind("could not find previous WAL record at 0/3000028").is_of_the_data());
+        assert!(rewind("could not fetch file: No space left on device").is_of_the_data(), "it had begun");
         assert!(!rewind("connection to server at \"10.0.0.1\", port 1 failed").is_of_the_data());
         assert!(!Error::PortTaken { port: 1, said: String::new() }.is_of_the_data());
     }

@@ -274,11 +274,12 @@ fn an_unfinished_record_is_cut_off_and_nothing_before_it() {
 
     let torn = redo_end(&server.pgdata);
     assert_eq!(torn.end, message, "a torn record counts for nothing");
-    assert!(unfinished::cut_off(&server.pgdata).unwrap());
+    assert!(unfinished::cut_off(&server.pgdata, &dir.path().join("kept")).unwrap());
+    assert_eq!(fs::read_dir(dir.path().join("kept")).unwrap().count(), 1, "the torn segment was kept");
     let cut = redo_end(&server.pgdata);
     assert_eq!((cut.end, cut.record), (torn.end, torn.record));
     assert_eq!(cut.after, End::Length(0));
-    assert!(!unfinished::cut_off(&server.pgdata).unwrap(), "once is enough");
+    assert!(!unfinished::cut_off(&server.pgdata, &dir.path().join("kept")).unwrap(), "once is enough");
     server.start_standby(None);
     assert_eq!(server.replayed(), torn.end);
 }

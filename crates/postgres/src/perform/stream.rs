@@ -136,7 +136,9 @@ impl Hands {
     pub async fn stop_and_cut_off(&self) -> Result<()> {
         self.stop().await?;
         let pgdata = self.site.dir.pgdata();
-        let cut = durable::off_loop(move || wal::unfinished::cut_off(&pgdata).map_err(wal_error)).await?;
+        let keep = self.site.dir.dir().join("lost").join("unfinished");
+        let cut = durable::off_loop(move || wal::unfinished::cut_off(&pgdata, &keep).map_err(wal_error));
+        let cut = cut.await?;
         if cut {
             tracing::warn!("a record that the old leader never finished was cut off");
         }

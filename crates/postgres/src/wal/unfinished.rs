@@ -9,12 +9,13 @@
 //! the last whole record was never acknowledged, and the stream brings again
 //! whatever the new leader has of it.
 //!
-//! Never touches a byte before the end of the last whole record, and keeps what
-//! it cuts off under another name.
+//! Never touches a byte before the end of the last whole record. What it cuts off
+//! is kept elsewhere where there is room: a file of ours in the data directory
+//! that the server's user can't read would break the next rewind.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::WalError;
 use super::record::End;
@@ -22,16 +23,13 @@ use super::scan::{self, ScanStart};
 use super::segment;
 use crate::control_file::ControlFile;
 
-/// What is put behind the name of a file that is kept. PostgreSQL knows no such
-/// name and leaves it alone.
-const ASIDE: &str = ".unfinished";
-
-/// Cuts off what follows the last whole record. The server must be down.
+/// Cuts off what follows the last whole record. The server must be down. Files
+/// that lose something are copied into `keep` first, as far as there is room.
 /// Returns whether there was anything.
 ///
 /// # Errors
 /// As `scan_end`; `Read` or `Write` of the files concerned.
-pub fn cut_off(pgdata: &Path) -> Result<bool, WalError> {
+pub fn cut_off(pgdata: &Path, keep: &Path) -> Result<bool, WalError> {
     let pg_wal = pgdata.join("pg_wal");
     let end = scan::scan_end(pgdata, ScanStart::Redo)?;
     if end.after == End::Length(0) {
@@ -45,12 +43,17 @@ pub fn cut_off(pgdata: &Path) -> Result<bool, WalError> {
     let mut cut = false;
     for segment in files {
         let path = pg_wal.join(segment.file_name(form.segment_bytes));
-        if segment.number == number && offset > 0 {
-            blank(&path, offset, bytes)?;
-        } else if is_of_this_log(&path, form.segment_start(segment.number))? {
-            fs::rename(&path, aside(&path)).map_err(WalError::write("set aside", &path))?;
-        } else {
+        let torn = segment.number == number && offset > 0;
+        if !torn && !is_of_this_log(&path, form.segment_start(segment.number))? {
             continue; // A recycled file: PostgreSQL takes it for none.
+        }
+        if let Err(why) = copy_into(keep, &path) {
+            tracing::warn!(%why, "what is cut off could not be kept aside");
+        }
+        if torn {
+            blank(&path, offset, bytes)?;
+        } else {
+            fs::remove_file(&path).map_err(WalError::write("remove", &path))?;
         }
         cut = true;
     }
@@ -58,9 +61,13 @@ pub fn cut_off(pgdata: &Path) -> Result<bool, WalError> {
     Ok(cut)
 }
 
-/// Zeros from `offset` to the end of the file; a copy is kept.
+fn copy_into(keep: &Path, path: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(keep)?;
+    fs::copy(path, keep.join(path.file_name().unwrap_or_default())).map(|_| ())
+}
+
+/// Zeros from `offset` to the end of the file.
 fn blank(path: &Path, offset: u64, bytes: u64) -> Result<(), WalError> {
-    fs::copy(path, aside(path)).map_err(WalError::write("copy", path))?;
     let zeros = vec![0; usize::try_from(bytes - offset).unwrap_or(0)];
     let file = OpenOptions::new().write(true).open(path).map_err(WalError::write("open", path))?;
     file.write_all_at(&zeros, offset).map_err(WalError::write("blank", path))?;
@@ -74,10 +81,4 @@ fn is_of_this_log(path: &Path, start: u64) -> Result<bool, WalError> {
     let mut address = [0; 8];
     let whole = file.read_exact_at(&mut address, 8).is_ok();
     Ok(whole && u64::from_le_bytes(address) == start)
-}
-
-fn aside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ASIDE);
-    name.into()
 }
