@@ -124,6 +124,7 @@ pub async fn run(config: HostConfig) -> Result<(), StartError> {
     tokio::spawn(watchers::look_at_leader(source.clone(), shared.clone(), events_tx.clone()));
     if config.kind == Kind::Data {
         tokio::spawn(watchers::probe(hands.clone(), shared.clone(), events_tx.clone(), again));
+        tokio::spawn(watchers::take_back_overrides(hands.clone()));
         tokio::spawn(watchers::keep_house(hands.clone(), source.clone(), shared.clone()));
     }
     http::serve(&config, shared.clone(), store.clone(), hands.site().guard.clone()).await?;

@@ -176,3 +176,25 @@ pub async fn keep_house(hands: Arc<Hands>, source: Source, shared: Arc<Shared>) 
         }
     }
 }
+
+/// Between two looks at the file that ALTER SYSTEM writes.
+pub const OVERRIDES: Duration = Duration::from_millis(100);
+
+/// Takes back what a superuser sets of ours by ALTER SYSTEM: an empty
+/// `synchronous_standby_names` would acknowledge what nobody else has.
+pub async fn take_back_overrides(hands: Arc<Hands>) {
+    let path = hands.site().dir.conf("postgresql.auto.conf");
+    let mut seen = None;
+    loop {
+        tokio::time::sleep(OVERRIDES).await;
+        let written = std::fs::metadata(&path).and_then(|m| m.modified()).ok();
+        if written == seen {
+            continue;
+        }
+        match hands.take_back_overrides().await {
+            // Our own writing is looked at once more, and found to be ours.
+            Ok(_) => seen = written,
+            Err(why) => tracing::warn!(%why, "what ALTER SYSTEM set could not be taken back yet"),
+        }
+    }
+}

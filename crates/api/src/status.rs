@@ -23,6 +23,8 @@ pub struct Status {
     pub cluster: String,
     /// The current term.
     pub term: u64,
+    /// Counts the changes of what is agreed: of two documents the higher is newer.
+    pub revision: u64,
     /// `open`, `elected` or `revoking`.
     pub phase: String,
     /// Who leads (while revoking: nobody).
@@ -119,6 +121,7 @@ pub fn status(
     Status {
         cluster: state.cluster.clone(),
         term: state.ctl.term.0,
+        revision: state.revision,
         phase: phase(state.ctl.phase).to_string(),
         leader: leader.map(|l| l.node.to_string()),
         since_ms: state.ctl.since_ms,

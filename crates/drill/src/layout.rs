@@ -104,7 +104,11 @@ pub fn ports(base: Option<u16>, i: u16) -> std::io::Result<(u16, u16, u16)> {
     match base {
         None => Ok((8008 + 10 * i, 8009 + 10 * i, 5501 + i)),
         Some(0) => Ok((free_port()?, free_port()?, free_port()?)),
-        Some(p) => Ok((p + 10 * i, p + 10 * i + 1, p + 10 * i + 2)),
+        Some(p) => {
+            let first = p.checked_add(10 * i).filter(|first| *first <= u16::MAX - 2);
+            let beyond = || std::io::Error::other(format!("ports from {p} on reach beyond 65535"));
+            first.map(|first| (first, first + 1, first + 2)).ok_or_else(beyond)
+        }
     }
 }
 

@@ -66,6 +66,16 @@ pub enum StageError {
         "TAN0712: the nodes can't be put into network namespaces of their own: {0}. Run it as root with iproute2 installed, or leave --isolate away"
     )]
     Network(String),
+    /// Somebody else's folder.
+    #[error(
+        "TAN0713: the folder '{0}' is not empty and holds no local cluster. Nothing was written; name an empty or a new one with --dir DIR"
+    )]
+    NotEmpty(String),
+    /// A port that somebody listens on, or that is none.
+    #[error(
+        "TAN0714: a port can't be had: {0}. Nothing was written; name others with --base-port, 0 takes free ones"
+    )]
+    Port(String),
     /// No such node.
     #[error("TAN0707: there is no node '{0}' in this local cluster")]
     NoNode(String),
@@ -81,6 +91,30 @@ pub struct Stage {
 pub(crate) fn folder(path: &Path) -> impl FnOnce(std::io::Error) -> StageError {
     let path = path.display().to_string();
     move |e| StageError::Folder { path, why: e.to_string() }
+}
+
+/// A folder that holds something else is left alone: `down --wipe` removes all of it.
+fn refuse_others(dir: &Path) -> Result<(), StageError> {
+    let foreign = |e: &fs::DirEntry| !matches!(e.file_name().to_str(), Some("moved-to" | "lost+found"));
+    let mut entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let taken = entries.any(|e| foreign(&e) && !is_empty_dir(&e.path()));
+    if taken { Err(StageError::NotEmpty(dir.display().to_string())) } else { Ok(()) }
+}
+
+/// Where a node's folder was made beforehand, as a mount of its own say.
+fn is_empty_dir(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut all| all.next().is_none())
+}
+
+/// The ports of node `i`; those that were asked for by number must be free.
+fn ports_of(options: &Options, i: u16) -> Result<(u16, u16, u16), StageError> {
+    let all = ports(options.base_port, i).map_err(|e| StageError::Port(e.to_string()))?;
+    let on_loopback = !options.isolate && options.base_port != Some(0);
+    for port in [all.0, all.1, all.2].into_iter().filter(|_| on_loopback) {
+        std::net::TcpListener::bind(("127.0.0.1", port))
+            .map_err(|e| StageError::Port(format!("127.0.0.1:{port}: {e}")))?;
+    }
+    Ok(all)
 }
 
 impl Stage {
@@ -119,13 +153,17 @@ impl Stage {
             return Err(StageError::Nodes(options.nodes));
         }
         let pg_bin = options.pg_bin.clone().or_else(find_postgres).ok_or(StageError::NoPostgres)?;
+        postgres::Programs::find(&pg_bin).map_err(|e| StageError::Material(e.to_string()))?;
+        refuse_others(&options.dir)?;
+        let all = options.nodes + u16::from(options.nodes == 2);
+        let ports: Vec<(u16, u16, u16)> =
+            (0..all).map(|i| ports_of(options, i)).collect::<Result<_, StageError>>()?;
         let dir = reachable(&options.dir)?;
         let owner = RunAs::for_server().map_err(|e| StageError::Material(e.to_string()))?;
         let binary = program(options, &dir, owner)?;
         let network = if options.isolate { Some(Network::make(&dir)?) } else { None };
         let mut nodes = Vec::new();
-        for i in 0..options.nodes + u16::from(options.nodes == 2) {
-            let (api, peers, postgres) = ports(options.base_port, i).map_err(folder(&dir))?;
+        for (i, (api, peers, postgres)) in (0..all).zip(ports) {
             let kind = if i < options.nodes { Kind::Data } else { Kind::Witness };
             let name = if kind == Kind::Data { format!("n{}", i + 1) } else { "w1".to_string() };
             let name = NodeId::new(&name).map_err(|e| StageError::Material(e.to_string()))?;

@@ -244,10 +244,12 @@ impl Controller {
             vows.is_some_and(|v| v.resigned >= self.state.ctl.term)
         });
         let term = self.state.ctl.term;
+        let up = view.leader_is_up();
         let electable = self.state.ctl.phase == Phase::Revoking
             && recruited(&self.state, term, &election::evidence(&view, term)).is_ok();
         let w = &mut self.watch;
         w.nowhere_since = nowhere.then(|| w.nowhere_since.unwrap_or(now));
+        w.leader_up_since = up.then(|| w.leader_up_since.unwrap_or(now));
         w.missing_since = missing.then(|| w.missing_since.unwrap_or(now));
         w.resigned_since = resigned.then(|| w.resigned_since.unwrap_or(now));
         w.recruited_since = electable.then(|| w.recruited_since.unwrap_or(now));
@@ -289,6 +291,9 @@ impl Controller {
         );
         if !keeps {
             self.facts.following = None;
+        }
+        if let Action::Follow { term, afresh: true, .. } = action {
+            self.facts.restarted = *term;
         }
     }
 }

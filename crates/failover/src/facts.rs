@@ -122,10 +122,7 @@ impl Facts {
             }
             (Action::Checkpoint { term }, _) => self.checkpointed = term,
             (Action::Prepare { term }, _) => self.prepared = term,
-            (Action::Follow { term, leader, afresh }, _) => {
-                self.following = Some((term, leader, now));
-                self.restarted = if afresh { term } else { self.restarted };
-            }
+            (Action::Follow { term, leader, .. }, _) => self.following = Some((term, leader, now)),
             (Action::Rewind { term, .. } | Action::Clone { term, .. }, _) => {
                 self.rebuilt = term;
                 self.failures.remove("rewind");

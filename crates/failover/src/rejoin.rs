@@ -12,7 +12,7 @@ use cluster::command::{Change, Member, MemberState};
 use cluster::local::Rebuild;
 use cluster::report::{ServerReport, ServerState};
 use cluster::state::Phase;
-use cluster::{Action, Lineage, MemberId, Term, Timeline};
+use cluster::{Action, Lineage, MemberId, Term, Time, Timeline};
 
 use crate::decide::Verdict;
 use crate::retry::{CLONE_TRIES_MAX, FOLLOW_TRIES_MAX, REWIND_TRIES_MAX};
@@ -80,9 +80,9 @@ fn follow(view: &View<'_>, leader: &MemberId, server: &ServerReport) -> Verdict 
 /// segment in which that would go on, beyond the place where the new timeline
 /// begins, for ever; a start reads again from what is whole. Tried once a term.
 fn is_stuck(view: &View<'_>, server: &ServerReport) -> bool {
-    let leader = view.leader_report().and_then(|r| r.server.as_ref());
-    let promoted = leader.is_some_and(|s| s.state == ServerState::Primary);
-    let waits = view.me.not_streaming_since.is_some_and(|t| view.now.since(t) >= STUCK_LIMIT);
+    let long = |since: Option<Time>| since.is_some_and(|t| view.now.since(t) >= STUCK_LIMIT);
+    let promoted = long(view.watch.leader_up_since);
+    let waits = long(view.me.not_streaming_since);
     let told = view.me.following.as_ref().is_some_and(|(t, ..)| *t == view.term());
     server.state == ServerState::Standby && promoted && told && waits && view.me.restarted < view.term()
 }
@@ -187,9 +187,7 @@ fn rebuild(view: &View<'_>, me: &MemberId, record: &Member, leader: &MemberId, c
         return leave_first(view, me);
     }
     // A leader whose opening waits for us can only be helped by a copy of it.
-    let report = view.leader_report().and_then(|r| r.server.as_ref());
-    let promoted = report.is_some_and(|s| s.state == ServerState::Primary);
-    if view.phase() != Phase::Open && !promoted {
+    if view.phase() != Phase::Open && !view.leader_is_up() {
         return Verdict::wait(Waiting::Opening(leader.node.clone()));
     }
     // Where our old copy may still be needed it stays until the new one is whole.

@@ -33,6 +33,8 @@ pub struct Watch {
     pub leader_heard_us: Time,
     /// Reports in a row in which the leader did not hear us.
     deaf: u32,
+    /// Since when the leader of this term says that its server is a primary.
+    pub leader_up_since: Option<Time>,
     /// Since when we miss the leader.
     pub missing_since: Option<Time>,
     /// When we first saw that the leader has resigned.

@@ -135,6 +135,13 @@ impl<'a> View<'a> {
         self.fresh(leader, self.timing().patience_ms)
     }
 
+    /// Whether the leader says that its server is a primary.
+    #[must_use]
+    pub fn leader_is_up(&self) -> bool {
+        let server = self.leader_report().and_then(|r| r.server.as_ref());
+        server.is_some_and(|s| s.state == ServerState::Primary)
+    }
+
     /// Milliseconds since `node` was heard; `None` if never.
     #[must_use]
     pub fn silent_ms(&self, node: &NodeId) -> Option<u64> {

@@ -264,7 +264,9 @@ impl Error {
         match self {
             Error::StartFailed(said) => !SURROUNDINGS.iter().any(|word| said.contains(word)),
             // It connects before it changes anything, and leaves a mess whatever ends it later.
-            Error::ProgramFailed { program: "pg_rewind", why } => !why.contains("connection to server at"),
+            Error::ProgramFailed { program: "pg_rewind", why } => {
+                !NOT_CONNECTED.iter().any(|w| why.contains(w))
+            }
             Error::BadAnswer(_) | Error::ReplayBehind { .. } => true,
             Error::File { .. }
             | Error::NoPrograms { .. }
@@ -313,6 +315,9 @@ const SURROUNDINGS: [&str; 6] = [
     "configuration file",
 ];
 
+/// How libpq says that it got no connection: 14 and newer, and before.
+const NOT_CONNECTED: [&str; 2] = ["connection to server at", "could not connect to server"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,6 +330,7 @@ mod tests {
         assert!(!start("FATAL:  could not write lock file: No space left on device").is_of_the_data());
         assert!(rewind("could not find previous WAL record at 0/3000028").is_of_the_data());
         assert!(rewind("could not fetch file: No space left on device").is_of_the_data(), "it had begun");
+        assert!(!rewind("could not connect to server: Connection refused").is_of_the_data());
         assert!(!rewind("connection to server at \"10.0.0.1\", port 1 failed").is_of_the_data());
         assert!(!Error::PortTaken { port: 1, said: String::new() }.is_of_the_data());
     }

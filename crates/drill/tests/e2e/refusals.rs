@@ -9,7 +9,7 @@ use api::verbs::{Done, FailoverBody, SwitchoverBody};
 use drill::fault;
 use drill::layout::PlannedNode;
 
-use crate::story::{PATIENCE, Story, told};
+use crate::story::{PATIENCE, Story, sql_beside, told};
 
 #[test]
 fn what_would_lose_or_make_no_sense_is_refused_and_changes_nothing() {
@@ -102,6 +102,36 @@ fn another_database(story: &Story, pgdata: &Path) {
     owner.apply(&mut initdb);
     let out = initdb.current_dir("/").output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
+fn what_a_superuser_sets_of_ours_is_taken_back() {
+    told(async {
+        let story = Story::begin("alter-system", 3).await;
+        let (leader, term) = (story.leader().await, story.term().await);
+        let show = "SHOW synchronous_standby_names";
+        let before = sql_beside(&story, &leader, show).unwrap();
+        assert!(before.starts_with("ANY 1"), "{before}");
+        for set in ["synchronous_standby_names = ''", "fsync = off", "restart_after_crash = on"] {
+            sql_beside(&story, &leader, &format!("ALTER SYSTEM SET {set}")).unwrap();
+        }
+        sql_beside(&story, &leader, "SELECT pg_reload_conf()").unwrap();
+        let ours = || sql_beside(&story, &leader, show).is_ok_and(|now| now == before);
+        wait_until(ours, "the rule to be ours again").await;
+        for (name, value) in [("fsync", "on"), ("restart_after_crash", "off")] {
+            assert_eq!(sql_beside(&story, &leader, &format!("SHOW {name}")).unwrap(), value);
+        }
+        assert_eq!(story.term().await, term, "a term began");
+        story.end().await;
+    });
+}
+
+async fn wait_until(holds: impl Fn() -> bool, what: &str) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[test]

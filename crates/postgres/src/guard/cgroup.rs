@@ -76,8 +76,11 @@ impl Cgroup {
     /// Whether anything lives in it, or below it.
     #[must_use]
     pub fn is_populated(&self) -> bool {
-        let events = fs::read_to_string(self.dir.join("cgroup.events")).unwrap_or_default();
-        events.lines().any(|l| l.trim() == "populated 1")
+        // What can't be told is not empty, unless it is not there.
+        match fs::read_to_string(self.dir.join("cgroup.events")) {
+            Ok(events) => events.lines().any(|l| l.trim() == "populated 1"),
+            Err(why) => why.kind() != std::io::ErrorKind::NotFound,
+        }
     }
 
     /// Kills everything in it at once. Before Linux 5.14 there is no such file,

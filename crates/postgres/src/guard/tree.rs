@@ -51,7 +51,8 @@ pub fn children() -> Vec<i32> {
 /// Whether /proc shows processes at all, without which nothing here means anything.
 #[must_use]
 pub fn can_see() -> bool {
-    fs::read_link("/proc/self/cwd").is_ok()
+    // A link takes no descriptor, and a listing does.
+    fs::read_link("/proc/self/cwd").is_ok() && fs::read_dir("/proc").is_ok()
 }
 
 /// A zombie has no working directory to read, but be sure.

@@ -5,6 +5,8 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::command::{ENVIRONMENT, command, run};
+use crate::config::include;
+use crate::config::parameters::ON_COMMAND_LINE;
 use crate::config::{NOBODY, upstream, write_sync_names};
 use crate::durable;
 use crate::error::{Error, Result};
@@ -25,6 +27,7 @@ pub const SENT_LIMIT: Duration = Duration::from_millis(500);
 pub const LOOK: Duration = Duration::from_millis(4);
 
 const SIGINT: i32 = 2;
+const SIGHUP: i32 = 1;
 
 impl Hands {
     /// Whether there is a data directory at all.
@@ -95,6 +98,7 @@ impl Hands {
     }
 
     async fn start_and_wait(&self) -> Result<()> {
+        drop(self.cutting.lock().await);
         if self.site.guard.status().await?.postmaster.is_none() {
             self.check_version()?;
             self.prepare_directory()?;
@@ -105,7 +109,9 @@ impl Hands {
             }
             self.forget_still();
             let pgdata = self.site.dir.pgdata().display().to_string();
-            let argv = vec![self.site.programs.path("postgres").display().to_string(), "-D".into(), pgdata];
+            let mut argv =
+                vec![self.site.programs.path("postgres").display().to_string(), "-D".into(), pgdata];
+            argv.extend(ON_COMMAND_LINE.iter().flat_map(|(k, v)| ["-c".to_string(), format!("{k}={v}")]));
             let env = ENVIRONMENT.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect();
             let (log, run_as) = (self.site.log.clone(), self.site.run_as);
             self.site.guard.start(Start { argv, env, log, run_as }).await?;
@@ -220,6 +226,19 @@ impl Hands {
             last_start: c.wal.record.start,
             lineage: c.wal.lineage,
         }))
+    }
+
+    /// Takes back what ALTER SYSTEM has set of ours since the last look. Returns
+    /// whether there was anything.
+    ///
+    /// # Errors
+    /// `File`, `Guard`.
+    pub async fn take_back_overrides(&self) -> Result<bool> {
+        let changed = include::strip_overrides(&self.site.dir, self.site.run_as)?;
+        if changed {
+            self.site.guard.signal(SIGHUP).await?;
+        }
+        Ok(changed)
     }
 
     pub(super) fn forget_still(&self) {

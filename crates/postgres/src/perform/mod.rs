@@ -11,7 +11,7 @@ mod rule;
 mod stream;
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cluster::{Lineage, Lsn, MemberId};
 
@@ -56,6 +56,9 @@ pub struct Hands {
     /// Why the last start failed, while it is down for that.
     why_down: Mutex<String>,
     probing: tokio::sync::Mutex<Option<Sql>>,
+    /// Held while the log of a server that is down is being cut, also by a deed that
+    /// nobody waits for any more: until then nothing starts or replaces the directory.
+    cutting: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Where our log ends.
@@ -82,6 +85,7 @@ impl Hands {
             still: Mutex::default(),
             why_down: Mutex::default(),
             probing: tokio::sync::Mutex::default(),
+            cutting: Arc::default(),
         }
     }
 

@@ -69,6 +69,7 @@ impl Hands {
     pub async fn copy_from(&self, address: &str, sysid: u64, tell: impl Fn(Progress)) -> Result<u64> {
         let fresh = self.site.dir.pgdata_new();
         self.stop().await?;
+        drop(self.cutting.lock().await);
         remove_tree(&fresh)?;
         tell(progress("clone", Some(0), "base backup begins"));
         self.base_backup(address, &fresh, &tell).await?;

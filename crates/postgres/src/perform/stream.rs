@@ -137,10 +137,19 @@ impl Hands {
         self.stop().await?;
         let pgdata = self.site.dir.pgdata();
         let keep = self.site.dir.dir().join("lost").join("unfinished");
-        let cut = durable::off_loop(move || wal::unfinished::cut_off(&pgdata, &keep).map_err(wal_error));
-        let cut = cut.await?;
-        if cut {
-            tracing::warn!("a record that the old leader never finished was cut off");
+        let held = self.cutting.clone().lock_owned().await;
+        let cut = durable::off_loop(move || {
+            let _held = held;
+            if tree::is_alive(&pgdata) {
+                return Err(Error::Orphans { count: tree::pids(&pgdata).len(), pgdata });
+            }
+            wal::unfinished::cut_off(&pgdata, &keep).map_err(wal_error)
+        });
+        match cut.await {
+            Ok(true) => tracing::warn!("what followed the last whole record was cut off"),
+            Ok(false) => {}
+            // The server itself judges what is there.
+            Err(why) => tracing::warn!(%why, "what follows the last whole record could not be cut off"),
         }
         Ok(())
     }
