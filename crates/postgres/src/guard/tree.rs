@@ -12,17 +12,18 @@ use std::path::{Path, PathBuf};
 pub fn pids(pgdata: &Path) -> Vec<i32> {
     let wanted = names(pgdata);
     let inside = |pid: &i32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| wanted.contains(&cwd));
-    let ours = |pid: &i32| inside(pid) && is_postgres(*pid);
+    let ours = |pid: &i32| inside(pid) && !is_at_a_terminal(*pid);
     let me = i32::try_from(std::process::id()).unwrap_or_default();
     everybody().filter(|p| *p != me).filter(ours).filter(|p| !is_zombie(*p)).collect()
 }
 
-/// Whether PostgreSQL's own program runs there, so that an operator's shell that
-/// stands in the directory is left alone. One that can't be told counts.
-fn is_postgres(pid: i32) -> bool {
+/// Whether somebody sits at a terminal there: an operator's shell that stands in
+/// the directory is left alone. A server has no terminal, and nothing it started.
+fn is_at_a_terminal(pid: i32) -> bool {
     let program = fs::read_link(format!("/proc/{pid}/exe"));
     let name = program.ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
-    name.is_none_or(|n| n.starts_with("postgres"))
+    let postgres = name.is_none_or(|n| n.starts_with("postgres"));
+    !postgres && field(pid, 4).is_some_and(|terminal| terminal != "0")
 }
 
 /// Under what names the kernel shows the directory, also after it was removed
