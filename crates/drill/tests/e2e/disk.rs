@@ -14,8 +14,7 @@ use crate::story::{Story, may_be_root, sql_beside, told};
 fn a_wiped_disk_comes_back_as_somebody_new() {
     told(async {
         let story = Story::begin("wiped", 3).await;
-        let leader = story.leader().await;
-        let standby = story.stage.plan.data_nodes().find(|n| n.name != leader.name).unwrap().clone();
+        let standby = story.standby().await;
         fault::kill_node(&story.stage, &standby);
         let dir = story.stage.plan.node_dir(&standby);
         std::fs::remove_dir_all(dir.join("store")).unwrap();
@@ -86,8 +85,7 @@ fn a_full_disk_under_the_leader_hands_the_term_on_and_heals_when_there_is_room()
             let disk = disks.iter().find(|d| d.0 == dir).unwrap();
             disk.fill();
             write_log(&story, &leader);
-            story.wait_until("the next term", |s| s.term > term && s.writable).await;
-            story.writes_flow().await;
+            story.next_term(term).await;
             disk.free();
             story.whole().await;
         }

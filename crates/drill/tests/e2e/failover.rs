@@ -25,8 +25,7 @@ fn a_killed_postmaster_is_replaced_and_comes_back() {
         let story = Story::begin("postmaster", 3).await;
         let (leader, term) = (story.leader().await, story.term().await);
         assert!(fault::kill_postmaster(&story.stage, &leader));
-        story.wait_until("the next term", |s| s.term > term && s.writable).await;
-        story.writes_flow().await;
+        story.next_term(term).await;
         story.end().await;
     });
 }
@@ -37,8 +36,7 @@ fn a_lost_node_is_replaced_and_rejoins_when_started() {
         let story = Story::begin("node", 3).await;
         let (leader, term) = (story.leader().await, story.term().await);
         fault::kill_node(&story.stage, &leader);
-        story.wait_until("the next term", |s| s.term > term && s.writable).await;
-        story.writes_flow().await;
+        story.next_term(term).await;
         story.stage.start(&leader).unwrap();
         story.end().await;
     });
@@ -50,8 +48,7 @@ fn a_frozen_postmaster_is_as_good_as_dead() {
         let story = Story::begin("frozen", 3).await;
         let (leader, term) = (story.leader().await, story.term().await);
         assert!(fault::freeze_postmaster(&story.stage, &leader));
-        story.wait_until("the next term", |s| s.term > term && s.writable).await;
-        story.writes_flow().await;
+        story.next_term(term).await;
         story.end().await;
     });
 }
@@ -103,8 +100,7 @@ fn replay_that_is_paused_stops_neither_revocation_nor_the_way_to_the_new_leader(
         }
         story.writes_flow().await;
         fault::kill_node(&story.stage, &leader);
-        story.wait_until("the next term", |s| s.term > term && s.writable).await;
-        story.writes_flow().await;
+        story.next_term(term).await;
         story.stage.start(&leader).unwrap();
         story.end().await;
     });
@@ -116,8 +112,7 @@ fn async_loses_no_acknowledged_write_when_only_the_postmaster_dies() {
         let story = Story::begin_with("async", |o| o.durability = Some(Durability::Async)).await;
         let (leader, term) = (story.leader().await, story.term().await);
         assert!(fault::kill_postmaster(&story.stage, &leader));
-        story.wait_until("the next term", |s| s.term > term && s.writable).await;
-        story.writes_flow().await;
+        story.next_term(term).await;
         story.end().await;
     });
 }

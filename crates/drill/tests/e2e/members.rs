@@ -1,20 +1,14 @@
 //! Members that come, go, and are made anew.
 
-use std::time::{Duration, Instant};
-
-use api::verbs::Done;
-
-use crate::story::{PATIENCE, Story, may_be_root, sql_beside, told};
+use crate::story::{Story, may_be_root, sql_beside, told, wait_until};
 use drill::fault;
 
 #[test]
 fn reinit_makes_a_copy_anew_while_writes_flow() {
     told(async {
         let story = Story::begin("reinit", 3).await;
-        let leader = story.leader().await;
-        let standby = story.stage.plan.data_nodes().find(|n| n.name != leader.name).unwrap().clone();
-        let path = format!("/v1/reinit/{}", standby.name);
-        let _: Done = story.stage.client().send("POST", &path, &()).await.unwrap();
+        let standby = story.standby().await;
+        story.reinit(&standby).await;
         story.wait_until("it to leave the rule", |s| !s.sync.names.contains(&standby.name.to_string())).await;
         story.writes_flow().await;
         story.end().await;
@@ -26,7 +20,7 @@ fn two_nodes_and_a_witness_shrink_by_a_stored_command_and_grow_again() {
     told(async {
         let story = Story::begin("witness", 2).await;
         let leader = story.leader().await;
-        let standby = story.stage.plan.data_nodes().find(|n| n.name != leader.name).unwrap().clone();
+        let standby = story.standby().await;
         fault::kill_node(&story.stage, &standby);
         story.wait_until("the leader alone", |s| s.degraded && s.sync.acks == 0).await;
         story.writes_flow().await;
@@ -34,8 +28,7 @@ fn two_nodes_and_a_witness_shrink_by_a_stored_command_and_grow_again() {
         story.whole().await;
         let term = story.term().await;
         fault::kill_node(&story.stage, &leader);
-        story.wait_until("the next term", |s| s.term > term && s.writable).await;
-        story.writes_flow().await;
+        story.next_term(term).await;
         story.stage.start(&leader).unwrap();
         story.end().await;
     });
@@ -48,8 +41,7 @@ fn a_standby_killed_in_the_middle_of_its_clone_is_cloned_again() {
         let (standby, term) = (story.standby().await, story.term().await);
         let being_made = story.stage.plan.node_dir(&standby).join("pgdata.new");
         for _ in 0..2 {
-            let path = format!("/v1/reinit/{}", standby.name);
-            let _: Done = story.stage.client().send("POST", &path, &()).await.unwrap();
+            story.reinit(&standby).await;
             wait_until(|| being_made.exists(), "a copy to begin").await;
             fault::kill_node(&story.stage, &standby);
             story.writes_flow().await;
@@ -84,12 +76,4 @@ fn a_leader_that_dies_while_another_is_rewound_to_it_is_replaced_and_all_come_ba
         story.stage.start(&leader).unwrap();
         story.end().await;
     });
-}
-
-async fn wait_until(holds: impl Fn() -> bool, what: &str) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
 }

@@ -9,7 +9,7 @@ use api::verbs::{Done, FailoverBody, SwitchoverBody};
 use drill::fault;
 use drill::layout::PlannedNode;
 
-use crate::story::{PATIENCE, Story, sql_beside, told};
+use crate::story::{PATIENCE, Story, sql_beside, told, wait_until};
 
 #[test]
 fn what_would_lose_or_make_no_sense_is_refused_and_changes_nothing() {
@@ -87,8 +87,7 @@ fn a_database_of_another_origin_is_quarantined_until_it_is_made_anew() {
         };
         story.wait_until("the quarantine", quarantined).await;
         story.writes_flow().await;
-        let path = format!("/v1/reinit/{}", standby.name);
-        let _: Done = story.stage.client().send("POST", &path, &()).await.unwrap();
+        story.reinit(&standby).await;
         story.end().await;
     });
 }
@@ -124,14 +123,6 @@ fn what_a_superuser_sets_of_ours_is_taken_back() {
         assert_eq!(story.term().await, term, "a term began");
         story.end().await;
     });
-}
-
-async fn wait_until(holds: impl Fn() -> bool, what: &str) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 #[test]

@@ -131,6 +131,18 @@ impl Story {
         wait_until_more(load, before + 20, began).await;
     }
 
+    /// A later term takes writes, and clients feel it.
+    pub async fn next_term(&self, term: u64) {
+        self.wait_until("the next term", |s| s.term > term && s.writable).await;
+        self.writes_flow().await;
+    }
+
+    /// Has a member's copy made anew.
+    pub async fn reinit(&self, node: &PlannedNode) {
+        let path = format!("/v1/reinit/{}", node.name);
+        let _: Done = self.stage.client().send("POST", &path, &()).await.unwrap();
+    }
+
     pub async fn whole(&self) {
         self.stage.wait_whole(PATIENCE).await.unwrap();
     }
@@ -148,6 +160,15 @@ impl Story {
         self.whole().await;
         let again = examine(&self.stage, &history).await.unwrap();
         assert!(again.is_clean(), "after a restart of everything: {again:?}");
+    }
+}
+
+/// Looks often: what is waited for may be there for an instant only.
+pub async fn wait_until(holds: impl Fn() -> bool, what: &str) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
