@@ -279,6 +279,10 @@ impl Stage {
         if let Some(m) = status.members.iter().find(|m| !well(m)) {
             return format!("{} is {} ({})", m.name, m.state, m.standing);
         }
+        // A node that was stopped a moment ago is in the status for as long as nobody misses it.
+        if let Some(node) = self.plan.data_nodes().find(|n| self.pids(n).postmaster.is_none()) {
+            return format!("{} has no server yet", node.name);
+        }
         let standbys = self.plan.data_nodes().count() - 1;
         let in_rule = self.plan.durability == Durability::Async || status.sync.names.len() == standbys;
         if in_rule { String::new() } else { format!("commits wait for {:?} only", status.sync.names) }
