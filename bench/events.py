@@ -113,28 +113,26 @@ def node(scene):
     scene.wait_until_old_follows()
 
 
-def agent(scene):
-    """The leader's agent stops for ever; once another leads, the old server is tried by itself."""
-    scene.stage.stop_agent(scene.old)
+def replaced_while_hurt(scene, hurt, mend):
+    """Once another leads, a client beside the old server tries to write there; then it is mended."""
+    hurt(scene.old)
     try:
         scene.wait_until_another_leads()
         scene.wait_until_writing()
         scene.facts["old_acknowledges"] = scene.stage.acknowledges_directly(scene.old, scene.run)
     finally:
-        scene.stage.release_agent(scene.old)
+        mend(scene.old)
     scene.wait_until_old_follows()
+
+
+def agent(scene):
+    """The leader's agent stops for ever."""
+    replaced_while_hurt(scene, scene.stage.stop_agent, scene.stage.release_agent)
 
 
 def link(scene):
-    """The leader's host is cut silently; a client beside the old server tries to write."""
-    scene.stage.cut(scene.old)
-    try:
-        scene.wait_until_another_leads()
-        scene.wait_until_writing()
-        scene.facts["old_acknowledges"] = scene.stage.acknowledges_directly(scene.old, scene.run)
-    finally:
-        scene.stage.heal(scene.old)
-    scene.wait_until_old_follows()
+    """The leader's host is cut silently."""
+    replaced_while_hurt(scene, scene.stage.cut, scene.stage.heal)
 
 
 def standbys(scene):
