@@ -9,13 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::isolate::Network;
 
+/// Data nodes of a local cluster, unless others are asked for.
+pub const NODES: u16 = 3;
+
 /// How a local cluster is asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Its folder.
     pub dir: PathBuf,
-    /// Data nodes; two get a witness besides.
-    pub nodes: u16,
+    /// Data nodes, `NODES` without it; two get a witness besides.
+    pub nodes: Option<u16>,
     /// First port; `None` is the documented default, 0 free ones.
     pub base_port: Option<u16>,
     /// PostgreSQL's programs; `None` finds the newest installed.
@@ -79,6 +82,27 @@ impl Plan {
     /// The data nodes.
     pub fn data_nodes(&self) -> impl Iterator<Item = &PlannedNode> {
         self.nodes.iter().filter(|n| n.kind == Kind::Data)
+    }
+
+    /// What was asked for and is otherwise here, in words.
+    #[must_use]
+    pub fn differs(&self, asked: &Options) -> Option<String> {
+        let nodes = self.data_nodes().count();
+        if let Some(n) = asked.nodes.filter(|n| usize::from(*n) != nodes) {
+            return Some(format!("it has {nodes} data nodes, not {n}"));
+        }
+        if let Some(d) = asked.durability.filter(|d| *d != self.durability) {
+            return Some(format!("its durability is {}, not {}", self.durability, d));
+        }
+        if let Some(bin) = asked.pg_bin.as_ref().filter(|b| **b != self.pg_bin) {
+            return Some(format!("its programs are in {}, not {}", self.pg_bin.display(), bin.display()));
+        }
+        let first = self.nodes.first().map_or(0, |n| n.api);
+        if let Some(port) = asked.base_port.filter(|p| *p != 0 && *p != first) {
+            return Some(format!("its first port is {first}, not {port}"));
+        }
+        let shared = asked.isolate && self.network.is_none();
+        shared.then(|| "its nodes have no network namespaces of their own".to_string())
     }
 
     /// What a libpq URL says about TLS: nothing on loopback, and the cluster's

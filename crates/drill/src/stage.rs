@@ -14,7 +14,7 @@ use postgres::RunAs;
 
 use crate::furnish::{program, reachable, write};
 use crate::isolate::Network;
-use crate::layout::{Options, Plan, PlannedNode, find_postgres, ports};
+use crate::layout::{NODES, Options, Plan, PlannedNode, find_postgres, ports};
 use crate::processes::{Pids, child_of};
 
 /// Longest that a cluster may take to be whole.
@@ -76,6 +76,16 @@ pub enum StageError {
         "TAN0714: a port can't be had: {0}. Nothing was written; name others with --base-port, 0 takes free ones"
     )]
     Port(String),
+    /// It is there, and is not what was asked for.
+    #[error(
+        "TAN0715: the local cluster in '{dir}' is another than was asked for: {how}. Nothing was started; leave the flag away to start it as it is, or make another with --dir DIR"
+    )]
+    Differs {
+        /// Which.
+        dir: String,
+        /// In what.
+        how: String,
+    },
     /// No such node.
     #[error("TAN0707: there is no node '{0}' in this local cluster")]
     NoNode(String),
@@ -141,6 +151,9 @@ impl Stage {
             Ok(stage) => stage,
             Err(_) => Stage::make(options)?,
         };
+        if let Some(how) = stage.plan.differs(options) {
+            return Err(StageError::Differs { dir: options.dir.display().to_string(), how });
+        }
         for node in &stage.plan.nodes {
             stage.start(node)?;
         }
@@ -149,13 +162,14 @@ impl Stage {
     }
 
     fn make(options: &Options) -> Result<Stage, StageError> {
-        if options.nodes == 0 || options.nodes > NODES_MAX {
-            return Err(StageError::Nodes(options.nodes));
+        let data = options.nodes.unwrap_or(NODES);
+        if data == 0 || data > NODES_MAX {
+            return Err(StageError::Nodes(data));
         }
         let pg_bin = options.pg_bin.clone().or_else(find_postgres).ok_or(StageError::NoPostgres)?;
         postgres::Programs::find(&pg_bin).map_err(|e| StageError::Material(e.to_string()))?;
         refuse_others(&options.dir)?;
-        let all = options.nodes + u16::from(options.nodes == 2);
+        let all = data + u16::from(data == 2);
         let ports: Vec<(u16, u16, u16)> =
             (0..all).map(|i| ports_of(options, i)).collect::<Result<_, StageError>>()?;
         let dir = reachable(&options.dir)?;
@@ -164,14 +178,14 @@ impl Stage {
         let network = if options.isolate { Some(Network::make(&dir)?) } else { None };
         let mut nodes = Vec::new();
         for (i, (api, peers, postgres)) in (0..all).zip(ports) {
-            let kind = if i < options.nodes { Kind::Data } else { Kind::Witness };
+            let kind = if i < data { Kind::Data } else { Kind::Witness };
             let name = if kind == Kind::Data { format!("n{}", i + 1) } else { "w1".to_string() };
             let name = NodeId::new(&name).map_err(|e| StageError::Material(e.to_string()))?;
             let postgres = if kind == Kind::Data { postgres } else { 0 };
             let address = network.map_or_else(|| "127.0.0.1".to_string(), |n: Network| n.address(i));
             nodes.push(PlannedNode { name, kind, address, api, peers, postgres });
         }
-        let relaxed = if options.nodes == 2 { Durability::QuorumRelaxed } else { Durability::Quorum };
+        let relaxed = if data == 2 { Durability::QuorumRelaxed } else { Durability::Quorum };
         let durability = options.durability.unwrap_or(relaxed);
         let plan = Plan { dir, binary, pg_bin, durability, nodes, network };
         let stage = Stage { plan };

@@ -1,10 +1,10 @@
 //! `demo`: a cluster under load, broken three times, and a verdict.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use api::verbs::{Done, SwitchoverBody};
 use checker::{History, gap};
 use drill::layout::{Options, PlannedNode};
@@ -17,6 +17,8 @@ use crate::say;
 
 /// Load runs alone before, between and after the events.
 const BREATH: Duration = Duration::from_secs(3);
+/// Marks a cluster that a demo made, in its folder.
+const OURS: &str = "made-by-demo";
 /// It ran, and a write was lost or the cluster did not heal.
 const LIMIT_NOT_MET: u8 = 3;
 /// Longest that anything is waited for.
@@ -27,7 +29,7 @@ pub struct Args {
     /// Data nodes.
     #[arg(long, default_value_t = 3)]
     nodes: u16,
-    /// Its folder; removed at the end.
+    /// Its folder, an empty or a new one; removed at the end.
     #[arg(long, default_value = "./demo")]
     dir: PathBuf,
     /// First port; 0 takes free ones.
@@ -57,7 +59,7 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
     let began = Instant::now();
     let options = Options {
         dir: args.dir.clone(),
-        nodes: args.nodes,
+        nodes: Some(args.nodes),
         base_port: Some(args.base_port),
         pg_bin: args.pg_bin.clone(),
         durability: None,
@@ -65,7 +67,13 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
         isolate: false,
     };
     tell(&format!("Making a cluster of {} nodes...", args.nodes));
-    let stage = Stage::up(&options).await?;
+    clear_away_former(&args.dir)?;
+    let up = Stage::up(&options).await;
+    // Also where it did not come up: what is left of it is ours.
+    if let Ok(made) = Stage::open(&args.dir) {
+        std::fs::write(made.plan.dir.join(OURS), "")?;
+    }
+    let stage = up?;
     tell(&format!("It is whole after {}.", say::span(millis(began.elapsed()))));
     let url = stage.document().direct_url;
     prepare(&url).await.map_err(|e| anyhow!("TAN0708: the cluster takes no writes: {e}. See its logs"))?;
@@ -81,11 +89,26 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
         .map_err(|e| anyhow!("TAN0709: a member could not be read back: {e}"))?;
     let told: Vec<Entry> = stage.client().get("/v1/history").await.unwrap_or_default();
     let pass = report(&events, &history, &findings, healed, &told, json)?;
-    if !args.keep {
+    if args.keep {
+        std::fs::remove_file(stage.plan.dir.join(OURS))?;
+    } else {
         stage.down(true)?;
         let _ = std::fs::remove_dir_all(&args.dir);
     }
     Ok(if pass { ExitCode::SUCCESS } else { ExitCode::from(LIMIT_NOT_MET) })
+}
+
+/// Removes what a demo that was broken off left; anybody else's cluster is
+/// refused, for a demo hurts it and removes it at its end.
+fn clear_away_former(dir: &Path) -> Result<()> {
+    let Ok(former) = Stage::open(dir) else { return Ok(()) };
+    if !former.plan.dir.join(OURS).exists() {
+        bail!(
+            "TAN0716: there is a local cluster in '{}', and a demo makes its own, hurts it and removes it. Nothing was touched; name another folder with --dir DIR",
+            dir.display()
+        );
+    }
+    Ok(former.down(true)?)
 }
 
 fn millis(d: Duration) -> u64 {

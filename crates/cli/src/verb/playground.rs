@@ -22,9 +22,9 @@ enum Deed {
     Up {
         #[command(flatten)]
         at: At,
-        /// Data nodes; 2 adds a witness.
-        #[arg(long, default_value_t = 3)]
-        nodes: u16,
+        /// Data nodes, 3 without it; 2 adds a witness.
+        #[arg(long)]
+        nodes: Option<u16>,
         /// First port; 0 takes free ones.
         #[arg(long)]
         base_port: Option<u16>,

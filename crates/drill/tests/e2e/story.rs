@@ -51,7 +51,7 @@ impl Drop for Story {
 
 impl Story {
     pub async fn begin(name: &str, nodes: u16) -> Story {
-        Story::begin_with(name, |options| options.nodes = nodes).await
+        Story::begin_with(name, |options| options.nodes = Some(nodes)).await
     }
 
     pub async fn begin_with(name: &str, ask: impl FnOnce(&mut Options)) -> Story {
@@ -59,7 +59,7 @@ impl Story {
         let dir = PathBuf::from(format!("/var/tmp/tanist-e2e-{}-{name}", std::process::id()));
         let mut options = Options {
             dir: dir.clone(),
-            nodes: 3,
+            nodes: None,
             base_port: Some(0),
             pg_bin: None,
             durability: None,
