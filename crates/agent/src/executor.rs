@@ -14,6 +14,7 @@ use cluster::report::Recruited;
 use cluster::state::Phase;
 use cluster::{Action, MemberId, Position, Term};
 use failover::{Event, Outcome, Setback};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -41,6 +42,8 @@ pub struct Tools {
     pub source: Source,
     /// To the agent's loop.
     pub events: mpsc::UnboundedSender<Event>,
+    /// Where deeds run, which may block.
+    pub runtime: Handle,
 }
 
 /// The deed under way.
@@ -62,7 +65,7 @@ impl Executor {
             old.abort();
         }
         let tools = self.tools.clone();
-        self.running = Some(tokio::spawn(async move {
+        self.running = Some(self.tools.runtime.spawn(async move {
             let outcome = tools.perform(&action).await;
             match &outcome {
                 Ok(_) => tracing::info!(?action, "done"),

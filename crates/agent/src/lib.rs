@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod executor;
+pub mod gone;
 pub mod http;
 pub mod keeper;
 pub mod run;

@@ -15,6 +15,7 @@ use cluster::{ClusterState, NodeId, Time};
 use failover::{Controller, Effects, Event};
 use store::Store;
 use tokio::sync::{mpsc, watch};
+use tokio::task::block_in_place;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock;
@@ -27,7 +28,7 @@ pub const TICK: Duration = Duration::from_millis(50);
 /// A turn that begins this much late is counted as lateness (decision 8).
 pub const LATE: Duration = Duration::from_millis(100);
 /// What people and probes see is at most this old.
-pub const PICTURE: Duration = Duration::from_millis(20);
+pub const PICTURE: Duration = Duration::from_millis(50);
 /// Longest that a command may be on its way.
 pub const SUBMIT_LIMIT: Duration = Duration::from_secs(2);
 
@@ -115,7 +116,7 @@ impl Agent {
         self.tools.source.set(state.clone());
         let seat = state.member_id(&self.me).filter(|id| id.incarnation > 0);
         if let Some(id) = seat.filter(|id| self.keeper.vows().member.as_ref() != Some(id)) {
-            if let Err(why) = self.keeper.vow(|v| v.member = Some(id)) {
+            if let Err(why) = block_in_place(|| self.keeper.vow(|v| v.member = Some(id))) {
                 tracing::error!(%why, "our seat can't be written down");
             }
             self.step(Event::Vows(Box::new(self.keeper.vows())), wires);
@@ -130,7 +131,7 @@ impl Agent {
 
     fn carry_out(&mut self, effects: Effects, wires: &Wires) {
         if let Some(term) = effects.promise {
-            match self.keeper.vow(|v| v.promise = v.promise.max(term)) {
+            match block_in_place(|| self.keeper.vow(|v| v.promise = v.promise.max(term))) {
                 Ok(()) => self.step(Event::Vows(Box::new(self.keeper.vows())), wires),
                 Err(why) => tracing::error!(%why, "a promise can't be written down"),
             }

@@ -13,10 +13,11 @@ use store::embedded::Start;
 use store::{Store, SubmitError};
 
 use crate::clock;
+use crate::gone::is_gone;
 use crate::shared::Picture;
 
-/// Between two rounds of asking for a seat.
-pub const ASK_AGAIN: Duration = Duration::from_millis(300);
+/// Between two rounds of asking for a seat, at first and at most.
+pub const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(3));
 
 /// A node of that name that was heard within so many milliseconds is alive.
 pub const HEARD_LATELY_MS: u64 = 2_000;
@@ -30,6 +31,8 @@ pub struct JoinRequest {
     pub addresses: Addresses,
     /// Knows a repeated request.
     pub nonce: u64,
+    /// The number of the seat that the node has, and only wants to know of; 0 asks for one.
+    pub had: u64,
 }
 
 /// The seat, or why there is none.
@@ -39,16 +42,18 @@ pub enum JoinAnswer {
     Welcome(Box<ClusterState>),
     /// Not now, or not at all, in words.
     No(String),
+    /// The seat that it had is nobody's any more.
+    Gone,
+    /// The seat that it had is its own, as far as is known here.
+    Kept,
 }
 
 /// Asks until there is a seat.
 pub async fn ask_for_seat(config: &HostConfig, peers: &Peers, nonce: u64) -> (Member, ClusterState) {
-    let request = JoinRequest { cluster: config.cluster.clone(), addresses: config.addresses(), nonce };
-    let body = Bytes::from(postcard::to_allocvec(&request).expect("a request can be written"));
-    let mut told = String::new();
+    let (mut told, mut pause) = (String::new(), ASK_AGAIN.0);
     loop {
         for address in &config.join {
-            match ask_one(config, peers, address, &body).await {
+            match ask_one(config, peers, address, nonce).await {
                 Ok(seat) => return seat,
                 // The same answer again is no news.
                 Err(why) if why == told => {}
@@ -58,33 +63,52 @@ pub async fn ask_for_seat(config: &HostConfig, peers: &Peers, nonce: u64) -> (Me
                 }
             }
         }
-        tokio::time::sleep(ASK_AGAIN).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(ASK_AGAIN.1);
     }
+}
+
+/// Asks one agent about the seat `had`, or for one.
+pub(crate) async fn ask(
+    config: &HostConfig,
+    peers: &Peers,
+    address: &str,
+    nonce: u64,
+    had: u64,
+) -> Result<JoinAnswer, String> {
+    let (cluster, addresses) = (config.cluster.clone(), config.addresses());
+    let request = JoinRequest { cluster, addresses, nonce, had };
+    let body = postcard::to_allocvec(&request).map_err(|e| e.to_string())?;
+    let (_, answer) = peers.ask(address, Bytes::from(body)).await.map_err(|e| e.to_string())?;
+    postcard::from_bytes(&answer).map_err(|e| e.to_string())
 }
 
 async fn ask_one(
     config: &HostConfig,
     peers: &Peers,
     address: &str,
-    body: &Bytes,
+    nonce: u64,
 ) -> Result<(Member, ClusterState), String> {
-    let (_, answer) = peers.ask(address, body.clone()).await.map_err(|e| e.to_string())?;
-    match postcard::from_bytes(&answer).map_err(|e| e.to_string())? {
+    match ask(config, peers, address, nonce, 0).await? {
         JoinAnswer::Welcome(state) => {
             let seat = state.members.get(&config.name).filter(|m| m.raft_id != 0).cloned();
             seat.map(|m| (m, *state)).ok_or_else(|| "it gave no seat".to_string())
         }
         JoinAnswer::No(why) => Err(why),
+        JoinAnswer::Gone | JoinAnswer::Kept => Err("it answered what was not asked".to_string()),
     }
 }
 
 /// Answers a node that asks; its name is what its certificate says.
 pub async fn give_seat(store: &Store, cluster: &str, picture: &Picture, from: NodeId, body: &[u8]) -> Bytes {
     let answer = match postcard::from_bytes::<JoinRequest>(body) {
+        Ok(request) if request.cluster == cluster && request.had != 0 => {
+            if is_gone(&picture.state, &from, request.had) { JoinAnswer::Gone } else { JoinAnswer::Kept }
+        }
         Ok(request) if request.cluster == cluster && is_heard(picture, &from) => JoinAnswer::No(format!(
             "TAN0618: a node named '{from}' is running and heard: stop that one, or give this one another name"
         )),
-        Ok(request) if request.cluster == cluster => seat(store, from, request).await,
+        Ok(request) if request.cluster == cluster => seat(store, &picture.state, from, request).await,
         Ok(request) => {
             JoinAnswer::No(format!("TAN0604: this is cluster '{cluster}', not '{}'", request.cluster))
         }
@@ -103,10 +127,15 @@ fn is_heard(picture: &Picture, node: &NodeId) -> bool {
     })
 }
 
-async fn seat(store: &Store, node: NodeId, request: JoinRequest) -> JoinAnswer {
+async fn seat(store: &Store, known: &ClusterState, node: NodeId, request: JoinRequest) -> JoinAnswer {
     let JoinRequest { addresses, nonce, .. } = request;
     let change = Change::Join { node: node.clone(), addresses, nonce };
     let command = Command { at_ms: clock::unix_ms(), by: node.clone(), change };
+    // What would be refused is not even written down: whoever was taken out asks on and on.
+    if let Err(why @ cluster::Refused::NoSuchNode(_)) = known.apply(&command) {
+        let advice = format!("'tanist member add {node} ADDRESS' lets it in");
+        return JoinAnswer::No(format!("{}: {why}. {advice}", why.code()));
+    }
     match store.submit(command).await {
         Ok(state) => JoinAnswer::Welcome(Box::new((*state).clone())),
         Err(SubmitError::Refused(cluster::Refused::NothingToDo(_))) => match store.read().await {
@@ -144,7 +173,7 @@ pub async fn claim(config: &HostConfig, store: &Store) {
             Ok(_) | Err(SubmitError::Refused(cluster::Refused::ClusterExists(_))) => break,
             Err(why) => tracing::warn!(%why, "the cluster can't be claimed yet"),
         }
-        tokio::time::sleep(ASK_AGAIN).await;
+        tokio::time::sleep(ASK_AGAIN.0).await;
     }
     if let Some(file) = &config.bootstrap
         && let Err(why) = std::fs::remove_file(file)

@@ -18,9 +18,11 @@ use postgres::perform::{Hands, Site};
 use postgres::{NodeDir, Programs, RunAs, Secrets, durable};
 use store::Store;
 use store::embedded::{self, Outgoing, Start, Wire};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::executor::Tools;
+use crate::gone;
 use crate::http;
 use crate::keeper::Keeper;
 use crate::run::{Agent, Wires};
@@ -87,11 +89,12 @@ pub fn pgdata(config: &HostConfig) -> PathBuf {
     config.data_dir.join("pgdata")
 }
 
-/// Runs the agent of this host until it is killed.
+/// Runs the agent of this host until it is killed. `deeds` runs what may wait
+/// for a disk or for a server, so that it delays no heartbeat.
 ///
 /// # Errors
 /// Why it could not start.
-pub async fn run(config: HostConfig) -> Result<(), StartError> {
+pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
     let identity = Identity::load(&config.tls.ca, &config.tls.cert, &config.tls.key)?;
     if *identity.node() != config.name {
         let path = config.tls.cert.display().to_string();
@@ -111,10 +114,11 @@ pub async fn run(config: HostConfig) -> Result<(), StartError> {
     std::fs::create_dir_all(&store_dir).map_err(|e| StartError::Store(e.to_string()))?;
     let (events_tx, events) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared::default());
-    let (store, wire, keeper, incoming) = take_seat(&config, &peers, incoming).await?;
+    let (store, wire, keeper, incoming) = take_seat(&config, &peers, &hands.site().guard, incoming).await?;
     let source = Source::new(config.name.clone());
     let seats = Seats { store: store.clone(), cluster: config.cluster.clone(), shared: shared.clone() };
     tokio::spawn(listen_to_peers(incoming, wire, seats, events_tx.clone()));
+    tokio::spawn(gone::mind_seat(config.clone(), peers.clone(), store.clone()));
     tokio::spawn(follow_members(store.watch(), peers.clone(), hands.clone(), config.clone()));
     let (outbox, outbox_rx) = mpsc::channel(OUTBOX);
     tokio::spawn(speak(outbox_rx, peers));
@@ -123,13 +127,14 @@ pub async fn run(config: HostConfig) -> Result<(), StartError> {
     tokio::spawn(watchers::read_store(store.clone(), source.clone(), shared.clone(), events_tx.clone()));
     tokio::spawn(watchers::look_at_leader(source.clone(), shared.clone(), events_tx.clone()));
     if config.kind == Kind::Data {
-        tokio::spawn(watchers::probe(hands.clone(), shared.clone(), events_tx.clone(), again));
-        tokio::spawn(watchers::take_back_overrides(hands.clone()));
-        tokio::spawn(watchers::keep_house(hands.clone(), source.clone(), shared.clone()));
+        deeds.spawn(watchers::probe(hands.clone(), shared.clone(), events_tx.clone(), again));
+        deeds.spawn(watchers::take_back_overrides(hands.clone()));
+        deeds.spawn(watchers::keep_house(hands.clone(), source.clone(), shared.clone()));
     }
     http::serve(&config, shared.clone(), store.clone(), hands.site().guard.clone()).await?;
     let facts = Facts::new(config.name.clone(), boot_number(), config.kind, keeper.vows());
-    let tools = Tools { hands, keeper, store: store.clone(), source, events: events_tx.clone() };
+    let tools =
+        Tools { hands, keeper, store: store.clone(), source, events: events_tx.clone(), runtime: deeds };
     let agent = Agent::new(Controller::new(facts), tools, shared);
     agent.run(Wires { events, events_tx, state: store.watch(), outbox, guard: guard_tx }).await;
     Ok(())
@@ -195,6 +200,7 @@ type Seat = (Store, Wire, Arc<Keeper>, mpsc::Receiver<peers::Incoming>);
 async fn take_seat(
     config: &HostConfig,
     peers: &Peers,
+    guard: &Guard,
     incoming: mpsc::Receiver<peers::Incoming>,
 ) -> Result<Seat, StartError> {
     let dir = seat::store_dir(config);
@@ -203,8 +209,10 @@ async fn take_seat(
         Some(start) => start,
         None if config.join.is_empty() => return Err(StartError::NobodyToAsk),
         None => {
-            // Promises of a life that is over must not be mistaken for ours.
+            // Promises of a life that is over must not be mistaken for ours, and
+            // what has no seat has no server.
             let _ = std::fs::remove_file(&vows);
+            guard.kill_tree().await?;
             let (seat, state) = seat::ask_for_seat(config, peers, boot_number()).await;
             peers.set_peers(&others(&state, &config.name));
             Start::Join(seat.raft_id)

@@ -25,6 +25,10 @@ pub const PROBE: (Duration, Duration) = (Duration::from_millis(500), Duration::f
 pub const KEEP: Duration = Duration::from_secs(2);
 /// The guard hears of an agent that is starting at least this often.
 pub const SIGN_OF_LIFE: Duration = Duration::from_millis(250);
+/// Between two looks at a leader whose heartbeat is late.
+pub const LOOK: Duration = Duration::from_millis(50);
+/// The guard's deadline, which is seconds ahead, is moved on this often.
+pub const ARM: Duration = Duration::from_millis(200);
 /// A leader whose heartbeat is this late is looked at directly.
 pub const LOOK_AFTER_MS: u64 = 180;
 /// How long the leader's PostgreSQL may take to answer such a look.
@@ -68,17 +72,17 @@ pub async fn probe(hands: Arc<Hands>, shared: Arc<Shared>, events: Events, again
 /// Looks at the leader's PostgreSQL while its agent is silent (C-23).
 pub async fn look_at_leader(source: Source, shared: Arc<Shared>, events: Events) {
     loop {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let picture = shared.picture();
+        let leader = picture.state.ctl.leader.clone().filter(|l| l.node != source.me());
+        let age = leader.as_ref().map(|l| picture.reports.get(&l.node).map_or(u64::MAX, |(_, age)| *age));
+        // Not before its heartbeat can be late.
+        let left = LOOK_AFTER_MS.saturating_sub(age.unwrap_or_default());
+        tokio::time::sleep(LOOK.max(Duration::from_millis(left))).await;
         if events.is_closed() {
             return;
         }
+        let (Some(leader), true) = (leader, left == 0) else { continue };
         let state = source.state();
-        let Some(leader) = state.ctl.leader.clone().filter(|l| l.node != source.me()) else { continue };
-        let picture = shared.picture();
-        let silent = picture.reports.get(&leader.node).is_none_or(|(_, age)| *age > LOOK_AFTER_MS);
-        if !silent {
-            continue;
-        }
         let address = state.member(&leader).map(|m| m.addresses.postgres.clone()).unwrap_or_default();
         if answers(&address).await {
             let _ = events.send(Event::LeaderAlive);
@@ -120,7 +124,7 @@ pub async fn arm(hands: Arc<Hands>, mut deadline: watch::Receiver<Option<Time>>)
             tracing::error!(%why, "the guard is gone; this agent ends with it");
             std::process::exit(1);
         }
-        tokio::time::sleep(Duration::from_millis(80)).await;
+        tokio::time::sleep(ARM).await;
     }
 }
 
@@ -178,7 +182,7 @@ pub async fn keep_house(hands: Arc<Hands>, source: Source, shared: Arc<Shared>) 
 }
 
 /// Between two looks at the file that ALTER SYSTEM writes.
-pub const OVERRIDES: Duration = Duration::from_millis(100);
+pub const OVERRIDES: Duration = Duration::from_millis(200);
 
 /// Takes back what a superuser sets of ours by ALTER SYSTEM: an empty
 /// `synchronous_standby_names` would acknowledge what nobody else has.

@@ -19,6 +19,9 @@ pub const OTHERS_LIMIT: Duration = Duration::from_millis(300);
 /// Longest answer that is read.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 
+/// An agent that is no member any more answers so: nothing was done, another may do it (RFC 9110, 15.5.20).
+const MISDIRECTED: u16 = 421;
+
 /// Why there is no answer to show.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
@@ -99,7 +102,8 @@ impl Client {
     /// Sends a document and reads one back, from the first agent that answers.
     ///
     /// A verb that changes something goes to a second agent only if the first
-    /// certainly never got it: else it could be done twice.
+    /// certainly never got it, or said that it is no member: else it could be
+    /// done twice.
     ///
     /// # Errors
     /// `Unreachable` when none can be reached, `Unknown` when one was and did
@@ -112,18 +116,20 @@ impl Client {
     ) -> Result<T, ClientError> {
         let changes = method != "GET";
         let body = if changes { serde_json::to_vec(body).unwrap_or_default() } else { Vec::new() };
+        let mut misdirected = None;
         for url in &self.urls {
             let host = url.trim_start_matches("http://").trim_end_matches('/');
             // Nothing has been sent while there is no connection.
             let Ok(Ok(stream)) = timeout(CONNECT_LIMIT, TcpStream::connect(host)).await else { continue };
             let asking = self.ask(stream, host, method, path, &body);
             match timeout(ANSWER_LIMIT, asking).await {
+                Ok(Ok((MISDIRECTED, answer))) => misdirected = read::<T>(url, MISDIRECTED, &answer).err(),
                 Ok(Ok((status, answer))) => return read(url, status, &answer),
                 Ok(Err(_)) | Err(_) if changes => return Err(ClientError::Unknown(url.clone())),
                 Ok(Err(_)) | Err(_) => {}
             }
         }
-        Err(ClientError::Unreachable(self.urls.join(", ")))
+        Err(misdirected.unwrap_or_else(|| ClientError::Unreachable(self.urls.join(", "))))
     }
 
     async fn ask(
@@ -177,6 +183,10 @@ mod tests {
 
     /// An agent that reads one request and answers `answer`, or closes without a word.
     async fn agent(answer: Option<&'static str>) -> String {
+        agent_with("200 OK", answer).await
+    }
+
+    async fn agent_with(status: &'static str, answer: Option<&'static str>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
@@ -184,7 +194,7 @@ mod tests {
                 let mut request = [0u8; 4096];
                 let _ = stream.read(&mut request).await;
                 if let Some(body) = answer {
-                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
                     let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
                 }
             }
@@ -214,6 +224,14 @@ mod tests {
         let client = Client { urls: vec![nobody().await, agent(Some(DONE)).await], token: None };
         let done: Done = client.send("POST", "/v1/pause", &()).await.unwrap();
         assert_eq!(done.said, "it is done");
+        let gone = r#"{"code":"TAN0619","what":"n3 is no member","do":"Ask another"}"#;
+        let gone = agent_with("421 Misdirected Request", Some(gone)).await;
+        let client = Client { urls: vec![gone.clone(), agent(Some(DONE)).await], token: None };
+        let done: Done = client.send("POST", "/v1/pause", &()).await.unwrap();
+        assert_eq!(done.said, "it is done", "one that is no member any more sends on to the next");
+        let only = Client { urls: vec![gone], token: None };
+        let asked: Result<Done, _> = only.send("POST", "/v1/pause", &()).await;
+        assert!(asked.unwrap_err().to_string().starts_with("TAN0619"));
         let alone = Client { urls: vec![nobody().await], token: None };
         let asked: Result<Done, _> = alone.send("POST", "/v1/pause", &()).await;
         assert!(asked.unwrap_err().to_string().starts_with("TAN0003"));

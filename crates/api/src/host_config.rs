@@ -195,10 +195,37 @@ impl HostConfig {
     }
 }
 
-fn check_address(address: &str) -> Result<(), &'static str> {
+/// Whether `address` is a `host:port`; IPv6 addresses stand in brackets.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check_address(address: &str) -> Result<(), &'static str> {
     let (host, port) = address.rsplit_once(':').ok_or("it is no host:port")?;
-    if host.is_empty() || port.parse::<u16>().is_err() {
-        return Err("it is no host:port");
+    let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    match bracketed {
+        Some(v6) if v6.parse::<std::net::Ipv6Addr>().is_err() => {
+            return Err("no IPv6 address is in the brackets");
+        }
+        None if host.is_empty() || !host.chars().all(plain) => return Err("it is no host:port"),
+        Some(_) | None => {}
     }
-    Ok(())
+    port.parse::<u16>().map(|_| ()).map_err(|_| "its port is no number from 0 to 65535")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_checked() {
+        for good in ["127.0.0.1:8008", "db-1.example.com:1", "[::1]:8009", "n_1:0"] {
+            assert_eq!(check_address(good), Ok(()), "{good}");
+        }
+        for bad in
+            ["", ":1", "host", "host:", "host:x", "host:70000", "::1:8009", "[::z]:1", "a b:1", "u@h:1"]
+        {
+            assert!(check_address(bad).is_err(), "{bad}");
+        }
+    }
 }

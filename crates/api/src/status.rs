@@ -262,6 +262,11 @@ fn problems(state: &ClusterState, writable: bool, lonely: bool, members: &[Membe
     }
     for m in members.iter().filter(|m| matches!(m.state.as_str(), "unreachable" | "quarantined" | "stopped"))
     {
+        if m.standing == "registered" {
+            let advice = "start its agent, with a certificate of this cluster's CA in that name";
+            add("TAN0621", format!("{} may join and has not yet", m.name), advice);
+            continue;
+        }
         let why = m.trouble.clone().map_or(String::new(), |t| format!(" ({t})"));
         add(
             "TAN0612",

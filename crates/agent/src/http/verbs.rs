@@ -8,13 +8,14 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use cluster::command::{Change, Command};
+use cluster::command::{Addresses, Change, Command, MemberState};
 use cluster::{ClusterState, NodeId, Term};
 use failover::forecast::{self, Asked, Scene, Unwise};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use store::SubmitError;
 
+use api::host_config::check_address;
 use api::verbs::{Done, FailoverBody, MemberBody, SwitchoverBody};
 
 use super::{Desk, problem};
@@ -51,7 +52,19 @@ fn body<T: DeserializeOwned + Default>(bytes: &Bytes) -> Result<T, Response> {
     serde_json::from_slice(bytes).map_err(bad)
 }
 
+/// A node that was taken out has no store to ask: the client goes to the next.
+fn has_seat(desk: &Desk) -> Result<(), Response> {
+    let state = &desk.shared.picture().state;
+    let gone = state.members.get(&desk.config.name).is_some_and(|m| m.state == MemberState::Removed);
+    if !gone {
+        return Ok(());
+    }
+    let what = format!("{} is no member of the cluster any more", desk.config.name);
+    Err(problem(StatusCode::MISDIRECTED_REQUEST, "TAN0619", &what, "Ask an agent that is, with --api URL"))
+}
+
 async fn submit(desk: &Desk, change: Change) -> Result<std::sync::Arc<ClusterState>, Response> {
+    has_seat(desk)?;
     let command = Command { at_ms: clock::unix_ms(), by: desk.config.name.clone(), change };
     desk.store.submit(command).await.map_err(|e| match e {
         SubmitError::Refused(why) => problem(
@@ -91,6 +104,7 @@ fn parse_node(name: &str) -> Result<NodeId, Response> {
 
 pub(super) async fn switchover(State(desk): State<Desk>, headers: HeaderMap, bytes: Bytes) -> Answer {
     authorise(&desk, &headers)?;
+    has_seat(&desk)?;
     let asked: SwitchoverBody = body(&bytes)?;
     let whom = foresee_switchover(&desk, &asked)?;
     if asked.dry_run {
@@ -134,6 +148,7 @@ pub(super) async fn cancel(State(desk): State<Desk>, headers: HeaderMap) -> Answ
 /// of it finds another term and ends nothing.
 pub(super) async fn failover(State(desk): State<Desk>, headers: HeaderMap, bytes: Bytes) -> Answer {
     authorise(&desk, &headers)?;
+    has_seat(&desk)?;
     let asked: FailoverBody = body(&bytes)?;
     let picture = desk.shared.picture();
     let asked_for = Asked {
@@ -181,6 +196,7 @@ pub(super) async fn add_member(State(desk): State<Desk>, headers: HeaderMap, byt
         )
     };
     let asked: MemberBody = serde_json::from_slice(&bytes).map_err(bad)?;
+    check_addresses(&asked.registration.addresses)?;
     let change = Change::AddMember { node: asked.name.clone(), registration: asked.registration };
     let state = submit(&desk, change).await?;
     let said = format!(
@@ -188,6 +204,20 @@ pub(super) async fn add_member(State(desk): State<Desk>, headers: HeaderMap, byt
         asked.name
     );
     Ok(done(&state, said, false))
+}
+
+/// The agent that joins says its own addresses; what is given beforehand must
+/// be one where somebody could listen.
+fn check_addresses(given: &Addresses) -> Result<(), Response> {
+    let known = |a: &&String| !a.is_empty();
+    for address in [&given.peers, &given.api, &given.postgres].into_iter().filter(known) {
+        if let Err(why) = check_address(address) {
+            let advice = "Nothing was changed; give the address where its agent listens for others";
+            let what = format!("'{address}' can't be an address: {why}");
+            return Err(problem(StatusCode::BAD_REQUEST, "TAN0620", &what, advice));
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn remove_member(

@@ -6,6 +6,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use api::HostConfig;
 use postgres::guard::{self, GuardConfig};
+use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -44,15 +47,28 @@ fn own_program() -> Result<PathBuf> {
     Ok(given.map_or_else(std::env::current_exe, Ok)?)
 }
 
+/// What is logged: `$TANIST_LOG` as in `warn` or `info,store=debug`, else `info`.
+fn log_filter() -> Targets {
+    let info = Targets::new().with_default(LevelFilter::INFO);
+    std::env::var("TANIST_LOG").ok().and_then(|asked| asked.parse().ok()).unwrap_or(info)
+}
+
 /// The agent, as the guard starts it.
 pub fn agent(args: &Args) -> Result<ExitCode> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TANIST_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     // A log that takes nothing must not end the agent, nor keep it waiting.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| guard::log::Lossy);
-    log.log_internal_errors(false).with_ansi(false).init();
+    let log = tracing_subscriber::fmt::layer().with_writer(|| guard::log::Lossy).with_ansi(false);
+    let log = log.log_internal_errors(false).with_filter(log_filter());
+    tracing_subscriber::registry().with(log).init();
     let config = HostConfig::load(&args.config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(agent::start::run(config))?;
+    // Heartbeats keep to one thread, which costs least at rest; what may wait
+    // for a disk or a server runs on others and never delays them.
+    let (beats, deeds) = (runtime("agent", 1)?, runtime("deeds", 2)?);
+    let agent = agent::start::run(config, deeds.handle().clone());
+    beats.block_on(async { beats.spawn(agent).await })??;
     Ok(ExitCode::SUCCESS)
+}
+
+fn runtime(name: &str, threads: usize) -> Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    Ok(builder.thread_name(name).worker_threads(threads).enable_all().build()?)
 }

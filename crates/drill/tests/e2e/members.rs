@@ -1,5 +1,7 @@
 //! Members that come, go, and are made anew.
 
+use std::process::Command;
+
 use crate::story::{Story, may_be_root, sql_beside, told, wait_until};
 use drill::fault;
 
@@ -74,6 +76,60 @@ fn a_leader_that_dies_while_another_is_rewound_to_it_is_replaced_and_all_come_ba
         fault::kill_node(&story.stage, &leader);
         story.wait_until("the term after", |s| s.term > term).await;
         story.stage.start(&leader).unwrap();
+        story.end().await;
+    });
+}
+
+/// What a person types, at the agents of the story's cluster.
+fn tanist(story: &Story, api: &str, args: &[&str]) -> (bool, String) {
+    let mut command = Command::new(&story.stage.plan.binary);
+    command.arg("--api").arg(api).arg("--token-file").arg(story.stage.plan.token_file()).args(args);
+    let out = command.output().unwrap();
+    let said = [out.stdout, out.stderr].concat();
+    (out.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn a_member_taken_out_serves_nothing_and_is_let_in_again_by_one_command() {
+    told(async {
+        let story = Story::begin("out-and-in", 3).await;
+        let (leader, standby, term) = (story.leader().await, story.standby().await, story.term().await);
+        let api = format!("http://{}:{}", leader.address, leader.api);
+        let name = standby.name.as_str();
+        let (done, said) = tanist(&story, &api, &["member", "remove", name]);
+        assert!(done, "{said}");
+        story.wait_until("it to be out", |s| s.members.iter().all(|m| m.name != name)).await;
+        wait_until(|| story.stage.pids(&standby).postmaster.is_none(), "its server to be gone").await;
+        story.writes_flow().await;
+        let (done, said) = tanist(&story, &api, &["member", "add", name, "nowhere"]);
+        assert!(!done && said.contains("TAN0620"), "{said}");
+        let address = format!("{}:{}", standby.address, standby.peers);
+        let (done, said) = tanist(&story, &api, &["member", "add", name, &address]);
+        assert!(done, "{said}");
+        story.whole().await;
+        assert_eq!(story.term().await, term, "a term began");
+        story.end().await;
+    });
+}
+
+#[test]
+fn a_member_taken_out_while_it_was_away_learns_it_from_the_others() {
+    told(async {
+        let story = Story::begin("out-while-away", 3).await;
+        let (leader, standby) = (story.leader().await, story.standby().await);
+        let api = format!("http://{}:{}", leader.address, leader.api);
+        let name = standby.name.as_str();
+        fault::kill_node(&story.stage, &standby);
+        story.wait_until("it to leave the rule", |s| !s.sync.names.iter().any(|n| n == name)).await;
+        let (done, said) = tanist(&story, &api, &["member", "remove", name]);
+        assert!(done, "{said}");
+        story.wait_until("it to be out", |s| s.members.iter().all(|m| m.name != name)).await;
+        story.stage.start(&standby).unwrap();
+        let gone = story.stage.plan.node_dir(&standby).join("store.gone");
+        wait_until(|| gone.exists(), "it to learn that its seat is gone").await;
+        let address = format!("{}:{}", standby.address, standby.peers);
+        let (done, said) = tanist(&story, &api, &["member", "add", name, &address]);
+        assert!(done, "{said}");
         story.end().await;
     });
 }
