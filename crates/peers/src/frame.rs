@@ -55,17 +55,26 @@ pub struct Frame {
 /// # Errors
 /// What the connection says; a body over the limit is refused.
 pub async fn write(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> std::io::Result<()> {
+    let mut out = Vec::with_capacity(HEADER_BYTES + frame.body.len());
+    append(&mut out, frame)?;
+    to.write_all(&out).await?;
+    to.flush().await
+}
+
+/// Adds a frame to what will be written at once.
+///
+/// # Errors
+/// `InvalidInput` for one over 8 MB; nothing is added then.
+pub fn append(out: &mut Vec<u8>, frame: &Frame) -> std::io::Result<()> {
     let too_long = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "a message over 8 MB");
     let length = u32::try_from(frame.body.len()).map_err(|_| too_long())?;
     if frame.body.len() > BODY_BYTES_MAX {
         return Err(too_long());
     }
-    let mut out = Vec::with_capacity(HEADER_BYTES + frame.body.len());
     out.extend(length.to_be_bytes());
     out.extend([VERSION, frame.kind.to_byte()]);
     out.extend_from_slice(&frame.body);
-    to.write_all(&out).await?;
-    to.flush().await
+    Ok(())
 }
 
 /// Reads one frame; `None` when the other side closed between two.

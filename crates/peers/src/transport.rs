@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cluster::NodeId;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -23,6 +23,8 @@ use crate::identity::{Identity, node_of};
 pub const QUEUE_MAX: usize = 512;
 /// Connections that may be coming in at a time.
 pub const INCOMING_MAX: usize = 256;
+/// Messages that wait are written together, up to about so much (one TLS record).
+pub const WRITE_BYTES: usize = 16 << 10;
 /// Longest that connecting and the handshake may take.
 pub const CONNECT_LIMIT: Duration = Duration::from_millis(1000);
 /// Unacknowledged bytes break a connection after so long, so a silent cut is noticed.
@@ -221,12 +223,28 @@ async fn keep_connected(identity: Identity, node: NodeId, address: String, mut q
 }
 
 async fn talk(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), queue: &mut mpsc::Receiver<Frame>) {
-    while let Some(frame) = queue.recv().await {
-        let sent = timeout(USER_TIMEOUT, frame::write(stream, &frame)).await;
+    let mut out = Vec::new();
+    while let Some(first) = queue.recv().await {
+        // What waits goes with it: each write costs a TLS record and a system call.
+        let mut next = Some(first);
+        while let Some(frame) = next {
+            if frame::append(&mut out, &frame).is_err() {
+                return;
+            }
+            next = if out.len() < WRITE_BYTES { queue.try_recv().ok() } else { None };
+        }
+        let sent = timeout(USER_TIMEOUT, say(stream, &out)).await;
         if !matches!(sent, Ok(Ok(()))) {
             return;
         }
+        out.clear();
+        out.shrink_to(WRITE_BYTES);
     }
+}
+
+async fn say(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
 type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;

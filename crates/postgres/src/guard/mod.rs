@@ -44,7 +44,7 @@ use server::Server;
 pub use agent::{FIRST_WORD, SILENCE};
 
 /// The loop looks at everything at least this often.
-const TURN: Duration = Duration::from_millis(50);
+const TURN: Duration = Duration::from_millis(100);
 /// A turn that took longer held up the guard itself: it heard nobody meanwhile.
 const HELD_UP: Duration = Duration::from_millis(200);
 /// Longest that an orderly stop of the server may take when the guard is told to end.
