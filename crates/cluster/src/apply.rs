@@ -11,8 +11,6 @@ mod operator;
 mod rules;
 mod trigger;
 
-pub(crate) use trigger::has_seat;
-
 use crate::command::{Change, Command};
 use crate::reason::Reason;
 use crate::refused::Refused;

@@ -293,6 +293,22 @@ pub struct Member {
     pub reinit: bool,
 }
 
+impl Member {
+    /// Whether it takes part: it joined and was not taken out. One that was keeps
+    /// its Raft id, and its agent may go on talking: that is nobody's word.
+    #[must_use]
+    pub fn has_seat(&self) -> bool {
+        self.raft_id != 0 && self.state != MemberState::Removed
+    }
+
+    /// Whether it may be counted on to follow a leader or to become one: a data
+    /// node whose copy is believed and that is not on its way out.
+    #[must_use]
+    pub fn is_data_voter(&self) -> bool {
+        self.kind == Kind::Data && self.state == MemberState::Voter && !self.leaving
+    }
+}
+
 /// A member's standing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -17,8 +17,7 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use crate::apply::has_seat;
-use crate::command::{Evidence, Kind, MemberState};
+use crate::command::{Evidence, Kind, Member, MemberState};
 use crate::lsn::Position;
 use crate::node::MemberId;
 use crate::policy::Durability;
@@ -138,11 +137,11 @@ impl Case<'_> {
             return false;
         }
         let counts = |e: &&Evidence| {
-            let seated = self.state.member(&e.member).is_some_and(has_seat);
+            let seated = self.state.member(&e.member).is_some_and(Member::has_seat);
             seated && e.time_fenced && e.promise == self.term
         };
         let said: BTreeSet<&MemberId> = self.evidence.iter().filter(counts).map(|e| &e.member).collect();
-        let all = self.state.members.values().filter(|m| has_seat(m)).count();
+        let all = self.state.members.values().filter(|m| m.has_seat()).count();
         said.len() * 2 > all && self.valid().next().is_some()
     }
 

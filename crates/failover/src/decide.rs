@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use cluster::command::{Change, Kind, MemberState, Trigger};
+use cluster::command::{Change, Kind, Member, MemberState, Trigger};
 use cluster::report::ServerState;
 use cluster::state::Phase;
 use cluster::{Action, Term};
@@ -77,7 +77,7 @@ fn unknown(view: &View<'_>) -> Option<Verdict> {
 fn outsider(view: &View<'_>) -> Option<Verdict> {
     let record = view.my_member();
     let written_off = record.is_some_and(|m| m.state == MemberState::WrittenOff);
-    let member = record.is_some_and(|m| m.raft_id != 0 && m.state != MemberState::Removed);
+    let member = record.is_some_and(Member::has_seat);
     if member && !written_off {
         return None;
     }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::time::Duration;
 
-use cluster::command::{Ballot, Change, Evidence, Kind, MemberState};
+use cluster::command::{Ballot, Change, Evidence, Kind, Member, MemberState};
 use cluster::local::Vows;
 use cluster::recruited::{is_valid, recruited};
 use cluster::report::{Recruited, ServerState};
@@ -113,10 +113,7 @@ pub(crate) fn fit<'a>(
     let fit = |e: &&Evidence| {
         let Some(m) = state.member(&e.member) else { return false };
         let named = state.ctl.preferred.as_ref() == Some(&e.member.node);
-        let may = m.kind == Kind::Data
-            && m.state == MemberState::Voter
-            && !m.leaving
-            && (named || !m.tags.no_failover);
+        let may = m.is_data_voter() && (named || !m.tags.no_failover);
         may && alive(&e.member) && is_valid(state, term, e) && e.position.is_some_and(|p| p >= needed)
     };
     all.iter().filter(fit).collect()
@@ -169,9 +166,7 @@ pub(crate) fn opening_rule(
     if state.settings.durability == Durability::Async {
         return Rule::leader_only();
     }
-    let usable = |m: &MemberId| {
-        state.member(m).is_some_and(|m| m.kind == Kind::Data && m.state == MemberState::Voter && !m.leaving)
-    };
+    let usable = |m: &MemberId| state.member(m).is_some_and(Member::is_data_voter);
     let reported = all.iter().filter(|e| {
         e.member != *leader
             && usable(&e.member)
@@ -191,15 +186,14 @@ fn fill_up(state: &ClusterState, leader: &MemberId, standbys: &mut BTreeSet<Memb
     let always_alone = state.rules.iter().all(|r| r.rule.is_leader_only());
     for (node, m) in &state.members {
         let id = MemberId::new(node.clone(), m.incarnation);
-        let counts = m.kind == Kind::Data && m.state == MemberState::Voter && !m.leaving;
-        if counts && !always_alone && id != *leader {
+        if m.is_data_voter() && !always_alone && id != *leader {
             standbys.insert(id);
         }
     }
     if standbys.is_empty() && !always_alone {
         let rebuilding = state.members.iter().filter(|(n, m)| {
             let being_made = matches!(m.state, MemberState::Clone | MemberState::Catchup);
-            m.kind == Kind::Data && m.raft_id != 0 && being_made && **n != leader.node
+            m.kind == Kind::Data && being_made && **n != leader.node
         });
         standbys.extend(rebuilding.map(|(n, m)| MemberId::new(n.clone(), m.incarnation)));
     }

@@ -15,7 +15,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
 
-use cluster::command::{Ballot, Change, Command, Evidence, Kind, Member, MemberState, Trigger};
+use cluster::command::{Ballot, Change, Command, Evidence, Kind, Trigger};
 use cluster::lineage::term_of;
 use cluster::recruited::{is_valid, recruited};
 use cluster::report::Report;
@@ -261,8 +261,8 @@ pub fn failover(scene: Scene<'_>, asked: &Asked) -> Result<Forecast, Unwise> {
 /// Asked of a minority, the command would wait in a log, and could be agreed on
 /// when those it declares dead are back: the loss would then be for nothing.
 fn refuse_minority(scene: Scene<'_>) -> Result<(), Unwise> {
-    let seated = |m: &Member| m.raft_id != 0 && m.state != MemberState::Removed;
-    let seats: Vec<&NodeId> = scene.state.members.iter().filter(|(_, m)| seated(m)).map(|(n, _)| n).collect();
+    let seats = scene.state.members.iter().filter(|(_, m)| m.has_seat());
+    let seats: Vec<&NodeId> = seats.map(|(n, _)| n).collect();
     let heard = seats.iter().filter(|n| scene.age(n).is_some_and(|age| age < HEARD_MS)).count();
     if heard * 2 > seats.len() { Ok(()) } else { Err(Unwise::NoMajority { heard, seats: seats.len() }) }
 }
@@ -319,9 +319,4 @@ fn chosen<'a>(
     }
     let why = "nobody who is heard may lead and has everything";
     best(after, after.ctl.leader.as_ref(), &fits, true).ok_or(Refused::NoCandidate(why.into()).into())
-}
-
-/// Whether `member` is one whose standing lets it lead.
-fn is_voter(state: &ClusterState, member: &MemberId) -> bool {
-    state.member(member).is_some_and(|m| m.kind == Kind::Data && m.state == MemberState::Voter && !m.leaving)
 }

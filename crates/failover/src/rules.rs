@@ -7,7 +7,7 @@
 
 use alloc::collections::BTreeSet;
 
-use cluster::command::{Change, MemberState};
+use cluster::command::{Change, Member};
 use cluster::report::{Report, ServerState, StandbyProgress};
 use cluster::state::Phase;
 use cluster::{Action, ActiveRule, Durability, Lsn, MemberId, NodeId, Rule};
@@ -128,7 +128,7 @@ enum Standing {
 
 fn standing(view: &View<'_>, member: &MemberId) -> Standing {
     let Some(record) = view.state.member(member) else { return Standing::Leaving };
-    if record.leaving || record.reinit || record.state != MemberState::Voter {
+    if record.reinit || !record.is_data_voter() {
         return Standing::Leaving;
     }
     let report = view.fresh(member, view.timing().shrink_ms);
@@ -161,7 +161,8 @@ fn agreeing(view: &View<'_>, member: &MemberId, own: Option<&Report>) -> BTreeSe
         by.insert(member.node.clone());
     }
     for (node, heard) in view.peers {
-        let other = *node != member.node && *node != view.me.node;
+        let seated = view.state.members.get(node).is_some_and(Member::has_seat);
+        let other = seated && *node != member.node && *node != view.me.node;
         let recent = view.now.since(heard.at) < view.shrink();
         // One that has just been started has not heard anybody yet, which says nothing.
         let silent_ms = heard.report.hears.get(&member.node).unwrap_or(&heard.report.up_ms);

@@ -142,11 +142,8 @@ fn missed_by(
     let mut by = BTreeSet::from([view.me.node.clone()]);
     let mut silent_ms = mine.silent_ms;
     let mut all_said = true;
-    let others = view
-        .state
-        .members
-        .iter()
-        .filter(|(n, m)| **n != leader.node && **n != view.me.node && m.raft_id != 0);
+    let others =
+        view.state.members.iter().filter(|(n, m)| **n != leader.node && **n != view.me.node && m.has_seat());
     for (node, _) in others {
         let Some(heard) = view.peers.get(node).filter(|h| h.at >= since) else {
             all_said = false;

@@ -13,7 +13,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use cluster::command::{Ballot, Change, Evidence, MemberState};
+use cluster::command::{Ballot, Change, Evidence};
 use cluster::report::{Leading, Report, StandbyProgress};
 use cluster::state::{Phase, Switchover};
 use cluster::{Action, ClusterState, Durability, MemberId, NodeId, Rule, Timeline};
@@ -100,10 +100,7 @@ impl<'a> Field<'a> {
     /// the rule, then by priority, then by least lag.
     pub fn choose(&self, ready: impl Iterator<Item = MemberId>) -> Option<MemberId> {
         let may = |id: &MemberId| {
-            let fit = self
-                .state
-                .member(id)
-                .is_some_and(|m| m.state == MemberState::Voter && !m.tags.no_failover && !m.leaving);
+            let fit = self.state.member(id).is_some_and(|m| m.is_data_voter() && !m.tags.no_failover);
             fit && self.state.newest_rule().is_some_and(|r| r.rule.names(id) || r.rule.is_leader_only())
         };
         let key = |id: &MemberId| {

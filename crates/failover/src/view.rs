@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
-use cluster::command::{Kind, Member, MemberState};
+use cluster::command::Member;
 use cluster::report::{Report, ServerReport, ServerState};
 use cluster::state::Phase;
 use cluster::{Action, ClusterState, Lineage, MemberId, NodeId, Term, Time, Timing};
@@ -171,11 +171,10 @@ impl<'a> View<'a> {
     /// Members that could ever be elected, our own node included.
     pub fn data_voters(&self) -> impl Iterator<Item = (MemberId, &'a Member)> {
         let state = self.state;
-        let voter = |m: &Member| m.kind == Kind::Data && m.state == MemberState::Voter && !m.leaving;
         state
             .members
             .iter()
-            .filter(move |(_, m)| voter(m))
+            .filter(|(_, m)| m.is_data_voter())
             .map(|(n, m)| (MemberId::new(n.clone(), m.incarnation), m))
     }
 
@@ -185,14 +184,12 @@ impl<'a> View<'a> {
     pub fn turn_ms(&self, step_ms: u64) -> u64 {
         let key = |n: &NodeId| {
             let m = self.state.members.get(n);
-            let unfit = m.is_none_or(|m| {
-                m.kind == Kind::Witness || m.tags.no_failover || m.state != MemberState::Voter
-            });
+            let unfit = m.is_none_or(|m| !m.is_data_voter() || m.tags.no_failover);
             (unfit, core::cmp::Reverse(m.map_or(0, |m| m.tags.priority)), n.clone())
         };
         let mine = key(&self.me.node);
         let leader = self.state.ctl.leader.as_ref().map(|l| &l.node);
-        let others = self.state.members.iter().filter(|(n, m)| m.raft_id != 0 && Some(*n) != leader);
+        let others = self.state.members.iter().filter(|(n, m)| m.has_seat() && Some(*n) != leader);
         let before = others.filter(|(n, _)| key(n) < mine).count();
         step_ms.saturating_mul(before as u64)
     }

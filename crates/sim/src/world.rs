@@ -66,7 +66,7 @@ impl World {
     #[must_use]
     pub fn reaches_store(&self, node: &NodeId) -> bool {
         let voters: Vec<&NodeId> =
-            self.truth.members.iter().filter(|(_, m)| m.raft_id != 0).map(|(n, _)| n).collect();
+            self.truth.members.iter().filter(|(_, m)| m.has_seat()).map(|(n, _)| n).collect();
         if voters.is_empty() {
             return true;
         }

@@ -53,7 +53,8 @@ fn check_any_successor(s: &ClusterState) -> Result<(), Refused> {
     if s.members.keys().any(fit) {
         return Ok(());
     }
-    let lone = !s.members.values().any(|m| m.kind == Kind::Data && m.state != MemberState::Voter);
+    let lone =
+        !s.members.values().any(|m| m.kind == Kind::Data && m.has_seat() && m.state != MemberState::Voter);
     let why = if lone { "no other data node may lead" } else { "no other data node is caught up" };
     Err(Refused::NoCandidate(why.into()))
 }

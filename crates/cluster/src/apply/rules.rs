@@ -3,8 +3,7 @@
 use alloc::collections::BTreeSet;
 
 use super::election::{may_be_leader_only, push_rule};
-use super::has_seat;
-use crate::command::{Command, Kind, MemberState};
+use crate::command::{Command, Member};
 use crate::lsn::Lsn;
 use crate::node::{MemberId, NodeId};
 use crate::policy::Durability;
@@ -70,9 +69,7 @@ fn check_members(s: &ClusterState, leader: &MemberId, from: &Rule, rule: &Rule) 
     if rule.is_leader_only() && !may_be_leader_only(s, leader) {
         return Err(bad(rule, "durability 'quorum' never waits for nobody"));
     }
-    let voter = |m: &MemberId| {
-        s.member(m).is_some_and(|m| m.kind == Kind::Data && m.state == MemberState::Voter && !m.leaving)
-    };
+    let voter = |m: &MemberId| s.member(m).is_some_and(Member::is_data_voter);
     if rule.standbys().difference(from.standbys()).all(voter) {
         Ok(())
     } else {
@@ -90,10 +87,10 @@ fn check_agreed(
     rule: &Rule,
     agreed_by: &BTreeSet<NodeId>,
 ) -> Result<(), Refused> {
-    let over =
-        |m: &MemberId| s.member(m).is_none_or(|m| m.leaving || m.reinit || m.state != MemberState::Voter);
+    let over = |m: &MemberId| s.member(m).is_none_or(|m| m.reinit || !m.is_data_voter());
     let mut dropped = from.standbys().difference(rule.standbys());
-    let another = agreed_by.iter().any(|n| *n != leader.node && s.members.get(n).is_some_and(has_seat));
+    let another =
+        agreed_by.iter().any(|n| *n != leader.node && s.members.get(n).is_some_and(Member::has_seat));
     if another || s.settings.durability == Durability::Async || dropped.all(over) {
         Ok(())
     } else {

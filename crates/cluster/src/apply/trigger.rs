@@ -43,14 +43,14 @@ fn no_trigger(why: &'static str) -> Refused {
 /// else it would cut a working leader off for nothing (C-24).
 fn check_missed(s: &ClusterState, by: &BTreeSet<NodeId>) -> Result<(), Refused> {
     let leads = |n: &NodeId| s.ctl.leader.as_ref().is_some_and(|l| l.node == *n);
-    let speaks = |n: &&NodeId| s.members.get(*n).is_some_and(has_seat) && !leads(n);
+    let speaks = |n: &&NodeId| s.members.get(*n).is_some_and(Member::has_seat) && !leads(n);
     let ids: BTreeSet<MemberId> = by.iter().filter(speaks).filter_map(|n| s.member_id(n)).collect();
     if !ids.iter().any(|m| s.member(m).is_some_and(|m| m.kind == Kind::Data)) {
         return Err(no_trigger("no data node misses the leader"));
     }
     let could_block = |r: &ActiveRule| {
         if r.mode == Durability::Async && r.rule.is_leader_only() {
-            return ids.len() * 2 > s.members.values().filter(|m| has_seat(m)).count();
+            return ids.len() * 2 > s.members.values().filter(|m| m.has_seat()).count();
         }
         r.rule.is_blocked_by(&ids) || ids.contains(&r.leader)
     };
@@ -59,11 +59,6 @@ fn check_missed(s: &ClusterState, by: &BTreeSet<NodeId>) -> Result<(), Refused> 
     } else {
         Err(no_trigger("those who miss the leader are too few to elect another"))
     }
-}
-
-/// Whether it takes part: it joined and was not taken out.
-pub(crate) fn has_seat(m: &Member) -> bool {
-    m.raft_id != 0 && m.state != MemberState::Removed
 }
 
 fn check_operator(
@@ -78,7 +73,7 @@ fn check_operator(
             return Err(Refused::CandidateUnfit { node: node.clone(), why });
         }
     }
-    let known = |n: &&NodeId| s.members.get(*n).is_some_and(has_seat);
+    let known = |n: &&NodeId| s.members.get(*n).is_some_and(Member::has_seat);
     if let Some(unknown) = accept_loss.iter().find(|n| !known(n)) {
         return Err(Refused::NoSuchNode(unknown.clone()));
     }

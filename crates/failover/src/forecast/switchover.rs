@@ -3,11 +3,11 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use cluster::command::{Change, Command};
+use cluster::command::{Change, Command, Member};
 use cluster::state::Phase;
 use cluster::{MemberId, NodeId, Refused};
 
-use super::{Scene, is_voter};
+use super::Scene;
 use crate::switchover::Field;
 
 /// A standby that lags by more is no successor now: the leader would wait for
@@ -31,7 +31,8 @@ pub fn switchover(scene: Scene<'_>, by: &NodeId, to: Option<&NodeId>) -> Result<
     };
     let field = Field { state: scene.state, leading: Some(leading) };
     let others = scene.state.members.keys().filter_map(|n| scene.state.member_id(n));
-    let others: Vec<MemberId> = others.filter(|m| Some(m) != leader && is_voter(scene.state, m)).collect();
+    let voter = |m: &MemberId| scene.state.member(m).is_some_and(Member::is_data_voter);
+    let others: Vec<MemberId> = others.filter(|m| Some(m) != leader && voter(m)).collect();
     let asked = others.iter().filter(|m| to.is_none_or(|n| m.node == *n));
     let why_not: Vec<String> = asked.clone().filter_map(|m| unready(scene, &field, m)).collect();
     let mut ready = asked.filter(|m| unready(scene, &field, m).is_none());
