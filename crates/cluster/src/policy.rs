@@ -103,7 +103,10 @@ pub struct Timing {
     pub term_limit_ms: u64,
     /// A standby of the rule that is silent for so long is dropped from it.
     pub shrink_ms: u64,
-    /// Least time between two automatic failovers, unless the leader resigned.
+    /// For so long a leader that came by a failover can't be missed out of office
+    /// again, counted by each agent from when it saw the term reach its present
+    /// phase: once from the election, and anew from the opening. One that resigned
+    /// or got stuck is replaced at once.
     pub failover_pause_ms: u64,
 }
 

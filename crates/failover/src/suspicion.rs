@@ -123,7 +123,9 @@ pub fn begin_term(view: &View<'_>) -> Option<Change> {
 }
 
 /// Damps flapping (protocol (b)): a term that began because its predecessor was
-/// missed is not ended for the same reason before the pause is over.
+/// missed is not ended for the same reason before the pause is over. It runs anew
+/// from the opening: counted from the term's beginning, one that was slow to open
+/// would have used it up before its leader served anybody.
 fn just_failed_over(view: &View<'_>) -> bool {
     let begins = |r: &Reason| matches!(r, Reason::TermBegan { .. });
     let began = view.state.history.iter().rev().map(|e| &e.reason).find(|r| begins(r));
