@@ -292,8 +292,5 @@ impl Controller {
         if !keeps {
             self.facts.following = None;
         }
-        if let Action::Follow { term, afresh: true, .. } = action {
-            self.facts.restarted = *term;
-        }
     }
 }

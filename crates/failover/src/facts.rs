@@ -122,7 +122,10 @@ impl Facts {
             }
             (Action::Checkpoint { term }, _) => self.checkpointed = term,
             (Action::Prepare { term }, _) => self.prepared = term,
-            (Action::Follow { term, leader, .. }, _) => self.following = Some((term, leader, now)),
+            (Action::Follow { term, leader, afresh }, _) => {
+                self.restarted = if afresh { term } else { self.restarted };
+                self.following = Some((term, leader, now));
+            }
             (Action::Rewind { term, .. } | Action::Clone { term, .. }, _) => {
                 self.rebuilt = term;
                 self.failures.remove("rewind");

@@ -2,20 +2,21 @@
 //! the life of a cluster: the test fails when its clarification is undone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::command::{Change, Kind, Member, MemberState, Trigger};
 use cluster::report::{Missing, Report, ServerReport, ServerState};
 use cluster::state::{Control, Election, Event, Phase};
 use cluster::{
-    Action, ActiveRule, ClusterState, Durability, MemberId, NodeId, Position, Reason, Rule, Term, Time,
-    Timeline, Vows,
+    Action, ActiveRule, ClusterState, Durability, Lineage, MemberId, NodeId, Position, Reason, Rule, Term,
+    Time, Timeline, Vows,
 };
 use failover::facts::Facts;
 use failover::forecast::{self, Asked, Unwise};
 use failover::suspicion::{self, Watch};
 use failover::view::Heard;
-use failover::{View, fencing};
+use failover::{Controller, Event as Happened, Outcome, Setback, View, fencing};
 
 fn node(name: &str) -> NodeId {
     NodeId::new(name).expect("tests name nodes well")
@@ -236,4 +237,42 @@ fn c18_a_minority_is_not_asked_to_give_anybody_up() {
     let judged = |reports| forecast::failover(forecast::Scene { state: &state, reports: &reports }, &asked);
     assert_eq!(judged(said(5_000)), Err(Unwise::NoMajority { heard: 0, seats: 3 }));
     assert!(!matches!(judged(said(0)), Err(Unwise::NoMajority { .. })));
+}
+
+/// A standby that n1's server refuses: what its agent begins in `ms`, told after each deed how it went.
+fn begins(controller: &mut Controller, ms: std::ops::Range<u64>, fails: bool) -> Vec<Action> {
+    let mut begun = Vec::new();
+    for now in ms.step_by(100) {
+        let mut leader = Scene::of("n2", now);
+        leader.hear("n1", now, &[("n2", 50)], None);
+        let mut report = leader.peers.remove(&node("n1")).expect("just heard").report;
+        let lineage = Lineage { timeline: Timeline(2), ..Lineage::default() };
+        report.server =
+            Some(ServerReport { state: ServerState::Primary, lineage, ..ServerReport::default() });
+        report.seq = now;
+        let standby = ServerReport { state: ServerState::Standby, ..ServerReport::default() };
+        let heard = controller.step(at(now), 0, Happened::Heard(Box::new(report)));
+        let probed = controller.step(at(now), 0, Happened::Probed(Box::new(standby), None));
+        for action in heard.perform.into_iter().chain(probed.perform) {
+            let setback = Setback { why: "its guard did not answer".into(), of_the_data: false };
+            let outcome = if fails { Err(setback) } else { Ok(Outcome::Done) };
+            controller.step(at(now), 0, Happened::Done(Box::new(action.clone()), outcome));
+            begun.push(action);
+        }
+    }
+    begun
+}
+
+#[test]
+fn a_restart_for_the_leader_is_done_once_a_term_and_tried_until_it_is() {
+    let vows = Vows { member: Some(id("n2")), promise: Term(1), ..Vows::default() };
+    let mut controller = Controller::new(Facts::new(node("n2"), 1, Kind::Data, vows));
+    controller.step(at(0), 0, Happened::State(Arc::new(state())));
+    let follow = |afresh| Action::Follow { term: Term(1), leader: id("n1"), afresh };
+    assert_eq!(begins(&mut controller, 1..2_900, false), [follow(false)]);
+    let failed = begins(&mut controller, 2_901..4_000, true);
+    assert!(failed.len() > 1 && failed.iter().all(|a| *a == follow(true)), "{failed:?}");
+    let done = begins(&mut controller, 5_001..12_000, false);
+    assert_eq!(done.first(), Some(&follow(true)));
+    assert!(done.iter().skip(1).all(|a| *a == follow(false)), "{done:?}");
 }

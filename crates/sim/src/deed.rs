@@ -18,10 +18,10 @@ use crate::world::World;
 pub fn duration(action: &Action) -> Duration {
     Duration::from_millis(match action {
         Action::Fence { .. } | Action::Recruit { .. } => 20,
-        Action::Follow { .. } | Action::Barrier { .. } | Action::ChangeRule { .. } => 20,
+        Action::Follow { afresh: false, .. } | Action::Barrier { .. } | Action::ChangeRule { .. } => 20,
         Action::Promote { .. } | Action::HandOver { .. } => 60,
         Action::Prepare { .. } | Action::Checkpoint { .. } | Action::Stop | Action::FastForward { .. } => 50,
-        Action::StartCut => 100,
+        Action::StartCut | Action::Follow { afresh: true, .. } => 100,
         Action::Initdb | Action::Rewind { .. } => 500,
         Action::Clone { .. } => 1000,
     })
@@ -74,6 +74,7 @@ pub fn begin(world: &mut World, node: &NodeId, action: &Action) {
             n.server.append(None);
             n.server.rule = SyncRule::Placeholder;
         }
+        Action::Follow { afresh: true, .. } => n.server.kill(),
         Action::Barrier { .. }
         | Action::ChangeRule { .. }
         | Action::HandOver { .. }
@@ -127,7 +128,11 @@ pub fn finish(world: &mut World, node: &NodeId, action: &Action) -> Result<Outco
             n.server.promote(*timeline, rule.clone());
         }
         Action::Barrier { .. } | Action::ChangeRule { .. } => return Ok(Outcome::Proven(n.server.end())),
-        Action::Follow { term, leader, .. } => return follow(world, node, *term, &leader.node),
+        Action::Follow { term, leader, afresh } => {
+            // What follows the last whole record is cut off while the server is down.
+            n.server.torn &= !afresh;
+            return follow(world, node, *term, &leader.node);
+        }
         Action::Rewind { leader, .. } => return rebuild(world, node, &leader.node, false),
         Action::Clone { leader, .. } => return rebuild(world, node, &leader.node, true),
         Action::Stop => n.server.kill(),

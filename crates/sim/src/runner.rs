@@ -85,7 +85,7 @@ impl Teller {
                 Ok(())
             }
             "wait" => self.run_for(span(line.word(1))?),
-            "kill" | "start" | "wipe" | "freeze" | "crash" | "replace" => self.fault(line),
+            "kill" | "start" | "wipe" | "freeze" | "crash" | "replace" | "tear" => self.fault(line),
             "cut" => self.cut(line),
             "heal" => {
                 self.world.cut.clear();
@@ -222,6 +222,7 @@ impl Teller {
                 node.server.initdb(FOREIGN);
                 node.server.upstream = None;
             }
+            ("tear", "") => node.server.torn |= !node.server.is_read_write(),
             ("wipe", "") => {
                 let kind = node.kind;
                 self.world.add(name.clone(), kind);

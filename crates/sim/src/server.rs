@@ -43,6 +43,9 @@ pub struct Server {
     pub acked: BTreeMap<MemberId, Lsn>,
     /// Stopped by a signal: alive, answers nobody.
     pub stopped: bool,
+    /// After the last whole record lies one that its leader has not finished. A start
+    /// reads it again; it asks for the rest, which no later timeline has.
+    pub torn: bool,
 }
 
 /// The rule in force; a standby's placeholder admits nobody.
@@ -66,6 +69,12 @@ impl Server {
     #[must_use]
     pub fn runs(&self) -> bool {
         !matches!(self.state, ServerState::Down | ServerState::Empty)
+    }
+
+    /// Whether it is out of recovery, or about to be.
+    #[must_use]
+    pub fn is_read_write(&self) -> bool {
+        matches!(self.state, ServerState::Primary | ServerState::Promoting)
     }
 
     /// The timeline that owns the last record.
@@ -104,6 +113,7 @@ impl Server {
         self.state = ServerState::Primary;
         self.upstream = None;
         self.streaming = false;
+        self.torn = false;
         self.append(None);
     }
 
@@ -128,14 +138,18 @@ impl Server {
         }
     }
 
-    /// Whether `self` could go on from `upstream`'s log.
+    /// Whether `upstream`'s log goes on where `self` asks for more.
     #[must_use]
-    pub fn is_prefix_of(&self, upstream: &Server) -> bool {
-        self.wal.len() <= upstream.wal.len() && upstream.wal[..self.wal.len()] == self.wal[..]
+    pub fn can_stream_from(&self, upstream: &Server) -> bool {
+        let refused = self.torn && self.lineage.timeline != upstream.lineage.timeline;
+        !refused && self.wal.len() <= upstream.wal.len() && upstream.wal[..self.wal.len()] == self.wal[..]
     }
 
-    /// Receives all that `upstream` has.
+    /// Receives all that `upstream` has. The rest of a record comes from whoever
+    /// writes it, or lies before what another has received since.
     pub fn receive(&mut self, upstream: &Server) {
+        let rest = upstream.state == ServerState::Primary || upstream.wal.len() > self.wal.len();
+        self.torn &= !rest;
         self.wal = upstream.wal.clone();
         self.lineage = upstream.lineage.clone();
     }
@@ -143,6 +157,7 @@ impl Server {
     /// Cuts the log where it leaves `source`'s, as `pg_rewind` does, and takes its rest.
     pub fn rewind_to(&mut self, source: &Server) {
         self.receive(source);
+        self.torn = false;
         self.rule = SyncRule::Placeholder;
     }
 }

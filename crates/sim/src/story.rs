@@ -8,6 +8,7 @@
 //! kill n1 postmaster | kill n1 | start n1 | wipe n1
 //! freeze n1 postmaster | freeze n1 agent | crash n1 agent
 //! replace n1                              somebody else's database lies in its place
+//! tear n1                                 its log, if it is no primary's, ends in a record that its leader has not finished
 //! cut n1 | cut n1 n2 | cut n1 > n2 | heal
 //! switchover [n2] | failover [n2] [losing n1,n3] | pause | resume | reinit n2 | remove n2 | add n4
 //! maybe switchover n2                     any of these, whether it is refused or not

@@ -177,7 +177,7 @@ impl World {
                 && matches!(source.state, ServerState::Primary | ServerState::Standby)
                 && !source.stopped
                 && self.linked(name, &up)
-                && me.server.is_prefix_of(&source);
+                && me.server.can_stream_from(&source);
             let id = me.vows.member.clone();
             let server = &mut self.nodes.get_mut(name).expect("own name").server;
             server.streaming = flows;

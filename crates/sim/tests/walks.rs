@@ -75,6 +75,9 @@ fn story(seed: u64) -> String {
                 paused = !paused;
                 text.push_str(if paused { "maybe pause\n" } else { "maybe resume\n" });
             }
+            18 => {
+                let _ = writeln!(text, "tear {a}");
+            }
             _ => {}
         }
         let _ = writeln!(text, "try w{step}\nwait {}ms", 50 + dice.below(12) * dice.below(120));
