@@ -226,6 +226,8 @@ fn lead_open(view: &View<'_>) -> Verdict {
     if verdict.command.is_none() {
         verdict.command = switchover::overdue(view).or_else(|| rules::let_go(view));
     }
+    // Also between two tries of a rule that can't be proven: others are copied from us
+    // only after it, and may be the ones that it takes.
     if verdict.action.is_none() && view.me.checkpointed < term {
         verdict.action = Verdict::act(view, Action::Checkpoint { term }).action;
     }

@@ -13,6 +13,28 @@ use failover::Outcome;
 use crate::server::{Server, SyncRule};
 use crate::world::World;
 
+/// How long a deed waits for others before it is given up, beyond its own time.
+#[must_use]
+pub fn patience(action: &Action) -> Duration {
+    Duration::from_secs(match action {
+        Action::HandOver { .. } => 3,
+        Action::Barrier { .. } => 5,
+        Action::ChangeRule { .. } => 15,
+        Action::Initdb
+        | Action::StartCut
+        | Action::Fence { .. }
+        | Action::Recruit { .. }
+        | Action::Prepare { .. }
+        | Action::FastForward { .. }
+        | Action::Promote { .. }
+        | Action::Follow { .. }
+        | Action::Rewind { .. }
+        | Action::Clone { .. }
+        | Action::Checkpoint { .. }
+        | Action::Stop => 0,
+    })
+}
+
 /// Model time that a deed takes, in milliseconds; none waits for others.
 #[must_use]
 pub fn duration(action: &Action) -> Duration {
@@ -97,6 +119,7 @@ pub fn begin(world: &mut World, node: &NodeId, action: &Action) {
 /// Why it could not be done.
 pub fn finish(world: &mut World, node: &NodeId, action: &Action) -> Result<Outcome, String> {
     let state = world.seen_by(node);
+    let over = is_over(world, node, action);
     let n = world.nodes.get_mut(node).expect("deeds belong to nodes");
     match action {
         Action::Initdb => n.server.initdb(7),
@@ -113,7 +136,11 @@ pub fn finish(world: &mut World, node: &NodeId, action: &Action) -> Result<Outco
             let answer = n.position(&state, *term);
             return Ok(Outcome::Recruited(answer));
         }
-        Action::HandOver { term } => resign(world, node, *term, true),
+        // Given up it is killed, and what it had not sent is not known to be elsewhere.
+        Action::HandOver { term } => resign(world, node, *term, over),
+        Action::Barrier { .. } | Action::ChangeRule { .. } if !over => {
+            return Err("its standbys did not acknowledge in time".into());
+        }
         Action::Prepare { .. } | Action::Checkpoint { .. } | Action::FastForward { .. } => {}
         Action::Promote { term, timeline, rule, .. } => {
             if n.vows.promise > *term || n.vows.promoting.is_some_and(|p| p.term >= *term) {
@@ -147,8 +174,8 @@ fn resign(world: &mut World, node: &NodeId, term: Term, clean: bool) {
     n.server.upstream = None;
     let answer = n.position(&state, term);
     n.vows.resigned = n.vows.resigned.max(term);
-    n.vows.resigned_at = answer.position;
-    n.vows.resigned_lineage = Some(answer.lineage);
+    n.vows.resigned_at = answer.position.filter(|_| clean);
+    n.vows.resigned_lineage = clean.then_some(answer.lineage);
     n.vows.resigned_clean = clean;
 }
 

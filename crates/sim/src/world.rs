@@ -278,7 +278,8 @@ impl World {
         if let Action::HandOver { .. } = action {
             self.shut_down_cleanly(name);
         }
-        if !deed::is_over(self, name, &action) {
+        let late = self.now.since(until) > deed::patience(&action);
+        if !late && !deed::is_over(self, name, &action) {
             return;
         }
         let outcome = deed::finish(self, name, &action);
