@@ -188,6 +188,29 @@ fn c13_an_isolated_leader_does_not_shrink_by_its_own_word() {
 }
 
 #[test]
+fn c13_a_leader_asks_for_fewer_acknowledgements_only_as_settings_or_others_say() {
+    let five = cluster(&["n1", "n2", "n3", "n4", "n5"], Durability::Quorum);
+    let mut two = five.settings.clone();
+    two.acks = 2;
+    let s = must(&five, "n1", Change::SetSettings(two));
+    let all = ["n2", "n3", "n4", "n5"];
+    let s = must(&s, "n1", change_rule(1, 2, rule(&all, 2), &[]));
+    let s = must(&s, "n1", Change::RuleEnd { term: Term(1), keep: 3, drop: 2, lsn: Lsn(300) });
+    let lower = |s: &ClusterState, by: &[&str]| code(ask(s, "n1", change_rule(1, 3, rule(&all, 1), by)));
+    assert_eq!(lower(&s, &[]), "TAN0109");
+    assert_eq!(lower(&s, &["n1"]), "TAN0109");
+    assert_eq!(lower(&s, &["n2"]), "accepted");
+    let mut leaving = s.clone();
+    for name in ["n3", "n4", "n5"] {
+        assert_eq!(lower(&leaving, &[]), "TAN0109", "two are left");
+        leaving = must(&leaving, "n1", Change::RemoveMember { node: node(name) });
+    }
+    assert_eq!(lower(&leaving, &[]), "accepted", "one is left");
+    let s = must(&s, "n1", Change::SetSettings(five.settings.clone()));
+    assert_eq!(lower(&s, &[]), "accepted", "an operator wants fewer");
+}
+
+#[test]
 fn c15_only_relaxed_and_those_who_are_alone_wait_for_nobody() {
     let begin_and_elect = |s: ClusterState| {
         let s = must(&s, "n2", begin(&s, missed(&["n2", "w"])));
@@ -285,8 +308,8 @@ fn c21_a_rule_change_ends_by_number_and_no_other_is_dropped() {
     let end = |keep, drop| code(ask(&s, "n1", Change::RuleEnd { term: Term(1), keep, drop, lsn: Lsn(9) }));
     assert_eq!(end(3, 3), "TAN0110");
     assert_eq!(end(1, 2), "TAN0110");
+    assert_eq!(end(2, 3), "TAN0109", "walsenders may have the newer in force");
     assert_eq!(end(3, 2), "accepted");
-    assert_eq!(end(2, 3), "accepted");
 }
 
 #[test]

@@ -78,8 +78,8 @@ fn check_members(s: &ClusterState, leader: &MemberId, from: &Rule, rule: &Rule) 
 }
 
 /// C-13: an isolated leader must not shrink its way out of stepping down, so
-/// dropping a member needs a word from another agent, unless the agreed state
-/// itself says that this life of the member is over or on its way out.
+/// dropping a member, or waiting for fewer, needs a word from another agent, unless
+/// the agreed state itself says that these lives are over or on their way out.
 fn check_agreed(
     s: &ClusterState,
     leader: &MemberId,
@@ -88,13 +88,16 @@ fn check_agreed(
     agreed_by: &BTreeSet<NodeId>,
 ) -> Result<(), Refused> {
     let over = |m: &MemberId| s.member(m).is_none_or(|m| m.reinit || !m.is_data_voter());
+    let left = from.standbys().iter().filter(|m| !over(m)).count();
+    let acks_min = from.acks().min(s.settings.acks) as usize;
+    let enough = rule.acks() as usize >= acks_min.min(left);
     let mut dropped = from.standbys().difference(rule.standbys());
     let another =
         agreed_by.iter().any(|n| *n != leader.node && s.members.get(n).is_some_and(Member::has_seat));
-    if another || s.settings.durability == Durability::Async || dropped.all(over) {
+    if another || s.settings.durability == Durability::Async || (enough && dropped.all(over)) {
         Ok(())
     } else {
-        Err(bad(rule, "no other agent agrees that those dropped are gone"))
+        Err(bad(rule, "no other agent agrees that anybody is gone"))
     }
 }
 
@@ -114,6 +117,9 @@ pub(super) fn end(
     let Some(kept) = s.own_rules().find(|r| r.sub == keep).map(|r| r.rule.clone()) else {
         return Err(Refused::WrongRule(keep));
     };
+    if keep < drop {
+        return Err(bad(&kept, "a change goes only forward: the newer may be in force already"));
+    }
     s.rules.retain(|r| r.sub != drop);
     s.note(c, Reason::RuleInForce { rule: kept, lsn });
     Ok(())
