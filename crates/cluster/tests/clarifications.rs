@@ -324,6 +324,31 @@ fn c26_async_waits_for_the_time_of_a_majority_and_believes_one_of_them() {
 }
 
 #[test]
+fn c26_the_wait_is_not_shortened_while_a_lease_may_run_that_is_as_long() {
+    let with = |s: &ClusterState, lease, wait| {
+        let mut settings = s.settings.clone();
+        (settings.timing.async_lease_ms, settings.timing.async_wait_ms) = (lease, wait);
+        ask(s, "n1", Change::SetSettings(settings))
+    };
+    let s = cluster(&["n1", "n2", "n3"], Durability::Async);
+    let long = with(&s, 60_000, 61_000).expect("a longer wait is safe at once");
+    assert_eq!(code(with(&long, 60_000, 60_900)), "TAN0120", "n1 may be cut off, with its lease of 60 s");
+    assert_eq!(code(with(&long, 3_000, 61_000)), "accepted");
+    let voted = must(&long, "n2", begin(&long, missed(&["n2", "n3"])));
+    assert_eq!(code(with(&voted, 3_000, 3_200)), "TAN0120");
+    assert_eq!(code(with(&with(&three(), 60_000, 61_000).expect("as before"), 3_000, 3_200)), "accepted");
+}
+
+#[test]
+fn an_opening_by_a_life_that_is_over_is_refused() {
+    let s = elected();
+    let join = Change::Join { node: node("n2"), addresses: Addresses::default(), nonce: 99 };
+    let s = must(&s, "n2", join);
+    let sub = s.sub_next;
+    assert_eq!(code(ask(&s, "n2", opened(2, 3, 300, sub))), "TAN0111");
+}
+
+#[test]
 fn an_older_leader_that_may_be_needed_is_not_taken_out_at_once() {
     let s = must(&elected(), "n2", Change::RemoveMember { node: node("n1") });
     assert!(s.members[&node("n1")].leaving, "it leaves when the new term has opened");

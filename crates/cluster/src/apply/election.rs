@@ -196,7 +196,8 @@ pub(super) fn opened(s: &mut ClusterState, c: &Command) -> Result<(), Refused> {
     if s.ctl.phase != Phase::Elected {
         return Err(Refused::WrongPhase { term: s.ctl.term, phase: s.ctl.phase });
     }
-    if s.ctl.leader.as_ref().map(|l| &l.node) != Some(&c.by) {
+    // Not a later life of the one that was elected: that disk is empty.
+    if !s.ctl.leader.as_ref().is_some_and(|l| l.node == c.by && s.member(l).is_some()) {
         return Err(Refused::NotLeader(*term));
     }
     if !s.own_rules().any(|r| r.sub == *sub) {

@@ -5,7 +5,7 @@ use alloc::string::ToString;
 use super::election::check_fit;
 use crate::command::{Command, Kind, MemberState};
 use crate::node::{MemberId, NodeId};
-use crate::policy::Settings;
+use crate::policy::{Durability, Settings};
 use crate::reason::Reason;
 use crate::refused::Refused;
 use crate::state::{ClusterState, Phase, Switchover};
@@ -94,6 +94,13 @@ pub(super) fn pause(s: &mut ClusterState, c: &Command, paused: bool) -> Result<(
 
 pub(super) fn settings(s: &mut ClusterState, c: &Command, settings: &Settings) -> Result<(), Refused> {
     settings.check().map_err(|why| Refused::BadSettings(why.to_string()))?;
+    // A leader that is cut off holds its lease by the timing that it last saw.
+    let leased = s.rules.iter().any(|r| r.mode == Durability::Async);
+    if leased && settings.timing.async_wait_ms < s.settings.timing.async_wait_ms {
+        let why = "async_wait can't be shortened while commits are acknowledged by lease; \
+                   choose another durability first";
+        return Err(Refused::BadSettings(why.to_string()));
+    }
     if s.settings == *settings {
         return Err(Refused::NothingToDo("these settings are in force".into()));
     }
