@@ -115,11 +115,12 @@ fn field<'a>(view: &View<'a>) -> Field<'a> {
     Field { state: view.state, leading: view.me.leading.as_ref() }
 }
 
-/// Ready now: heard, streaming, and close to what the leader has.
+/// Ready now: here to stay, heard, streaming, and close to what the leader has.
 fn is_ready(view: &View<'_>, node: &NodeId) -> bool {
     let Some(id) = view.state.member_id(node) else { return false };
+    let stays = view.state.member(&id).is_some_and(|m| m.is_data_voter() && !m.reinit);
     let heard = view.fresh(&id, view.timing().suspicion_ms).is_some();
-    heard && field(view).lag_bytes(&id).is_some_and(|lag| lag < READY_LAG_BYTES_MAX)
+    stays && heard && field(view).lag_bytes(&id).is_some_and(|lag| lag < READY_LAG_BYTES_MAX)
 }
 
 /// The successor's part.
