@@ -13,6 +13,7 @@ use cluster::command::{Ballot, Change, Evidence, Kind, Member, MemberState};
 use cluster::local::Vows;
 use cluster::recruited::{is_valid, recruited};
 use cluster::report::{Recruited, ServerState};
+use cluster::state::Phase;
 use cluster::{ClusterState, Durability, MemberId, Position, Rule, Term, Timeline};
 
 use crate::view::View;
@@ -32,17 +33,22 @@ pub const PREFERRED_PATIENCE: Duration = Duration::from_secs(3);
 /// Everything that is reported for `term`, as evidence.
 #[must_use]
 pub fn evidence(view: &View<'_>, term: Term) -> Vec<Evidence> {
-    let mut all: Vec<Evidence> = Vec::new();
-    if let Some(me) = view.my_id() {
-        all.push(evidence_of(&me, &view.me.vows, view.me.recruited.as_ref(), term));
-    }
-    for heard in view.peers.values() {
-        let r = &heard.report;
-        if r.vows.promise == term || r.vows.resigned > Term(0) {
-            all.push(evidence_of(&r.member, &r.vows, r.recruited.as_ref(), term));
+    let own = view.my_id().map(|me| (me, &view.me.vows, view.me.recruited.as_ref()));
+    let reports = view.peers.values().map(|heard| &heard.report);
+    let telling = reports.filter(|r| r.vows.promise == term || r.vows.resigned > Term(0));
+    let others = telling.map(|r| (r.member.clone(), &r.vows, r.recruited.as_ref()));
+    // O-2: in async a report also fences by time, once the wait is over.
+    let waited = view.phase() == Phase::Revoking
+        && view.now.since(view.watch.phase_since) >= Duration::from_millis(view.timing().async_wait_ms);
+    let all = own.into_iter().chain(others).map(|(member, vows, said)| {
+        let mut e = evidence_of(&member, vows, said, term);
+        if view.state.member(&member).is_some_and(|m| m.kind == Kind::Witness) {
+            e.promise = vows.promise; // It has no ack path that would have to be cut.
         }
-    }
-    all
+        e.time_fenced = waited && e.promise == view.term();
+        e
+    });
+    all.collect()
 }
 
 /// One report as evidence for `term`.
@@ -70,7 +76,7 @@ pub(crate) fn evidence_of(member: &MemberId, vows: &Vows, said: Option<&Recruite
 /// What is still missing.
 pub fn ballot(view: &View<'_>) -> Result<Change, Waiting> {
     let term = view.term();
-    let all = with_time(view, evidence(view, term));
+    let all = evidence(view, term);
     let needed = recruited(view.state, term, &all).map_err(Waiting::Positions)?;
     let Some(best) = candidate(view, &all, needed) else { return Err(Waiting::Candidate) };
     let grace = if view.state.ctl.leader.as_ref() == Some(&best.member) { FAILED_GRACE } else { ELECT_GRACE };
@@ -82,17 +88,6 @@ pub fn ballot(view: &View<'_>) -> Result<Change, Waiting> {
     let rule = opening_rule(view.state, &leader, base, &all);
     let tli = Timeline(view.state.tli_next);
     Ok(Change::Elect(Ballot { term, leader, evidence: all, rule, parent_tli, tli }))
-}
-
-/// O-2: in async a report also fences by time, once the wait is over.
-fn with_time(view: &View<'_>, mut all: Vec<Evidence>) -> Vec<Evidence> {
-    let waited = view.now.since(view.watch.phase_since);
-    if waited >= Duration::from_millis(view.timing().async_wait_ms) {
-        for e in &mut all {
-            e.time_fenced = e.promise == view.term();
-        }
-    }
-    all
 }
 
 fn candidate<'a>(view: &View<'_>, all: &'a [Evidence], needed: Position) -> Option<&'a Evidence> {
