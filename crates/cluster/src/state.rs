@@ -237,6 +237,13 @@ impl ClusterState {
         !self.members.iter().any(|(n, m)| m.kind == Kind::Data && n != node && stays(m))
     }
 
+    /// Whether all that was acknowledged by the active rules needed nobody but a
+    /// leader, and none of it by lease.
+    #[must_use]
+    pub fn always_alone(&self) -> bool {
+        self.rules.iter().all(|r| r.rule.is_leader_only() && r.mode != Durability::Async)
+    }
+
     /// The newest term that `member` was elected in, opened or not.
     #[must_use]
     pub fn last_elected(&self, member: &MemberId) -> Option<Term> {

@@ -175,17 +175,16 @@ pub(crate) fn opening_rule(
 }
 
 fn fill_up(state: &ClusterState, leader: &MemberId, standbys: &mut BTreeSet<MemberId>) {
-    if !standbys.is_empty() || state.settings.durability != Durability::Quorum {
+    if !standbys.is_empty() || state.settings.durability != Durability::Quorum || state.always_alone() {
         return;
     }
-    let always_alone = state.rules.iter().all(|r| r.rule.is_leader_only());
     for (node, m) in &state.members {
         let id = MemberId::new(node.clone(), m.incarnation);
-        if m.is_data_voter() && !always_alone && id != *leader {
+        if m.is_data_voter() && id != *leader {
             standbys.insert(id);
         }
     }
-    if standbys.is_empty() && !always_alone {
+    if standbys.is_empty() {
         let rebuilding = state.members.iter().filter(|(n, m)| {
             let being_made = matches!(m.state, MemberState::Clone | MemberState::Catchup);
             m.kind == Kind::Data && being_made && **n != leader.node

@@ -95,7 +95,7 @@ impl Teller {
                 let forgotten = self.world.writes.remove(line.word(1));
                 forgotten.map(|_| ()).ok_or("no such write".to_string())
             }
-            "switchover" | "failover" | "pause" | "resume" | "reinit" | "remove" | "add" => {
+            "switchover" | "failover" | "pause" | "resume" | "reinit" | "remove" | "add" | "durability" => {
                 self.operator(line)
             }
             // As an operator who asks and takes no for an answer.
@@ -114,12 +114,7 @@ impl Teller {
         while let Some(word) = words.next() {
             match word.as_str() {
                 "durability" => {
-                    self.settings.durability = match words.next().map(String::as_str) {
-                        Some("quorum") => Durability::Quorum,
-                        Some("quorum-relaxed") => Durability::QuorumRelaxed,
-                        Some("async") => Durability::Async,
-                        other => return Err(format!("{other:?} is no durability")),
-                    };
+                    self.settings.durability = durability(words.next().map_or("", String::as_str))?;
                 }
                 "acks" => self.settings.acks = words.next().and_then(|w| w.parse().ok()).ok_or("acks N")?,
                 "witness" => {
@@ -253,8 +248,8 @@ impl Teller {
     /// As the HTTP API does it: foreseen by the agent that is asked, then
     /// judged by the store.
     fn operator(&mut self, line: &Line) -> Result<(), String> {
-        let named =
-            (!line.word(1).is_empty() && line.word(1) != "losing").then(|| line.node(1)).transpose()?;
+        let names = !["losing", ""].contains(&line.word(1)) && line.word(0) != "durability";
+        let named = names.then(|| line.node(1)).transpose()?;
         let must = || named.clone().ok_or("name a node".to_string());
         let awake = |n: &&NodeId| self.world.nodes[*n].is_awake() && self.world.reaches_store(n);
         let by = self.world.nodes.keys().find(awake).cloned().ok_or("nobody reaches the store")?;
@@ -264,6 +259,10 @@ impl Teller {
             "pause" => Ok(Change::Pause),
             "resume" => Ok(Change::Resume),
             "reinit" => Ok(Change::Reinit { node: must()? }),
+            "durability" => {
+                let durability = durability(line.word(1))?;
+                Ok(Change::SetSettings(Settings { durability, ..self.world.truth.settings.clone() }))
+            }
             "remove" => Ok(Change::RemoveMember { node: must()? }),
             _ => return self.add_member(&must()?),
         };
@@ -325,6 +324,15 @@ impl Teller {
                 Ok(())
             }
         }
+    }
+}
+
+fn durability(word: &str) -> Result<Durability, String> {
+    match word {
+        "quorum" => Ok(Durability::Quorum),
+        "quorum-relaxed" => Ok(Durability::QuorumRelaxed),
+        "async" => Ok(Durability::Async),
+        other => Err(format!("'{other}' is no durability")),
     }
 }
 

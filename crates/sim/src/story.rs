@@ -11,6 +11,7 @@
 //! tear n1                                 its log, if it is no primary's, ends in a record that its leader has not finished
 //! cut n1 | cut n1 n2 | cut n1 > n2 | heal
 //! switchover [n2] | failover [n2] [losing n1,n3] | pause | resume | reinit n2 | remove n2 | add n4
+//! durability quorum | durability quorum-relaxed | durability async
 //! maybe switchover n2                     any of these, whether it is refused or not
 //! forfeit w1                              an operator accepts that this write is lost
 //! wait 500ms

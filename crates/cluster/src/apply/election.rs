@@ -174,9 +174,7 @@ fn may_acknowledge(state: &MemberState) -> bool {
 
 /// In `quorum` only while it always was, or while there is nobody else.
 pub(super) fn may_be_leader_only(s: &ClusterState, leader: &MemberId) -> bool {
-    s.settings.durability != Durability::Quorum
-        || s.rules.iter().all(|r| r.rule.is_leader_only() && r.mode != Durability::Async)
-        || s.is_alone(&leader.node)
+    s.settings.durability != Durability::Quorum || s.always_alone() || s.is_alone(&leader.node)
 }
 
 /// Adds a rule of the current term with a number that never repeats.
