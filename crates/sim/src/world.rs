@@ -10,7 +10,7 @@ use std::time::Duration;
 use cluster::command::{Change, Command, Kind};
 use cluster::report::{Report, ServerState};
 use cluster::state::Phase;
-use cluster::{ClusterState, Lsn, MemberId, NodeId, Refused, Term, Time};
+use cluster::{Action, ClusterState, Lsn, MemberId, NodeId, Refused, Term, Time};
 use failover::{Event, Setback};
 
 use crate::deed;
@@ -27,7 +27,7 @@ pub struct Write {
     pub on: NodeId,
     /// End of its record there.
     pub lsn: Lsn,
-    /// The term it was tried in, by the server's own history.
+    /// Whether its client was told that it is committed.
     pub acked: bool,
 }
 
@@ -394,5 +394,3 @@ impl World {
         (node.up && node.server.state == ServerState::Primary).then_some((self.truth.ctl.term, leader.node))
     }
 }
-
-use cluster::Action;

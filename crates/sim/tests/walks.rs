@@ -21,17 +21,24 @@ impl Dice {
     }
 }
 
-const CLUSTERS: [(&str, &[&str]); 4] = [
+const CLUSTERS: [(&str, &[&str]); 6] = [
     ("cluster n1 n2 n3 durability quorum", &["n1", "n2", "n3"]),
     ("cluster n1 n2 witness w durability quorum-relaxed", &["n1", "n2"]),
     ("cluster n1 n2 n3 witness u witness v durability quorum", &["n1", "n2", "n3"]),
     ("cluster n1 n2 n3 n4 n5 durability quorum acks 2", &["n1", "n2", "n3", "n4", "n5"]),
+    ("cluster n1 n2 n3 durability async", &["n1", "n2", "n3"]),
+    ("cluster n1 n2 witness w durability async", &["n1", "n2"]),
 ];
 
 fn story(seed: u64) -> String {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let (head, nodes) = CLUSTERS[(seed % CLUSTERS.len() as u64) as usize];
-    let mut text = format!("{head}\nlead n1\nwrite w0\n");
+    // Async may lose what was acknowledged, so nobody writes; two must not acknowledge there either.
+    let (write, rule, kept) = match head.contains("async") {
+        true => ("", "nobody", ""),
+        false => ("write w0\n", "all", "expect durable w0\n"),
+    };
+    let mut text = format!("{head}\nlead n1\n{write}");
     let mut down = BTreeSet::new();
     let mut paused = false;
     for step in 1..=40 {
@@ -80,13 +87,16 @@ fn story(seed: u64) -> String {
             }
             _ => {}
         }
-        let _ = writeln!(text, "try w{step}\nwait {}ms", 50 + dice.below(12) * dice.below(120));
+        if !write.is_empty() {
+            let _ = writeln!(text, "try w{step}");
+        }
+        let _ = writeln!(text, "wait {}ms", 50 + dice.below(12) * dice.below(120));
     }
     text.push_str("heal\n");
     for a in down {
         let _ = writeln!(text, "start {a}");
     }
-    text.push_str("maybe resume\nwait 15s\nexpect rule all within 200s\nwrite last\nexpect durable w0\n");
+    let _ = write!(text, "maybe resume\nwait 15s\nexpect rule {rule} within 200s\nwrite last\n{kept}");
     text
 }
 
