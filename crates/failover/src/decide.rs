@@ -137,10 +137,11 @@ fn recruit_and_elect(view: &View<'_>) -> Option<Verdict> {
         return None;
     }
     let term = view.term();
-    let cloning = view.my_member().is_some_and(|m| m.state == MemberState::Clone);
+    let copying = matches!(view.running, Some(Action::Clone { .. } | Action::Rewind { .. }));
     let mut verdict = Verdict::default();
-    if cloning {
-        // No position to give and no ack path of weight: the promise is enough.
+    if copying {
+        // Not broken off for it, since it has no position to give. It promises now, and
+        // is recruited when the copy has ended: then its word blocks, too.
         verdict.promise = (view.me.vows.promise < term).then_some(term);
     } else if election::must_recruit(view) {
         return Some(Verdict::act(view, Action::Recruit { term }));
