@@ -195,11 +195,16 @@ impl ClusterState {
         self.rules.iter().any(|r| r.rule.names(member))
     }
 
-    /// Whether an active rule may need `member`'s word: as one that may
-    /// acknowledge under it, or as the leader it is the rule of.
+    /// Every life whose word an active rule may need: of those that may acknowledge
+    /// under it, and of the leader it is the rule of.
+    pub fn needed(&self) -> impl Iterator<Item = &MemberId> {
+        self.rules.iter().flat_map(|r| r.rule.standbys().iter().chain([&r.leader]))
+    }
+
+    /// Whether an active rule may need `member`'s word.
     #[must_use]
     pub fn is_needed(&self, member: &MemberId) -> bool {
-        self.is_in_rules(member) || self.rules.iter().any(|r| r.leader == *member)
+        self.needed().any(|m| m == member)
     }
 
     /// C-10: whether `member`, which last attached to the leader of term `attached`,

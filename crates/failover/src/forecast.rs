@@ -287,16 +287,14 @@ fn refuse_living(scene: Scene<'_>, asked: &Asked) -> Result<(), Unwise> {
 
 /// Whether a rule speaks of an older life of `node`, which can only be given up.
 fn lives_on(state: &ClusterState, node: &NodeId) -> bool {
-    let named = state.rules.iter().flat_map(|r| r.rule.standbys().iter().chain([&r.leader]));
-    named.filter(|m| m.node == *node).any(|m| state.member(m).is_none())
+    state.needed().filter(|m| m.node == *node).any(|m| state.member(m).is_none())
 }
 
 /// Who is needed and can't be counted on.
 fn absent(scene: Scene<'_>, after: &ClusterState, evidence: &[Evidence]) -> Vec<Absent> {
-    let named = after.rules.iter().flat_map(|r| r.rule.standbys().iter().chain([&r.leader])).cloned();
     let counts = |m: &MemberId| evidence.iter().any(|e| e.member == *m && is_valid(after, after.ctl.term, e));
-    let gone = named.filter(|m| !after.ctl.written_off.contains(m) && !counts(m));
-    let nodes: BTreeSet<NodeId> = gone.map(|m| m.node).collect();
+    let gone = after.needed().filter(|m| !after.ctl.written_off.contains(*m) && !counts(m));
+    let nodes: BTreeSet<NodeId> = gone.map(|m| m.node.clone()).collect();
     nodes.into_iter().map(|node| Absent { heard_ms: scene.age(&node), node }).collect()
 }
 

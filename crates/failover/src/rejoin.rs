@@ -139,14 +139,14 @@ fn diverged(server: &ServerReport, leader: &Lineage) -> bool {
 
 /// It runs, nothing is wrong with its history, and yet it gets no WAL.
 fn stranded(view: &View<'_>, server: &ServerReport) -> bool {
-    let leads = view.leader_report().is_some_and(|r| r.leading.as_ref().is_some_and(|l| l.writable));
+    let leads = view.leader_leading().is_some_and(|l| l.writable);
     let waits = view.me.not_streaming_since.is_some_and(|t| view.now.since(t) >= FOLLOW_LIMIT);
     server.state == ServerState::Standby && leads && waits
 }
 
 /// It could not be made to follow again and again, with a leader there.
 fn unable(view: &View<'_>) -> bool {
-    let leads = view.leader_report().is_some_and(|r| r.leading.as_ref().is_some_and(|l| l.writable));
+    let leads = view.leader_leading().is_some_and(|l| l.writable);
     leads && view.me.failures.get("follow").is_some_and(|f| f.of_the_data >= FOLLOW_TRIES_MAX)
 }
 
@@ -194,7 +194,7 @@ fn rebuild(view: &View<'_>, me: &MemberId, record: &Member, leader: &MemberId, c
     let clone = clone || view.phase() != Phase::Open || view.state.is_needed(me);
     let (term, leader) = (view.term(), leader.clone());
     // With it come the roles that a copy is made through, and what a rewind reads.
-    let checkpointed = view.leader_report().and_then(|r| r.leading.as_ref()).is_some_and(|l| l.checkpointed);
+    let checkpointed = view.leader_leading().is_some_and(|l| l.checkpointed);
     if !checkpointed && (view.phase() == Phase::Open || view.term() == Term(1)) {
         return Verdict::wait(Waiting::LeaderCheckpoint);
     }
@@ -244,7 +244,7 @@ fn caught_up(view: &View<'_>, server: &ServerReport) -> bool {
     // was elected on is what its timeline begins at.
     let election = view.state.election().filter(|e| server.lineage.timeline == e.tli);
     let switch = election.map(|e| e.opened.as_ref().map_or(e.base.lsn, |o| o.switch_lsn));
-    let end = view.leader_report().and_then(|r| r.leading.as_ref()).map(|l| l.end);
+    let end = view.leader_leading().map(|l| l.end);
     // Copied anew while a rule went on naming us, we count again only with all
     // that we ever acknowledged: what the leader had after the copy was made.
     let named = view.my_id().is_some_and(|me| view.state.is_in_rules(&me));

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use cluster::command::Member;
-use cluster::report::{Report, ServerReport, ServerState};
+use cluster::report::{Leading, Report, ServerReport, ServerState};
 use cluster::state::Phase;
 use cluster::{Action, ClusterState, Lineage, MemberId, NodeId, Term, Time, Timing};
 
@@ -133,6 +133,12 @@ impl<'a> View<'a> {
     pub fn leader_report(&self) -> Option<&'a Report> {
         let leader = self.other_leader()?;
         self.fresh(leader, self.timing().patience_ms)
+    }
+
+    /// What the leader says of its leading.
+    #[must_use]
+    pub fn leader_leading(&self) -> Option<&'a Leading> {
+        self.leader_report()?.leading.as_ref()
     }
 
     /// Whether the leader says that its server is a primary.

@@ -89,8 +89,7 @@ fn check_operator(
 
 /// The lives of `node` that a rule still speaks of, as a standby or as its leader.
 fn lives_in_rules(s: &ClusterState, node: &NodeId) -> BTreeSet<MemberId> {
-    let named = s.rules.iter().flat_map(|r| r.rule.standbys().iter().chain([&r.leader]));
-    named.filter(|m| m.node == *node).cloned().collect()
+    s.needed().filter(|m| m.node == *node).cloned().collect()
 }
 
 /// Whether declaring `node` dead bans its current life. Say n1's disk was replaced
