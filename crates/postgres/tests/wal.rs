@@ -7,37 +7,17 @@ mod real;
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use cluster::{Lsn, Timeline};
 use postgres::control_file::{ControlFile, DbState};
-use postgres::wal::record::End;
 use postgres::wal::segment::Segment;
-use postgres::wal::{ScanStart, WalEnd, clean_shutdown, half_streamed, scan_end, unfinished};
-use real::{Server, all_bins, bin15, run, run_ok, scratch, wait_until};
+use postgres::wal::{ScanStart, WalEnd, clean_shutdown, half_streamed, scan_end};
+use real::{Server, all_bins, bin15, copy_wal, run_ok, scratch, wait_until, waldump_last};
 
 fn redo_end(pgdata: &Path) -> WalEnd {
     scan_end(pgdata, ScanStart::Redo).unwrap()
-}
-
-/// Start of the last record that `pg_waldump` finds from `start` on, if any.
-fn waldump_last(bin: &Path, pg_wal: &Path, timeline: Timeline, start: Lsn) -> Option<Lsn> {
-    let mut command = Command::new(bin.join("pg_waldump"));
-    command.arg("-p").arg(pg_wal).args(["-t", &timeline.to_string(), "-s", &start.to_string()]);
-    let (_, out, _) = run(&mut command);
-    let lsn = out.lines().rev().find_map(|l| l.split("lsn: ").nth(1)?.split(',').next());
-    lsn.map(|l| l.trim().parse().unwrap())
-}
-
-/// A directory with nothing but what the scanner reads.
-fn copy_wal(server: &Server, to: &Path) -> PathBuf {
-    let pgdata = to.join("copy");
-    run_ok(Command::new("rm").arg("-rf").arg(&pgdata));
-    run_ok(Command::new("mkdir").arg("-p").arg(pgdata.join("global")));
-    run_ok(Command::new("cp").arg("-r").arg(server.pgdata.join("pg_wal")).arg(&pgdata));
-    run_ok(Command::new("cp").arg(server.pgdata.join("global/pg_control")).arg(pgdata.join("global")));
-    pgdata
 }
 
 fn controldata(bin: &Path, pgdata: &Path) -> impl Fn(&str) -> String {
@@ -250,36 +230,4 @@ fn c1_a_half_streamed_new_timeline_hides_nothing() {
     assert!(half_streamed::set_aside(&follower.pgdata).unwrap().is_empty());
     follower.start_standby(None);
     wait_until("replay of the old timeline's file", || follower.replayed() == old.end);
-}
-
-/// A leader that dies in the middle of a record which spans segments: its
-/// standby would ask the next leader for a segment that is not there.
-#[test]
-fn an_unfinished_record_is_cut_off_and_nothing_before_it() {
-    let dir = scratch();
-    let mut server = Server::initdb(&bin15(), dir.path(), "n1", 1);
-    server.start();
-    server.load(1);
-    server.sql("select pg_logical_emit_message(true, 'x', repeat('y', 3000000))");
-    server.crash();
-    let whole = redo_end(&server.pgdata);
-    // The last record is the commit, the one before it the message.
-    let message = whole.record.previous;
-    let first = message.0 >> 20;
-    assert!(first < whole.record.start.0 >> 20, "the message spans segments");
-    for number in first + 1..=whole.end.0 >> 20 {
-        let name = Segment { timeline: Timeline(1), number }.file_name(1 << 20);
-        fs::remove_file(server.pgdata.join("pg_wal").join(name)).unwrap();
-    }
-
-    let torn = redo_end(&server.pgdata);
-    assert_eq!(torn.end, message, "a torn record counts for nothing");
-    assert!(unfinished::cut_off(&server.pgdata, &dir.path().join("kept")).unwrap());
-    assert_eq!(fs::read_dir(dir.path().join("kept")).unwrap().count(), 1, "the torn segment was kept");
-    let cut = redo_end(&server.pgdata);
-    assert_eq!((cut.end, cut.record), (torn.end, torn.record));
-    assert_eq!(cut.after, End::Length(0));
-    assert!(!unfinished::cut_off(&server.pgdata, &dir.path().join("kept")).unwrap(), "once is enough");
-    server.start_standby(None);
-    assert_eq!(server.replayed(), torn.end);
 }

@@ -2,83 +2,111 @@
 //!
 //! The leader died in the middle of a long record. The new leader's timeline
 //! begins where the last whole record ends, but a standby that holds the torn
-//! one goes on reading it, and asks for the segment in which it would continue:
-//! beyond the place where the new timeline begins, so it is refused for ever
-//! ("requested starting point is ahead of the WAL flush position"; seen on
-//! PostgreSQL 15, and a restart alone reads the same bytes again). What follows
-//! the last whole record was never acknowledged, and the stream brings again
-//! whatever the new leader has of it.
+//! one goes on reading it, and asks for the page on which it would continue:
+//! where that lies in a segment beyond the place where the new timeline begins,
+//! it is refused for ever ("requested starting point is ahead of the WAL flush
+//! position"; seen on PostgreSQL 15, and a restart alone reads the same bytes
+//! again). What follows the last whole record was never acknowledged, and the
+//! stream brings again whatever the new leader has of it.
+//!
+//! Any other end needs no cut: at a leftover of a recycled file, at zeros or at a
+//! wrong checksum PostgreSQL gives the record up, goes back to the page on which it
+//! begins and asks for that. Nor do the segments behind it: nothing leads to them
+//! once the record's first bytes are gone, and the next leader's have other names.
 //!
 //! Never touches a byte before the end of the last whole record. What it cuts off
 //! is kept elsewhere where there is room: a file of ours in the data directory
 //! that the server's user can't read would break the next rewind.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::WalError;
+use super::page::Form;
 use super::record::End;
-use super::scan::{self, ScanStart};
-use super::segment;
+use super::scan::{self, ScanStart, WalEnd};
+use super::segment::Segment;
 use crate::control_file::ControlFile;
 
-/// Cuts off what follows the last whole record. The server must be down. Files
-/// that lose something are copied into `keep` first, as far as there is room.
-/// Returns whether there was anything.
+/// Most tails that are kept; the oldest goes first.
+pub const KEPT_FILES_MAX: usize = 4;
+/// Most bytes that are kept of one tail, its first.
+pub const KEPT_BYTES_MAX: u64 = 16 << 20;
+/// Zeros that are written at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Cuts off the record that begins at the end of the log and is not all there. The
+/// server must be down. What is cut off is copied into `keep` first, as far as there
+/// is room. Returns whether there was such a record.
 ///
 /// # Errors
-/// As `scan_end`; `Read` or `Write` of the files concerned.
+/// As `scan_end`; `Write` or `Sync` of the file concerned.
 pub fn cut_off(pgdata: &Path, keep: &Path) -> Result<bool, WalError> {
-    let pg_wal = pgdata.join("pg_wal");
     let end = scan::scan_end(pgdata, ScanStart::Redo)?;
-    if end.after == End::Length(0) {
+    if end.after != End::Torn {
         return Ok(false);
     }
     let form = ControlFile::read(pgdata)?.form()?;
-    let (number, bytes) = (form.segment_of(end.end.0), u64::from(form.segment_bytes));
-    let mut files = segment::list(&pg_wal, form.segment_bytes)?;
-    files.retain(|s| s.timeline == end.timeline && s.number >= number);
-    let offset = end.end.0 - form.segment_start(number);
-    let mut cut = false;
-    for segment in files {
-        let path = pg_wal.join(segment.file_name(form.segment_bytes));
-        let torn = segment.number == number && offset > 0;
-        if !torn && !is_of_this_log(&path, form.segment_start(segment.number))? {
-            continue; // A recycled file: PostgreSQL takes it for none.
-        }
-        if let Err(why) = copy_into(keep, &path) {
-            tracing::warn!(%why, "what is cut off could not be kept aside");
-        }
-        if torn {
-            blank(&path, offset, bytes)?;
-        } else {
-            fs::remove_file(&path).map_err(WalError::write("remove", &path))?;
-        }
-        cut = true;
+    let path = file_of(&end, &form).expect("a record that begins was read from some file");
+    let offset = end.end.0 - form.segment_start(form.segment_of(end.end.0));
+    if let Err(why) = keep_tail(keep, path, offset) {
+        tracing::warn!(%why, "what is cut off could not be kept aside");
     }
-    File::open(&pg_wal).and_then(|d| d.sync_all()).map_err(WalError::sync(&pg_wal))?;
-    Ok(cut)
+    blank(path, offset, u64::from(form.segment_bytes))?;
+    Ok(true)
 }
 
-fn copy_into(keep: &Path, path: &Path) -> std::io::Result<()> {
+/// The file in which the next record would begin. Say timeline 2 begins at `end`:
+/// the last whole record is timeline 1's, and the torn one stands in timeline 2's file.
+fn file_of<'a>(end: &'a WalEnd, form: &Form) -> Option<&'a PathBuf> {
+    let number = form.segment_of(end.end.0);
+    let segment = |p: &PathBuf| Segment::from_file_name(p.file_name()?.to_str()?, form.segment_bytes);
+    end.files.iter().find(|p| segment(p).is_some_and(|s| s.number == number))
+}
+
+/// Copies what stands in `path` from `offset` on, durably.
+fn keep_tail(keep: &Path, path: &Path, offset: u64) -> io::Result<()> {
     fs::create_dir_all(keep)?;
-    fs::copy(path, keep.join(path.file_name().unwrap_or_default())).map(|_| ())
+    forget_oldest(keep)?;
+    let mut from = File::open(path)?;
+    from.seek(SeekFrom::Start(offset))?;
+    let segment = path.file_name().unwrap_or_default().to_string_lossy();
+    let kept = keep.join(format!("{segment}.from-{offset:08X}"));
+    let copied = File::create(&kept).and_then(|mut to| {
+        io::copy(&mut from.take(KEPT_BYTES_MAX), &mut to)?;
+        to.sync_all()
+    });
+    if copied.is_err() {
+        // Half a tail on a full disk helps nobody.
+        let _ = fs::remove_file(&kept);
+    }
+    copied.and_then(|()| File::open(keep)?.sync_all())
 }
 
-/// Zeros from `offset` to the end of the file.
+/// Makes room for one more.
+fn forget_oldest(keep: &Path) -> io::Result<()> {
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(keep)? {
+        let entry = entry?;
+        kept.push((entry.metadata()?.modified().unwrap_or(SystemTime::UNIX_EPOCH), entry.path()));
+    }
+    kept.sort();
+    let surplus = (kept.len() + 1).saturating_sub(KEPT_FILES_MAX);
+    kept.iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
+}
+
+/// Zeros from `offset` to the end of the file, which has `bytes`.
 fn blank(path: &Path, offset: u64, bytes: u64) -> Result<(), WalError> {
-    let zeros = vec![0; usize::try_from(bytes - offset).unwrap_or(0)];
+    let zeros = vec![0; CHUNK_BYTES];
     let file = OpenOptions::new().write(true).open(path).map_err(WalError::write("open", path))?;
-    file.write_all_at(&zeros, offset).map_err(WalError::write("blank", path))?;
+    let mut at = offset;
+    while at < bytes {
+        let chunk = usize::try_from(bytes - at).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+        file.write_all_at(&zeros[..chunk], at).map_err(WalError::write("blank", path))?;
+        at += chunk as u64;
+    }
     file.sync_all().map_err(WalError::sync(path))
-}
-
-/// Whether the file's first page names its own address (`xlp_pageaddr`, 8 bytes
-/// into the header of xlog_internal.h).
-fn is_of_this_log(path: &Path, start: u64) -> Result<bool, WalError> {
-    let file = File::open(path).map_err(WalError::read(path))?;
-    let mut address = [0; 8];
-    let whole = file.read_exact_at(&mut address, 8).is_ok();
-    Ok(whole && u64::from_le_bytes(address) == start)
 }

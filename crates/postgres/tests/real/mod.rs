@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cluster::Lsn;
+use cluster::{Lsn, Timeline};
 use postgres::RunAs;
 
 /// Generous: what is waited for here takes well under a second on an idle machine.
@@ -61,6 +61,25 @@ pub fn wait_until(what: &str, mut met: impl FnMut() -> bool) {
         assert!(begun.elapsed() < LIMIT, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Start of the last record that `pg_waldump` finds from `start` on, if any.
+pub fn waldump_last(bin: &Path, pg_wal: &Path, timeline: Timeline, start: Lsn) -> Option<Lsn> {
+    let mut command = Command::new(bin.join("pg_waldump"));
+    command.arg("-p").arg(pg_wal).args(["-t", &timeline.to_string(), "-s", &start.to_string()]);
+    let (_, out, _) = run(&mut command);
+    let lsn = out.lines().rev().find_map(|l| l.split("lsn: ").nth(1)?.split(',').next());
+    lsn.map(|l| l.trim().parse().unwrap())
+}
+
+/// A directory with nothing but what the scanner reads.
+pub fn copy_wal(server: &Server, to: &Path) -> PathBuf {
+    let pgdata = to.join("copy");
+    run_ok(Command::new("rm").arg("-rf").arg(&pgdata));
+    run_ok(Command::new("mkdir").arg("-p").arg(pgdata.join("global")));
+    run_ok(Command::new("cp").arg("-r").arg(server.pgdata.join("pg_wal")).arg(&pgdata));
+    run_ok(Command::new("cp").arg(server.pgdata.join("global/pg_control")).arg(pgdata.join("global")));
+    pgdata
 }
 
 impl Server {
