@@ -76,6 +76,29 @@ fn a_request_that_is_not_known_is_answered_in_its_turn() {
     assert_eq!(agent.status().postmaster, None);
 }
 
+/// Each answer has its request's number, also the refusal of one that is not known;
+/// a request without a number, of an older agent, is answered in its turn.
+#[test]
+fn a_numbered_request_is_answered_by_its_number() {
+    let guarded = Guarded::start(Setup::default());
+    let mut agent = guarded.agent();
+    agent.say(r#"{"number":7,"ask":"hello"}"#);
+    agent.say(r#"{"number":3,"ask":{"of-the-future":{}},"of-the-future":1}"#);
+    agent.say(r#"{"number":9,"ask":{"signal":{"signal":2}}}"#);
+    assert_eq!(agent.hear(), Event::Numbered { number: 7, answer: Answer::Done });
+    let failed = |event: Event| match event {
+        Event::Numbered { number, answer } => (number, refused(&answer)),
+        other @ (Event::Answer(_) | Event::PostmasterEnded { .. } | Event::DeadlineFired) => {
+            panic!("{other:?}")
+        }
+    };
+    let (number, why) = failed(agent.hear());
+    assert!(number == 3 && why.contains("does not know"), "{number}: {why}");
+    let (number, why) = failed(agent.hear());
+    assert!(number == 9 && why.contains("no postmaster"), "{number}: {why}");
+    assert_eq!(agent.status().postmaster, None);
+}
+
 #[test]
 fn a_silent_agent_is_replaced_before_and_after_its_first_word() {
     let guarded = Guarded::start(Setup::default());

@@ -1,29 +1,50 @@
 //! The agent's end of the line to its guard.
+//!
+//! Whoever asks may be broken off at any moment: a deed that the agent gives up. So a
+//! request is handed over whole, to a task that writes it to its end, and its answer
+//! is known by its number: one that nobody waits for any more is nobody else's.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OnceCell, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::protocol::{Answer, Ask, Event, Fault, Start, Status};
+use super::protocol::{Answer, Ask, Event, Fault, Request, Start, Status};
 use crate::error::{Error, Result};
 
 /// Longest that the guard may take to answer; killing a tree takes longest.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(8);
-
-type Waiting = Arc<Mutex<VecDeque<oneshot::Sender<Answer>>>>;
+/// Most requests that wait for their answers, those that were given up among them.
+pub const WAITING_MAX: usize = 256;
 
 /// The line.
 #[derive(Clone)]
 pub struct Client {
-    writer: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
-    waiting: Waiting,
+    line: mpsc::Sender<Vec<u8>>,
+    asked: Arc<Mutex<Asked>>,
+    /// Whether the guard knows numbers, once it has been asked.
+    numbers: Arc<OnceCell<bool>>,
+}
+
+/// Who waits for the answer to which request.
+#[derive(Default)]
+struct Asked {
+    last: u64,
+    waiting: BTreeMap<u64, oneshot::Sender<Heard>>,
+    /// The guard has hung up.
+    over: bool,
+}
+
+struct Heard {
+    answer: Answer,
+    numbered: bool,
 }
 
 impl Client {
@@ -36,27 +57,75 @@ impl Client {
         let stream = UnixStream::connect(socket).await;
         let stream = stream.map_err(|e| failed("be reached", &e.to_string()))?;
         let (read, write) = stream.into_split();
-        let waiting = Waiting::default();
+        let asked = Arc::new(Mutex::new(Asked::default()));
+        let (line, lines) = mpsc::channel(WAITING_MAX);
         let (news_tx, news) = mpsc::unbounded_channel();
-        tokio::spawn(listen(read, waiting.clone(), news_tx));
-        Ok((Client { writer: Arc::new(write.into()), waiting }, news))
+        let answered = asked.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = listen(read, &answered, news_tx) => {}
+                () = speak(write, lines) => {}
+            }
+            let mut asked = lock(&answered);
+            asked.over = true;
+            asked.waiting.clear();
+        });
+        Ok((Client { line, asked, numbers: Arc::default() }, news))
     }
 
     async fn ask(&self, deed: &'static str, ask: &Ask) -> Result<Answer> {
-        let mut bytes = serde_json::to_vec(ask).map_err(|e| failed(deed, &e.to_string()))?;
-        bytes.push(b'\n');
-        let (tx, rx) = oneshot::channel();
-        let mut writer = self.writer.lock().await;
-        // Answers come in the order of requests, so both are queued under one lock.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(tx);
-        writer.write_all(&bytes).await.map_err(|e| failed(deed, &e.to_string()))?;
-        drop(writer);
-        match timeout(ANSWER_LIMIT, rx).await {
-            Ok(Ok(Answer::Failed(why))) => Err(failed(deed, &why)),
-            Ok(Ok(answer)) => Ok(answer),
+        let numbers = *self.numbers.get_or_try_init(|| self.greet()).await?;
+        let heard = if numbers {
+            self.send(deed, |number| Request { number, ask }).await?
+        } else {
+            self.send(deed, |_| ask).await?
+        };
+        match heard.answer {
+            Answer::Failed(why) => Err(failed(deed, &why)),
+            answer @ (Answer::Done | Answer::Started(_) | Answer::Status(_)) => Ok(answer),
+        }
+    }
+
+    /// A guard that does not know numbers refuses a numbered request, without one.
+    async fn greet(&self) -> Result<bool> {
+        let heard = self.send("be greeted", |number| Request { number, ask: Ask::Hello }).await?;
+        if !heard.numbered {
+            tracing::info!("the guard is older than this agent and answers in turn");
+        }
+        Ok(heard.numbered)
+    }
+
+    async fn send<R: Serialize>(&self, deed: &'static str, request: impl FnOnce(u64) -> R) -> Result<Heard> {
+        let answer = self.hand_over(deed, request)?;
+        match timeout(ANSWER_LIMIT, answer).await {
+            Ok(Ok(heard)) => Ok(heard),
             Ok(Err(_)) => Err(failed(deed, "it hung up")),
             Err(_) => Err(failed(deed, "it did not answer in time")),
         }
+    }
+
+    /// At one go: nobody is broken off in the middle of this, and requests are sent in
+    /// the order of their numbers, by which a guard without them is understood.
+    fn hand_over<R: Serialize>(
+        &self,
+        deed: &'static str,
+        request: impl FnOnce(u64) -> R,
+    ) -> Result<oneshot::Receiver<Heard>> {
+        let mut asked = lock(&self.asked);
+        if asked.over {
+            return Err(failed(deed, "it hung up"));
+        }
+        if asked.waiting.len() >= WAITING_MAX {
+            return Err(failed(deed, "it has too many requests to answer"));
+        }
+        asked.last += 1;
+        let number = asked.last;
+        let mut bytes = serde_json::to_vec(&request(number)).map_err(|e| failed(deed, &e.to_string()))?;
+        bytes.push(b'\n');
+        self.line.try_send(bytes).map_err(|e| failed(deed, &e.to_string()))?;
+        let (tx, rx) = oneshot::channel();
+        asked.waiting.insert(number, tx);
+        Ok(rx)
     }
 
     /// "I am well": the server may run until then.
@@ -64,7 +133,8 @@ impl Client {
     /// # Errors
     /// `Guard`.
     pub async fn arm(&self, deadline_ms: Option<u64>) -> Result<()> {
-        self.ask("arm its deadline", &Ask::Arm { deadline_ms }).await.map(|_| ())
+        let deed = "arm its deadline";
+        done(deed, &self.ask(deed, &Ask::Arm { deadline_ms }).await?)
     }
 
     /// Starts the postmaster; its pid.
@@ -85,7 +155,8 @@ impl Client {
     /// # Errors
     /// `Guard`.
     pub async fn signal(&self, signal: i32) -> Result<()> {
-        self.ask("signal the server", &Ask::Signal { signal }).await.map(|_| ())
+        let deed = "signal the server";
+        done(deed, &self.ask(deed, &Ask::Signal { signal }).await?)
     }
 
     /// Kills the server's whole tree; returns when nothing of it is left.
@@ -93,7 +164,8 @@ impl Client {
     /// # Errors
     /// `Guard`, also when something would not die.
     pub async fn kill_tree(&self) -> Result<()> {
-        self.ask("kill the server", &Ask::Kill).await.map(|_| ())
+        let deed = "kill the server";
+        done(deed, &self.ask(deed, &Ask::Kill).await?)
     }
 
     /// Has a fault made, for a drill; it begins a moment after the answer.
@@ -101,7 +173,8 @@ impl Client {
     /// # Errors
     /// `Guard`, also where drills are not allowed.
     pub async fn fault(&self, fault: Fault, ms: u64) -> Result<()> {
-        self.ask("make a fault", &Ask::Fault { fault, ms }).await.map(|_| ())
+        let deed = "make a fault";
+        done(deed, &self.ask(deed, &Ask::Fault { fault, ms }).await?)
     }
 
     /// What is.
@@ -118,19 +191,44 @@ impl Client {
     }
 }
 
+/// The answer to a request that has no other than this.
+fn done(deed: &'static str, answer: &Answer) -> Result<()> {
+    match answer {
+        Answer::Done => Ok(()),
+        Answer::Started(_) | Answer::Status(_) | Answer::Failed(_) => {
+            Err(failed(deed, "it said something else"))
+        }
+    }
+}
+
 fn failed(deed: &'static str, why: &str) -> Error {
     Error::Guard { deed, why: why.to_string() }
 }
 
-async fn listen(read: OwnedReadHalf, waiting: Waiting, news: mpsc::UnboundedSender<Event>) {
+fn lock(asked: &Mutex<Asked>) -> MutexGuard<'_, Asked> {
+    asked.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Until the line breaks, or nobody asks any more.
+async fn speak(mut write: OwnedWriteHalf, mut lines: mpsc::Receiver<Vec<u8>>) {
+    while let Some(line) = lines.recv().await {
+        if write.write_all(&line).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn listen(read: OwnedReadHalf, asked: &Mutex<Asked>, news: mpsc::UnboundedSender<Event>) {
     let mut lines = BufReader::new(read).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         match serde_json::from_str(&line) {
+            Ok(Event::Numbered { number, answer }) => {
+                let waiting = lock(asked).waiting.remove(&number);
+                tell(waiting, Heard { answer, numbered: true });
+            }
             Ok(Event::Answer(answer)) => {
-                let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                if let Some(next) = next {
-                    let _ = next.send(answer);
-                }
+                let oldest = lock(asked).waiting.pop_first();
+                tell(oldest.map(|(_, waiting)| waiting), Heard { answer, numbered: false });
             }
             Ok(event @ (Event::PostmasterEnded { .. } | Event::DeadlineFired)) => {
                 let _ = news.send(event);
@@ -138,5 +236,11 @@ async fn listen(read: OwnedReadHalf, waiting: Waiting, news: mpsc::UnboundedSend
             Err(why) => tracing::warn!(%why, "the guard said something that can't be read"),
         }
     }
-    waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+/// Whoever asked may have been broken off since.
+fn tell(waiting: Option<oneshot::Sender<Heard>>, heard: Heard) {
+    if let Some(waiting) = waiting {
+        let _ = waiting.send(heard);
+    }
 }

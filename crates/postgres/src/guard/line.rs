@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use super::log::say;
-use super::protocol::{Ask, Event, REQUEST_BYTES_MAX};
+use super::protocol::{Answer, Ask, Event, REQUEST_BYTES_MAX, Request};
 
 /// Callers that are looked at in one turn.
 const CALLS_MAX: usize = 16;
@@ -26,6 +26,26 @@ pub(super) struct Line {
     listener: UnixListener,
     stream: Option<UnixStream>,
     pending: Vec<u8>,
+}
+
+/// A request as it came in.
+pub(super) struct Heard {
+    pub number: Option<u64>,
+    /// Or why it is none that this guard knows.
+    pub ask: Result<Ask, String>,
+}
+
+impl Heard {
+    /// The number is read by itself: it is needed for the refusal too.
+    fn read(line: &[u8]) -> Heard {
+        let unknown = |e: serde_json::Error| format!("this guard does not know that request ({e})");
+        match serde_json::from_slice::<Request<serde_json::Value>>(line) {
+            Ok(Request { number, ask }) => {
+                Heard { number: Some(number), ask: serde_json::from_value(ask).map_err(unknown) }
+            }
+            Err(_) => Heard { number: None, ask: serde_json::from_slice(line).map_err(unknown) },
+        }
+    }
 }
 
 impl Line {
@@ -67,19 +87,26 @@ impl Line {
     }
 
     /// Whole requests that have come in. Each needs an answer, also one that this
-    /// guard does not know: the agent may be newer, and answers come in turn.
-    pub fn requests(&mut self) -> Vec<Result<Ask, String>> {
+    /// guard does not know: the agent may be newer.
+    pub fn requests(&mut self) -> Vec<Heard> {
         let open = self.read();
-        let mut asks = Vec::new();
+        let mut heard = Vec::new();
         while let Some(at) = self.pending.iter().position(|b| *b == b'\n') {
             let whole: Vec<u8> = self.pending.drain(..=at).collect();
-            let ask = serde_json::from_slice::<Ask>(&whole);
-            asks.push(ask.map_err(|e| format!("this guard does not know that request ({e})")));
+            heard.push(Heard::read(&whole));
         }
         if !open {
             self.hang_up();
         }
-        asks
+        heard
+    }
+
+    /// With the request's own number, or in its turn.
+    pub fn answer(&mut self, number: Option<u64>, answer: Answer) {
+        self.tell(&match number {
+            Some(number) => Event::Numbered { number, answer },
+            None => Event::Answer(answer),
+        });
     }
 
     /// Reads what is there; false when the connection is of no more use.

@@ -248,15 +248,16 @@ impl Guard {
     }
 
     fn listen(&mut self) {
-        for ask in self.line.requests() {
+        for heard in self.line.requests() {
             self.agent.heard();
-            let answer = ask.and_then(|ask| self.obey(ask)).unwrap_or_else(Answer::Failed);
-            self.line.tell(&Event::Answer(answer));
+            let answer = heard.ask.and_then(|ask| self.obey(ask)).unwrap_or_else(Answer::Failed);
+            self.line.answer(heard.number, answer);
         }
     }
 
     fn obey(&mut self, ask: Ask) -> Result<Answer, String> {
         match ask {
+            Ask::Hello => {}
             Ask::Arm { deadline_ms } => self.deadline_ms = deadline_ms,
             Ask::Status => {
                 return Ok(Answer::Status(Status {

@@ -1,4 +1,16 @@
 //! What agent and guard say to each other: one JSON document a line.
+//!
+//! ```text
+//!   agent to guard                              guard to agent
+//!   {"number":7,"ask":{"signal":{"signal":2}}}  {"numbered":{"number":7,"answer":"done"}}
+//!   {"signal":{"signal":2}}                     {"answer":"done"}
+//!                                               "deadline-fired"
+//! ```
+//! An answer has its request's number. A request without one is answered without
+//! one, in its turn: guard and agent are of two builds after an upgrade, and the
+//! guard outlives it. An agent that knows numbers greets (`hello`) with its first
+//! request: a guard that does not know them says so, without a number, and is spoken
+//! to without. What a guard does not know it refuses, and does nothing.
 
 use std::path::PathBuf;
 
@@ -9,10 +21,21 @@ use crate::os_user::RunAs;
 /// Longest request.
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 
+/// A request and its number, by which its answer is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request<A> {
+    /// Counted by the agent, for each connection.
+    pub number: u64,
+    /// What is asked.
+    pub ask: A,
+}
+
 /// From the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ask {
+    /// Nothing: to hear whether the answer has a number.
+    Hello,
     /// "I am well": the server may run until this moment of CLOCK_BOOTTIME, in
     /// milliseconds; `None` leaves it without a deadline.
     Arm {
@@ -68,11 +91,18 @@ pub struct Start {
     pub run_as: RunAs,
 }
 
-/// From the guard: the answer to each request in turn, and news between them.
+/// From the guard: an answer to each request, and news between them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
-    /// To the oldest request that has none.
+    /// To the request with that number.
+    Numbered {
+        /// Which.
+        number: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// To the oldest request without a number that has none.
     Answer(Answer),
     /// The postmaster is gone.
     PostmasterEnded {
@@ -81,7 +111,7 @@ pub enum Event {
         /// How, in words.
         how: String,
     },
-    /// The deadline has passed and the server was killed.
+    /// The deadline has passed, and nothing is left of the server.
     DeadlineFired,
 }
 

@@ -243,17 +243,23 @@ impl Agent {
         self.ask_raw(&serde_json::to_string(ask).unwrap())
     }
 
-    pub fn ask_raw(&mut self, line: &str) -> Answer {
+    pub fn say(&mut self, line: &str) {
         self.lines.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    pub fn ask_raw(&mut self, line: &str) -> Answer {
+        self.say(line);
         loop {
             match self.hear() {
                 Event::Answer(answer) => return answer,
+                event @ Event::Numbered { .. } => panic!("nobody gave a number: {event:?}"),
                 event @ (Event::PostmasterEnded { .. } | Event::DeadlineFired) => self.news.push(event),
             }
         }
     }
 
-    fn hear(&mut self) -> Event {
+    /// What the guard says to it next.
+    pub fn hear(&mut self) -> Event {
         let mut line = String::new();
         self.lines.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or_else(|e| panic!("the guard said {line:?}: {e}"))
