@@ -103,11 +103,15 @@ fn a_numbered_request_is_answered_by_its_number() {
 fn a_silent_agent_is_replaced_before_and_after_its_first_word() {
     let guarded = Guarded::start(Setup::default());
     let first = guarded.agent();
-    let born = Instant::now();
     // It never says a word.
     let mut second = guarded.agent();
     assert!(!lives(first.pid) && second.pid != first.pid);
-    assert!(born.elapsed() + SILENCE > FIRST_WORD, "an agent that is starting was killed");
+    // The guard says which patience ended: one that is starting has more of it.
+    assert!(guarded.log().contains(&format!("silent for {FIRST_WORD:?}")), "{}", guarded.log());
+    assert!(
+        !guarded.log().contains(&format!("silent for {SILENCE:?}")),
+        "an agent that is starting was killed"
+    );
     second.status();
     let third = guarded.agent();
     assert!(!lives(second.pid) && third.pid != second.pid);
@@ -154,6 +158,35 @@ fn the_deadline_kills_everything_of_the_server() {
     agent.wait_until("the deadline", |_, news| news.contains(&Event::DeadlineFired));
     assert!(!lives(postmaster) && !lives(child));
     assert!(agent.status().postmaster.is_none());
+}
+
+/// Without a descriptor to look with when the deadline passes, the guard can't tell what
+/// lives: it goes on until it sees that nothing does, whatever the agent arms meanwhile,
+/// and only then says so.
+#[test]
+fn the_deadline_holds_until_nothing_is_left() {
+    let guarded = Guarded::start(Setup::default());
+    let mut agent = guarded.agent();
+    agent.start_server(&guarded.pgdata(), SERVER);
+    let child = pid_in(&guarded, "child");
+    let descriptors = |most: &str| {
+        let mut prlimit = std::process::Command::new("prlimit");
+        let done = prlimit.args(["--pid", &guarded.pid().to_string(), &format!("--nofile={most}:")]).status();
+        assert!(done.unwrap().success());
+    };
+    descriptors("3");
+    agent.ask(&Ask::Arm { deadline_ms: Some(sys::boottime_ms()) });
+    agent.wait_until("the postmaster's end", |status, _| status.postmaster.is_none());
+    agent.ask(&Ask::Arm { deadline_ms: None });
+    assert!(lives(child), "what the guard can't see it can't have killed");
+    assert!(!agent.news.contains(&Event::DeadlineFired), "a deadline was told with the server alive");
+    descriptors("1024");
+    agent.wait_until("the deadline", |_, news| news.contains(&Event::DeadlineFired));
+    assert!(!lives(child));
+    // The next one is not struck for it.
+    let next = agent.start_server(&guarded.pgdata(), SERVER);
+    agent.ask(&Ask::Arm { deadline_ms: None });
+    assert_eq!((agent.status().postmaster, lives(next)), (Some(next), true));
 }
 
 #[test]

@@ -3,14 +3,17 @@
 //! `tanist run` is this loop. It is the parent of the postmaster and of the
 //! agent, so either may be restarted without the other. It restarts an agent
 //! that died or fell silent, and kills the server's whole tree when the
-//! deadline that the agent armed passes unarmed (protocol decision 6, C-25).
+//! deadline that the agent armed passes unarmed (protocol decision 6, C-25),
+//! and when the postmaster ends, as what it leaves may still acknowledge.
+//! What would not die is struck again until nothing is left.
 //!
 //! ```text
 //!   guard ──┬── postmaster (PDEATHSIG: dies with the guard; a cgroup of its own)
 //!           └── agent      (says when to start, signal, kill; arms the deadline)
 //! ```
-//! No async runtime, no thread, no TLS, no disk but /proc and a lock. Never
-//! decides whether the server should run.
+//! No async runtime, no thread, no TLS; of files it touches its lock, its socket,
+//! /proc, the server's cgroup and, at a start, what that needs: the log, a stale
+//! `postmaster.pid`. Never decides whether the server should run.
 
 mod agent;
 pub mod cgroup;
@@ -47,6 +50,8 @@ pub use agent::{FIRST_WORD, SILENCE};
 const TURN: Duration = Duration::from_millis(100);
 /// A turn that took longer held up the guard itself: it heard nobody meanwhile.
 const HELD_UP: Duration = Duration::from_millis(200);
+/// Between two blows at a server that would not die.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Longest that an orderly stop of the server may take when the guard is told to end.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -97,6 +102,10 @@ struct Guard {
     turned: Instant,
     deadline_ms: Option<u64>,
     fired: bool,
+    /// Something of the server would not die yet: when it is struck next.
+    dying: Option<Instant>,
+    /// A deadline has fired and something of the server may still live.
+    untold: bool,
     ending: Option<Instant>,
 }
 
@@ -112,10 +121,6 @@ pub fn run(config: GuardConfig) -> Result<(), GuardError> {
     let signals = sys::take_signals().map_err(|e| unusable(&config.dir, e))?;
     let line = Line::listen(&config.socket).map_err(|e| unusable(&config.socket, e))?;
     let server = Server::new(&config.pgdata, &config.dir);
-    // A server of a guard that was killed may have outlived it.
-    if let Err(why) = server.kill() {
-        say!("{why}");
-    }
     let mut guard = Guard {
         line,
         signals,
@@ -125,8 +130,12 @@ pub fn run(config: GuardConfig) -> Result<(), GuardError> {
         turned: Instant::now(),
         deadline_ms: None,
         fired: false,
+        dying: None,
+        untold: false,
         ending: None,
     };
+    // A server of a guard that was killed may have outlived it.
+    let _ = guard.kill_server();
     while !guard.turn() {}
     guard.server.leave();
     let _ = std::fs::remove_file(&config.socket);
@@ -138,6 +147,7 @@ impl Guard {
     /// after a pause of the whole host nothing is more urgent.
     fn turn(&mut self) -> bool {
         self.enforce_deadline();
+        self.strike_again();
         self.reap();
         self.faults.turn(&mut self.agent, &self.server);
         self.keep_agent();
@@ -161,18 +171,52 @@ impl Guard {
         let _ = poll(&mut fds, PollTimeout::try_from(turn).unwrap_or(PollTimeout::ZERO));
     }
 
+    /// A deadline has done its work when nothing is left of the server, and not before:
+    /// only then is it told, and until then the server is struck again and again,
+    /// whatever the agent arms meanwhile.
     fn enforce_deadline(&mut self) {
         if self.deadline_ms.is_none_or(|at| sys::boottime_ms() < at) {
             return;
         }
         self.deadline_ms = None;
-        if self.server.is_alive() {
+        if !self.server.is_gone() {
             say!("the agent's deadline has passed: killing the server");
-            if let Err(why) = self.server.kill() {
-                say!("{why}");
+            (self.fired, self.untold) = (true, true);
+            let _ = self.kill_server();
+        }
+    }
+
+    /// Kills the server's tree. What would not die at once is struck again on later
+    /// turns, with an ear for the agent between.
+    fn kill_server(&mut self) -> Result<(), String> {
+        let killed = self.server.kill();
+        match &killed {
+            Ok(()) => self.is_killed(),
+            Err(why) => {
+                say!("{why}; it is struck again until nothing is left");
+                self.dying = Some(Instant::now() + AGAIN);
             }
-            self.fired = true;
+        }
+        killed
+    }
+
+    fn is_killed(&mut self) {
+        self.dying = None;
+        if std::mem::take(&mut self.untold) {
             self.line.tell(&Event::DeadlineFired);
+        }
+    }
+
+    fn strike_again(&mut self) {
+        if self.dying.is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        self.server.strike();
+        if self.server.is_gone() {
+            say!("nothing is left of the server now");
+            self.is_killed();
+        } else {
+            self.dying = Some(Instant::now() + AGAIN);
         }
     }
 
@@ -192,9 +236,7 @@ impl Guard {
         if self.server.is_over(pid) {
             say!("the postmaster ({pid}) {how}");
             // What it left are orphans, which may still acknowledge (finding 3).
-            if let Err(why) = self.server.kill() {
-                say!("{why}");
-            }
+            let _ = self.kill_server();
             self.line.tell(&Event::PostmasterEnded { pid, how });
         } else if self.agent.is_over(pid) {
             say!("the agent ({pid}) {how}");
@@ -240,9 +282,7 @@ impl Guard {
             return false;
         }
         // What is left when the postmaster is gone, or would not go.
-        if let Err(why) = self.server.kill() {
-            say!("{why}");
-        }
+        let _ = self.kill_server();
         self.reap();
         true
     }
@@ -271,11 +311,16 @@ impl Guard {
                 self.server.signal(signal)?;
             }
             Ask::Kill => {
-                let killed = self.server.kill();
+                let killed = self.kill_server();
                 self.reap();
                 killed?;
             }
-            Ask::Start(start) => return self.server.start(&start).map(Answer::Started),
+            Ask::Start(start) => {
+                let pid = self.server.start(&start)?;
+                // Nothing was left of the one before: this one is not to be struck.
+                self.is_killed();
+                return Ok(Answer::Started(pid));
+            }
             Ask::Fault { fault, ms } => self.faults.order(fault, ms)?,
         }
         Ok(Answer::Done)

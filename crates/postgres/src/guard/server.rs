@@ -62,6 +62,11 @@ impl Server {
         !self.pids().is_empty() || self.cgroup.as_ref().is_some_and(Cgroup::is_populated)
     }
 
+    /// Whether nothing of it lives, and that can be told.
+    pub fn is_gone(&self) -> bool {
+        !self.is_alive() && (self.cgroup.is_some() || tree::can_see())
+    }
+
     /// Everything of it that lives.
     pub fn pids(&self) -> Vec<i32> {
         let mut all = tree::pids(&self.pgdata);
@@ -98,7 +103,7 @@ impl Server {
             std::thread::sleep(LOOK);
             self.strike();
         }
-        if self.cgroup.is_none() && !tree::can_see() {
+        if !self.is_gone() {
             return Err("/proc can't be read, so nobody can tell what is left of the server".to_string());
         }
         Ok(())

@@ -131,7 +131,8 @@ fn play_guard(dir: &Path) -> ! {
 fn play_agent(dir: &Path) -> ! {
     let mut test = UnixStream::connect(dir.join("control.sock")).unwrap();
     let mut guard = UnixStream::connect(dir.join("guard.sock")).unwrap();
-    let program = Command::new("sleep").arg("1000").spawn().unwrap();
+    // Longer than any wait; where a drill kills agent and guard, nobody ends it.
+    let program = Command::new("sleep").arg("200").spawn().unwrap();
     writeln!(test, "{}", program.id()).unwrap();
     let (mut from_test, mut to_guard) = (test.try_clone().unwrap(), guard.try_clone().unwrap());
     std::thread::spawn(move || {
