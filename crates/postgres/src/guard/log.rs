@@ -5,6 +5,7 @@
 //! end or delay the process that everything on this host hangs from: `eprintln!`
 //! panics in the first two cases and waits for ever in the third.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::os::fd::AsFd;
 
@@ -13,6 +14,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 /// Longest line: a pipe that is writable takes this much without waiting (PIPE_BUF).
 pub const LINE_BYTES_MAX: usize = 4096;
 
+/// The end of a line that was longer.
+const CUT: &[u8] = b" [...]\n";
+
 /// Says a line, as `eprintln!` does.
 macro_rules! say {
     ($($words:tt)*) => { $crate::guard::log::write(&format!($($words)*)) };
@@ -20,11 +24,8 @@ macro_rules! say {
 pub(super) use say;
 
 pub(super) fn write(words: &str) {
-    let mut line = format!("guard: {words}").into_bytes();
-    line.truncate(LINE_BYTES_MAX - 1);
-    line.push(b'\n');
     // What can't be written is lost; there is nobody to tell.
-    let _ = Lossy.write(&line);
+    let _ = Lossy.write(format!("guard: {words}\n").as_bytes());
 }
 
 /// Stderr, for whoever must not stand still because a log does: what it does not
@@ -39,12 +40,43 @@ impl Write for Lossy {
         let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
         let ready = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0);
         if ready && fds[0].revents() == Some(PollFlags::POLLOUT) {
-            let _ = stderr.write_all(&bytes[..bytes.len().min(LINE_BYTES_MAX)]);
+            let _ = stderr.write_all(&at_most_a_line(bytes));
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// Cut short where it is too long, at a character's end, and still a line of its own.
+fn at_most_a_line(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if bytes.len() <= LINE_BYTES_MAX {
+        return Cow::Borrowed(bytes);
+    }
+    let mut end = LINE_BYTES_MAX - CUT.len();
+    while end > 0 && bytes.get(end).is_some_and(|b| b & 0xC0 == 0x80) {
+        end -= 1;
+    }
+    Cow::Owned([&bytes[..end], CUT].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_short_and_ends() {
+        let whole = format!("{}\n", "x".repeat(LINE_BYTES_MAX - 1));
+        assert_eq!(*at_most_a_line(whole.as_bytes()), *whole.as_bytes());
+        for pad in 0..3 {
+            // Characters of three bytes, so that a cut falls on each of their bytes.
+            let long = format!("{}{}\n", "x".repeat(pad), "\u{20AC}".repeat(LINE_BYTES_MAX));
+            let cut = at_most_a_line(long.as_bytes()).into_owned();
+            assert!(cut.len() <= LINE_BYTES_MAX && cut.len() > LINE_BYTES_MAX - 10);
+            let text = String::from_utf8(cut).expect("cut between characters");
+            assert_eq!((text.matches('\n').count(), text.ends_with(" [...]\n")), (1, true));
+        }
     }
 }
