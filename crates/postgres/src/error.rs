@@ -10,6 +10,10 @@ use std::time::Duration;
 
 use cluster::{Lsn, Timeline};
 
+use crate::control_file::ControlError;
+use crate::history::HistoryError;
+use crate::wal::WalError;
+
 /// The result of everything that touches the server.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -304,11 +308,65 @@ impl Error {
     }
 }
 
+/// What reading the log, the control file and histories can say: that the system would
+/// not let us (a full or failing disk, rights, descriptors) says nothing about the data.
+/// That a file is missing, or what is in it, does.
+fn said(code: &'static str, deed: &'static str, path: PathBuf, source: std::io::Error) -> Error {
+    use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof};
+    if [InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof].contains(&source.kind()) {
+        return Error::BadAnswer(format!("{code}: can't {deed} {}: {source}", path.display()));
+    }
+    Error::File { deed, path, source }
+}
+
+impl From<WalError> for Error {
+    fn from(e: WalError) -> Error {
+        let code = e.code();
+        match e {
+            WalError::Read { path, source } => said(code, "read", path, source),
+            WalError::Sync { path, source } => said(code, "fsync", path, source),
+            WalError::Write { deed, path, source } => said(code, deed, path, source),
+            WalError::Control(e) => e.into(),
+            WalError::History(e) => e.into(),
+            WalError::NoRecord(_)
+            | WalError::EndsEarly { .. }
+            | WalError::Gone { .. }
+            | WalError::Misplaced { .. } => Error::BadAnswer(format!("{code}: {e}")),
+        }
+    }
+}
+
+impl From<ControlError> for Error {
+    fn from(e: ControlError) -> Error {
+        let code = e.code();
+        match e {
+            ControlError::Read { path, source } => said(code, "read", path, source),
+            ControlError::Damaged(_) | ControlError::Version(_) => Error::BadAnswer(format!("{code}: {e}")),
+        }
+    }
+}
+
+impl From<HistoryError> for Error {
+    fn from(e: HistoryError) -> Error {
+        let code = e.code();
+        match e {
+            HistoryError::File { deed, path, source } => said(code, deed, path, source),
+            HistoryError::NotDurable(e) => e,
+            HistoryError::Damaged { .. } | HistoryError::Unexpected { .. } => {
+                Error::BadAnswer(format!("{code}: {e}"))
+            }
+        }
+    }
+}
+
 /// Words of PostgreSQL by which what surrounds the data is to blame, not the data:
 /// the disk, rights, memory or the configuration.
-const SURROUNDINGS: [&str; 6] = [
+const SURROUNDINGS: [&str; 9] = [
     "No space left on device",
     "Permission denied",
+    "Input/output error",
+    "Read-only file system",
+    "Too many open files",
     "Cannot allocate memory",
     "could not create shared memory segment",
     "could not load",
@@ -333,5 +391,52 @@ mod tests {
         assert!(!rewind("could not connect to server: Connection refused").is_of_the_data());
         assert!(!rewind("connection to server at \"10.0.0.1\", port 1 failed").is_of_the_data());
         assert!(!Error::PortTaken { port: 1, said: String::new() }.is_of_the_data());
+    }
+
+    #[test]
+    fn a_copy_is_no_cure_for_a_host_that_will_not_read_or_write() {
+        let io = std::io::Error::from_raw_os_error;
+        let path = || PathBuf::from("/n1/pgdata/pg_wal/000000010000000000000001");
+        // EIO, EACCES, ENFILE, EMFILE, ENOSPC, EROFS, EDQUOT; then ENOENT, ENOTDIR.
+        for (number, of_the_data) in [
+            (5, false),
+            (13, false),
+            (23, false),
+            (24, false),
+            (28, false),
+            (30, false),
+            (122, false),
+            (2, true),
+            (20, true),
+        ] {
+            let all: [Error; 6] = [
+                WalError::Read { path: path(), source: io(number) }.into(),
+                WalError::Sync { path: path(), source: io(number) }.into(),
+                WalError::Write { deed: "blank", path: path(), source: io(number) }.into(),
+                WalError::Control(ControlError::Read { path: path(), source: io(number) }).into(),
+                ControlError::Read { path: path(), source: io(number) }.into(),
+                HistoryError::File { deed: "list", path: path(), source: io(number) }.into(),
+            ];
+            for error in all {
+                assert_eq!(error.is_of_the_data(), of_the_data, "{error}");
+            }
+        }
+        let not_durable = HistoryError::NotDurable(Error::file("fsync", path())(io(28)));
+        assert!(!Error::from(WalError::from(not_durable)).is_of_the_data());
+        assert!(Error::from(WalError::NoRecord(Lsn(8))).is_of_the_data());
+        assert!(Error::from(ControlError::Damaged("its checksum is wrong")).is_of_the_data());
+    }
+
+    /// As it comes up from a real directory, and not only by its name.
+    #[test]
+    fn a_control_file_that_can_not_be_read_is_no_bad_data() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = || Error::from(crate::wal::scan_end(dir.path(), crate::wal::ScanStart::Redo).unwrap_err());
+        assert!(read().is_of_the_data(), "there is none");
+        // A link to itself: ELOOP, which root gets too.
+        std::fs::create_dir(dir.path().join("global")).unwrap();
+        std::os::unix::fs::symlink("pg_control", dir.path().join("global/pg_control")).unwrap();
+        assert!(!read().is_of_the_data(), "{}", read());
+        assert_eq!(read().code(), "TAN0401");
     }
 }

@@ -253,7 +253,3 @@ pub(super) fn remove_tree(path: &Path) -> Result<()> {
         Ok(()) | Err(_) => Ok(()),
     }
 }
-
-pub(super) fn wal_error(e: wal::WalError) -> Error {
-    Error::BadAnswer(format!("{}: {e}", e.code()))
-}

@@ -49,13 +49,13 @@ impl Hands {
             .await?;
         let pg_wal = self.site.dir.pgdata().join("pg_wal");
         let parent = base.timeline;
-        let parent_text = history::read(&pg_wal, parent).map_err(bad_history)?;
+        let parent_text = history::read(&pg_wal, parent)?;
         let placeholder =
             history::lay_placeholders(&pg_wal, parent, switch, order.timeline, self.site.run_as);
-        let placeholder = placeholder.map_err(bad_history)?;
+        let placeholder = placeholder?;
         self.put_in_force(&order.rule).await?;
         if let Err(why) = validate(xid.parse().unwrap_or(0)).await {
-            history::remove_placeholders(&pg_wal).map_err(bad_history)?;
+            history::remove_placeholders(&pg_wal)?;
             write_sync_names(&self.site.dir, NOBODY, self.site.run_as)?;
             return Err(why);
         }
@@ -138,7 +138,7 @@ impl Hands {
             return Err(Error::WrongTimeline { found, expected });
         }
         let pg_wal = self.site.dir.pgdata().join("pg_wal");
-        let text = history::read(&pg_wal, expected).map_err(bad_history)?;
+        let text = history::read(&pg_wal, expected)?;
         let text = text.ok_or(Error::WrongHistory(expected))?;
         growth.verify(expected, &text).map(|_| ()).map_err(|why| {
             tracing::error!(%why, "the history file is not what the election reserved");
@@ -157,8 +157,4 @@ impl Hands {
         }
         Ok(())
     }
-}
-
-fn bad_history(e: history::HistoryError) -> Error {
-    Error::BadAnswer(format!("{}: {e}", e.code()))
 }

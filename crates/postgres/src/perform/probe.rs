@@ -155,7 +155,7 @@ impl Hands {
         } else {
             timeline
         };
-        history::lineage(&pg_wal, timeline).map_err(|e| Error::BadAnswer(e.to_string()))
+        Ok(history::lineage(&pg_wal, timeline)?)
     }
 
     /// A server that is down: read from its files, once until it starts again.

@@ -14,7 +14,7 @@ use crate::config::upstream;
 use crate::control_file::ControlFile;
 use crate::durable;
 use crate::error::{Error, Result};
-use crate::perform::life::{remove_tree, wal_error};
+use crate::perform::life::remove_tree;
 use crate::perform::{Hands, split_address};
 use crate::roles::{REPLICATION, REWIND};
 use crate::wal::segment;
@@ -73,7 +73,7 @@ impl Hands {
         remove_tree(&fresh)?;
         tell(progress("clone", Some(0), "base backup begins"));
         self.base_backup(address, &fresh, &tell).await?;
-        let found = ControlFile::read(&fresh).map_err(|e| Error::BadAnswer(e.to_string()))?.sysid;
+        let found = ControlFile::read(&fresh)?.sysid;
         if sysid != 0 && found != sysid {
             remove_tree(&fresh)?;
             return Err(Error::WrongSystem { pgdata: fresh, found, expected: sysid });
@@ -147,16 +147,16 @@ impl Hands {
         }
         upstream::write(&self.site.dir, None, self.site.programs.differences, self.site.run_as)?;
         self.prepare_directory()?;
-        Ok(ControlFile::read(pgdata).map_err(|e| Error::BadAnswer(e.to_string()))?.sysid)
+        Ok(ControlFile::read(pgdata)?.sysid)
     }
 
     /// Keeps WAL that nobody will have any more, for an audit.
     fn keep_aside(&self, from: Lsn) -> Result<()> {
         let pgdata = self.site.dir.pgdata();
-        let control = ControlFile::read(&pgdata).map_err(|e| Error::BadAnswer(e.to_string()))?;
+        let control = ControlFile::read(&pgdata)?;
         let pg_wal = pgdata.join("pg_wal");
         let size = u64::from(control.segment_bytes);
-        let all = segment::list(&pg_wal, control.segment_bytes).map_err(wal_error)?;
+        let all = segment::list(&pg_wal, control.segment_bytes)?;
         let lost = self.site.dir.dir().join("lost").join(format!("timeline-{}", control.timeline));
         let newest = all.iter().filter(|s| s.timeline == control.timeline && (s.number + 1) * size > from.0);
         let mut room = KEPT_BYTES_MAX / size;

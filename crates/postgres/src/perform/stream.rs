@@ -10,7 +10,7 @@ use crate::durable;
 use crate::error::{Error, Result};
 use crate::guard::tree;
 use crate::layout::term_of_passfile;
-use crate::perform::life::{LOOK, wal_error};
+use crate::perform::life::LOOK;
 use crate::perform::{Hands, WalEnd, split_address};
 use crate::roles::REPLICATION;
 use crate::sql::{read, text};
@@ -132,7 +132,7 @@ impl Hands {
     /// record that its old leader never finished, which it would wait for.
     ///
     /// # Errors
-    /// `Guard`, `File`, `BadAnswer`.
+    /// `Guard`, `File`.
     pub async fn stop_and_cut_off(&self) -> Result<()> {
         self.stop().await?;
         let pgdata = self.site.dir.pgdata();
@@ -143,7 +143,7 @@ impl Hands {
             if tree::is_alive(&pgdata) {
                 return Err(Error::Orphans { count: tree::pids(&pgdata).len(), pgdata });
             }
-            wal::unfinished::cut_off(&pgdata, &keep).map_err(wal_error)
+            Ok(wal::unfinished::cut_off(&pgdata, &keep)?)
         });
         match cut.await {
             Ok(true) => tracing::warn!("what followed the last whole record was cut off"),
@@ -166,8 +166,8 @@ impl Hands {
         let found = durable::off_loop(move || {
             let from = replayed.map_or(ScanStart::Redo, ScanStart::Replayed);
             let found = wal::scan_end(&pgdata, from).or_else(|_| wal::scan_end(&pgdata, ScanStart::Redo));
-            let found = found.map_err(wal_error)?;
-            found.sync(&pgdata).map_err(wal_error)?;
+            let found = found?;
+            found.sync(&pgdata)?;
             Ok(found)
         });
         let found = found.await?;
