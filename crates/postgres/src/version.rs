@@ -19,7 +19,8 @@ pub struct Differences {
     pub pg_promote: bool,
     /// `pg_stat_replication.reply_time` (12).
     pub reply_time: bool,
-    /// `wal_init_zero`, `wal_recycle`, `tcp_user_timeout`, `ssl_min_protocol_version` (12).
+    /// `wal_init_zero`, `wal_recycle`, `tcp_user_timeout`, `ssl_min_protocol_version` (12); in
+    /// its libpq `tcp_user_timeout` and `gssencmode`: an older one refuses what it does not know.
     pub settings_of_12: bool,
     /// `primary_conninfo` obeys a reload (13); before, only a restart.
     pub upstream_reloads: bool,
@@ -27,6 +28,8 @@ pub struct Differences {
     pub xid8: bool,
     /// `wal_keep_size`, `max_slot_wal_keep_size`, slots' `wal_status`, walreceiver's `flushed_lsn` (13).
     pub wal_limits: bool,
+    /// `pg_rewind` runs crash recovery by itself unless told not to (13).
+    pub rewind_recovers: bool,
     /// `restore_command` obeys a reload (14).
     pub restore_command_reloads: bool,
     /// Recovery pauses, rather than stops, when a shared-memory setting is below the primary's (14).
@@ -48,6 +51,7 @@ const V11: Differences = Differences {
     upstream_reloads: false,
     xid8: false,
     wal_limits: false,
+    rewind_recovers: false,
     restore_command_reloads: false,
     pauses_on_small_settings: false,
     initdb_quiet: false,
@@ -62,8 +66,14 @@ const V12: Differences = Differences {
     settings_of_12: true,
     ..V11
 };
-const V13: Differences =
-    Differences { major: 13, upstream_reloads: true, xid8: true, wal_limits: true, ..V12 };
+const V13: Differences = Differences {
+    major: 13,
+    upstream_reloads: true,
+    xid8: true,
+    wal_limits: true,
+    rewind_recovers: true,
+    ..V12
+};
 const V14: Differences = Differences {
     major: 14,
     restore_command_reloads: true,

@@ -53,7 +53,7 @@ pub struct Upstream {
 impl Upstream {
     /// The value of `primary_conninfo`. Holds no secret.
     #[must_use]
-    pub fn conninfo(&self, dir: &NodeDir) -> String {
+    pub fn conninfo(&self, dir: &NodeDir, differences: &Differences) -> String {
         let mut pairs = vec![
             ("host", self.host.clone()),
             ("port", self.port.to_string()),
@@ -64,11 +64,21 @@ impl Upstream {
             ("keepalives_idle", "2".to_string()),
             ("keepalives_interval", "1".to_string()),
             ("keepalives_count", "3".to_string()),
-            ("gssencmode", "disable".to_string()),
         ];
+        pairs.extend(of_libpq_12(differences, TCP_USER_TIMEOUT_MS));
         pairs.extend(self.transport.pairs());
         conninfo(&pairs)
     }
+}
+
+/// What only libpq 12 and newer understands: how long sent bytes may stay unacknowledged,
+/// and that no time is lost in asking for GSS encryption.
+#[must_use]
+pub fn of_libpq_12(differences: &Differences, user_timeout_ms: u32) -> Vec<(&'static str, String)> {
+    if !differences.settings_of_12 {
+        return Vec::new();
+    }
+    vec![("tcp_user_timeout", user_timeout_ms.to_string()), ("gssencmode", "disable".to_string())]
 }
 
 impl Transport {
@@ -98,7 +108,7 @@ pub fn write(
         (UPSTREAM_CONF, render(dir, upstream, differences))
     } else {
         // On 11 this file also is what makes the server a standby.
-        (RECOVERY_CONF, render_recovery_conf(dir, upstream))
+        (RECOVERY_CONF, render_recovery_conf(dir, upstream, differences))
     };
     durable::replace_if_other(&dir.conf(file), text.as_bytes(), owner)
 }
@@ -120,18 +130,14 @@ fn render(dir: &NodeDir, upstream: Option<&Upstream>, differences: &Differences)
 /// The value that should be in force.
 #[must_use]
 pub fn primary_conninfo(dir: &NodeDir, upstream: Option<&Upstream>, differences: &Differences) -> String {
-    let Some(upstream) = upstream else { return String::new() };
-    let timeout = format!(" tcp_user_timeout='{TCP_USER_TIMEOUT_MS}'");
-    upstream.conninfo(dir) + if differences.settings_of_12 { &timeout } else { "" }
+    upstream.map(|u| u.conninfo(dir, differences)).unwrap_or_default()
 }
 
-fn render_recovery_conf(dir: &NodeDir, upstream: Option<&Upstream>) -> String {
+fn render_recovery_conf(dir: &NodeDir, upstream: Option<&Upstream>, differences: &Differences) -> String {
     let mut text = setting_line("standby_mode", "on");
     text.push_str(&setting_line("recovery_target_timeline", "latest"));
     if let Some(upstream) = upstream {
-        // gssencmode came with libpq 12.
-        let conninfo = upstream.conninfo(dir).replace(" gssencmode='disable'", "");
-        text.push_str(&setting_line("primary_conninfo", &conninfo));
+        text.push_str(&setting_line("primary_conninfo", &upstream.conninfo(dir, differences)));
         text.push_str(&setting_line("primary_slot_name", &upstream.me.slot_name()));
     }
     text
@@ -152,15 +158,18 @@ mod tests {
             me: "n-2_1".parse().unwrap(),
             transport: Transport::Tls { ca: "/it's/ca.pem".into() },
         };
-        let text = upstream.conninfo(&dir);
+        let text = upstream.conninfo(&dir, &TABLE[7]);
         assert!(text.contains("passfile='/n2/secrets/repl-t7.pass'") && !text.contains("password"));
         assert!(text.contains(r"sslrootcert='/it\'s/ca.pem'") && text.contains("application_name='n-2_1'"));
         for row in &TABLE {
             let modern = render(&dir, Some(&upstream), row);
             assert!(modern.contains("primary_slot_name = 'tanist_n_2_1'"));
             assert!(render(&dir, None, row).starts_with("primary_conninfo = ''\nprimary_slot_name = ''\n"));
+            assert_eq!(modern.contains("gssencmode"), row.major >= 12);
+            assert_eq!(modern.contains("tcp_user_timeout"), row.major >= 12);
         }
-        assert!(!render_recovery_conf(&dir, None).contains("primary_conninfo"));
-        assert!(!render_recovery_conf(&dir, Some(&upstream)).contains("gssencmode"));
+        let eleven = render_recovery_conf(&dir, Some(&upstream), &TABLE[0]);
+        assert!(eleven.contains("primary_conninfo") && !eleven.contains("gssencmode"));
+        assert!(!render_recovery_conf(&dir, None, &TABLE[0]).contains("primary_conninfo"));
     }
 }

@@ -54,7 +54,8 @@ impl Hands {
                 .iter()
                 .map(ToString::to_string)
                 .collect();
-        args.extend(["--username=postgres".into(), "--wal-segsize=4".into(), "--no-instructions".into()]);
+        args.extend(["--username=postgres".into(), "--wal-segsize=4".into()]);
+        args.extend(self.site.programs.differences.initdb_quiet.then(|| "--no-instructions".into()));
         args.extend([format!("--pwfile={}", path(&pwfile)), format!("--pgdata={}", path(&making.pgdata()))]);
         let program = self.site.programs.path("initdb");
         run("initdb", command(&program, &args, self.site.run_as, self.site.dir.dir())).await?;

@@ -25,6 +25,8 @@ pub const KEPT_BYTES_MAX: u64 = 256 << 20;
 pub const KEPT_TIMELINES_MAX: usize = 4;
 /// Longest that `pg_rewind` may take.
 pub const REWIND_LIMIT: Duration = Duration::from_secs(1800);
+/// A leader whose host vanished is given up after this.
+const TCP_USER_TIMEOUT_MS: u32 = 10_000;
 /// Between two words about a clone's progress.
 const TELL: Duration = Duration::from_millis(500);
 
@@ -49,11 +51,11 @@ impl Hands {
         tell(progress("rewind", None, "pg_rewind runs"));
         let pgdata = self.site.dir.pgdata();
         let source = self.source(address, REWIND, &self.site.secrets.rewind.passfile_line(REWIND))?;
-        let args = vec![
-            format!("--target-pgdata={}", pgdata.display()),
-            format!("--source-server={source}"),
-            "--no-ensure-shutdown".to_string(),
-        ];
+        let mut args =
+            vec![format!("--target-pgdata={}", pgdata.display()), format!("--source-server={source}")];
+        if self.site.programs.differences.rewind_recovers {
+            args.push("--no-ensure-shutdown".to_string());
+        }
         let program = self.site.programs.path("pg_rewind");
         let running = run("pg_rewind", command(&program, &args, self.site.run_as, self.site.dir.dir()));
         let ended = tokio::time::timeout(REWIND_LIMIT, running).await;
@@ -127,9 +129,9 @@ impl Hands {
             ("user", role.to_string()),
             ("passfile", passfile.display().to_string()),
             ("connect_timeout", "5".to_string()),
-            ("tcp_user_timeout", "10000".to_string()),
-            ("gssencmode", "disable".to_string()),
         ];
+        // The program's own libpq reads this, and may be as old as the server.
+        pairs.extend(upstream::of_libpq_12(self.site.programs.differences, TCP_USER_TIMEOUT_MS));
         if role == REWIND {
             pairs.push(("dbname", "postgres".to_string()));
         }
