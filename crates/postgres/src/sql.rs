@@ -54,6 +54,20 @@ impl Sql {
         Ok(Sql { client, task })
     }
 
+    /// Whether the server has ended it: it is of no more use.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Has `query` planned once, to be run by `EXECUTE name`.
+    ///
+    /// # Errors
+    /// As `rows`.
+    pub async fn prepare(&self, name: &'static str, query: &str) -> Result<()> {
+        self.rows("prepare a question", &format!("PREPARE {name} AS {query}")).await.map(|_| ())
+    }
+
     /// Runs statements and gives the rows of the last.
     ///
     /// # Errors

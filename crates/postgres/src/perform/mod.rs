@@ -8,6 +8,7 @@ mod opening;
 mod probe;
 mod rebuild;
 mod rule;
+mod slots;
 mod stream;
 
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ use crate::sql::Sql;
 
 pub use opening::PromoteOrder;
 pub use probe::Probe;
-pub use stream::SlotNeed;
+pub use slots::SlotNeed;
 
 /// What a host's server is made of.
 pub struct Site {
@@ -55,7 +56,10 @@ pub struct Hands {
     still: Mutex<Option<WalEnd>>,
     /// Why the last start failed, while it is down for that.
     why_down: Mutex<String>,
+    /// Conversations that are kept: the probe's, and that about slots. Not one for both, as
+    /// a server that is slow to make a slot would seem to hang.
     probing: tokio::sync::Mutex<Option<Sql>>,
+    keeping: tokio::sync::Mutex<Option<Sql>>,
     /// Held while the log of a server that is down is being cut, also by a deed that
     /// nobody waits for any more: until then nothing starts or replaces the directory.
     cutting: Arc<tokio::sync::Mutex<()>>,
@@ -85,6 +89,7 @@ impl Hands {
             still: Mutex::default(),
             why_down: Mutex::default(),
             probing: tokio::sync::Mutex::default(),
+            keeping: tokio::sync::Mutex::default(),
             cutting: Arc::default(),
         }
     }

@@ -1,9 +1,8 @@
-//! Who we stream from, ending that, and the slots through which others do.
+//! Who we stream from, and ending that.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cluster::{Lsn, MemberId, Term};
+use cluster::{Lsn, Term};
 
 use crate::config::{Upstream, upstream};
 use crate::durable;
@@ -13,16 +12,13 @@ use crate::layout::term_of_passfile;
 use crate::perform::life::LOOK;
 use crate::perform::{Hands, WalEnd, split_address};
 use crate::roles::REPLICATION;
-use crate::sql::{read, text};
+use crate::sql::read;
 use crate::wal::{self, ScanStart};
 
 /// Longest that a cut ack path may take to be gone.
 pub const CUT_LIMIT: Duration = Duration::from_secs(5);
 
 const SIGHUP: i32 = 1;
-
-/// A slot that should be there, and how far its member has flushed.
-pub type SlotNeed = BTreeMap<MemberId, Lsn>;
 
 impl Hands {
     /// C-5: cuts the ack path for good. The credential goes first, so that a
@@ -162,6 +158,11 @@ impl Hands {
     pub async fn wal_end(&self) -> Result<WalEnd> {
         let running = self.site.guard.status().await?.postmaster.is_some();
         let replayed = if running { self.replayed().await.ok() } else { None };
+        self.wal_end_from(replayed).await
+    }
+
+    /// As `wal_end`, of a server that has replayed so far.
+    pub(super) async fn wal_end_from(&self, replayed: Option<Lsn>) -> Result<WalEnd> {
         let pgdata = self.site.dir.pgdata();
         let found = durable::off_loop(move || {
             let from = replayed.map_or(ScanStart::Redo, ScanStart::Replayed);
@@ -180,44 +181,5 @@ impl Hands {
         let rows = sql.rows("tell how far it has replayed", "SELECT pg_last_wal_replay_lsn() AS lsn").await?;
         let lsn = rows.first().and_then(|r| read(r, "lsn"));
         lsn.ok_or_else(|| Error::BadAnswer("it has replayed nothing".to_string()))
-    }
-
-    /// Makes the slots of all other members, drops those of members that are no
-    /// more, and on a standby moves them along, so that whoever leads next has
-    /// the WAL that the others need and no more.
-    ///
-    /// # Errors
-    /// `Sql` and its kin.
-    pub async fn keep_slots(&self, wanted: &SlotNeed) -> Result<()> {
-        let sql = self.sql().await?;
-        let query = "SELECT slot_name, active, restart_lsn, pg_is_in_recovery() AS standby, pg_last_wal_replay_lsn() AS replay \
-                     FROM pg_replication_slots WHERE slot_type = 'physical' AND slot_name LIKE 'tanist\\_%'";
-        let rows = sql.rows("list its slots", query).await?;
-        let names: BTreeMap<String, Lsn> = wanted.iter().map(|(m, lsn)| (m.slot_name(), *lsn)).collect();
-        let there: Vec<&str> = rows.iter().filter_map(|r| text(r, "slot_name")).collect();
-        for name in names.keys().filter(|n| !there.contains(&n.as_str())) {
-            sql.rows("make a slot", &format!("SELECT pg_create_physical_replication_slot('{name}', true)"))
-                .await?;
-        }
-        for row in &rows {
-            let Some(name) = text(row, "slot_name") else { continue };
-            let idle = text(row, "active") == Some("f");
-            match names.get(name) {
-                None if idle => {
-                    sql.rows("drop a slot", &format!("SELECT pg_drop_replication_slot('{name}')")).await?;
-                }
-                Some(flushed) if idle && text(row, "standby") == Some("t") => {
-                    let replay: Lsn = read(row, "replay").unwrap_or(Lsn::ZERO);
-                    let at: Lsn = read(row, "restart_lsn").unwrap_or(Lsn::ZERO);
-                    let to = (*flushed).min(replay);
-                    if to > at {
-                        let advance = format!("SELECT pg_replication_slot_advance('{name}', '{to}')");
-                        sql.rows("advance a slot", &advance).await?;
-                    }
-                }
-                None | Some(_) => {}
-            }
-        }
-        Ok(())
     }
 }

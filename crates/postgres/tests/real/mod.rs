@@ -134,6 +134,10 @@ impl Server {
         wait_until("the server to take connections", || self.try_sql("select 1").is_ok());
     }
 
+    pub fn pid(&self) -> i32 {
+        self.running.as_ref().unwrap().id() as i32
+    }
+
     /// As a standby of `upstream`, or of nobody.
     pub fn start_standby(&mut self, upstream: Option<&str>) {
         self.make_standby(upstream);
