@@ -47,3 +47,30 @@ fn by_the_guard(fault: Fault) -> GuardFault {
         Fault::KillNode => GuardFault::KillNode,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The way back: a fault that only the guard knew would stop the compiler here, as one
+    /// that only the API knew does above.
+    fn by_the_api(fault: GuardFault) -> Fault {
+        match fault {
+            GuardFault::FreezeAgent => Fault::FreezeAgent,
+            GuardFault::KillAgent => Fault::KillAgent,
+            GuardFault::FreezePostmaster => Fault::FreezePostmaster,
+            GuardFault::KillPostmaster => Fault::KillPostmaster,
+            GuardFault::KillNode => Fault::KillNode,
+        }
+    }
+
+    #[test]
+    fn api_and_guard_know_the_same_faults_by_the_same_names() {
+        for name in ["freeze-agent", "kill-agent", "freeze-postmaster", "kill-postmaster", "kill-node"] {
+            let quoted = format!("\"{name}\"");
+            let asked: Fault = serde_json::from_str(&quoted).expect("the API knows it");
+            let made: GuardFault = serde_json::from_str(&quoted).expect("the guard knows it");
+            assert_eq!((by_the_guard(asked), by_the_api(made)), (made, asked), "{name}");
+        }
+    }
+}
