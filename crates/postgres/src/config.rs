@@ -16,6 +16,7 @@
 //! Never decides who follows whom.
 
 pub mod hba;
+pub mod host;
 pub mod include;
 pub mod parameters;
 pub mod quote;
@@ -23,13 +24,14 @@ pub mod upstream;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::layout::{MAIN_CONF, NodeDir, SYNC_CONF, UPSTREAM_CONF};
 use crate::os_user::RunAs;
 use crate::version::Differences;
+use host::Host;
 use quote::setting_line;
 
 pub use parameters::Floor;
@@ -93,7 +95,7 @@ impl ServerConfig {
 
     /// The text of `tanist.conf`.
     #[must_use]
-    pub fn render(&self, dir: &NodeDir, differences: &Differences, copy_on_write: bool) -> String {
+    pub fn render(&self, dir: &NodeDir, differences: &Differences, host: Host) -> String {
         let mut text =
             String::from("# Written by Tanist before every start and on every change: edits are lost.\n");
         let mut section = |title: &str, lines: Vec<(String, String)>| {
@@ -102,7 +104,7 @@ impl ServerConfig {
                 text.push_str(&setting_line(&name, &value));
             }
         };
-        section("defaults", parameters::defaults(self, differences, copy_on_write));
+        section("defaults", parameters::defaults(self, differences, host));
         section("cluster-wide parameters", self.parameters.clone().into_iter().collect());
         section("what Tanist insists on", parameters::owned(self, dir, differences));
         text.push_str(&format!("\ninclude '{SYNC_CONF}'\n"));
@@ -120,7 +122,7 @@ impl ServerConfig {
     pub fn install(&self, dir: &NodeDir, differences: &Differences, owner: RunAs) -> Result<bool> {
         self.check()?;
         let files = [
-            (MAIN_CONF, self.render(dir, differences, is_copy_on_write(&dir.pgdata()))),
+            (MAIN_CONF, self.render(dir, differences, Host::of(&dir.pgdata()))),
             ("pg_hba.conf", hba::rules(self.listens_beyond_loopback(), hba::local_users(owner).is_empty())),
             ("pg_ident.conf", hba::map(&hba::local_users(owner))),
         ];
@@ -133,13 +135,6 @@ impl ServerConfig {
         changed |= include::strip_overrides(dir, owner)?;
         Ok(changed)
     }
-}
-
-/// Whether a changed block goes to another place on that filesystem (btrfs, ZFS).
-fn is_copy_on_write(path: &Path) -> bool {
-    const BTRFS: i64 = 0x9123_683E;
-    const ZFS: i64 = 0x2FC1_2FC1;
-    rustix::fs::statfs(path).is_ok_and(|s| [BTRFS, ZFS].contains(&{ s.f_type }))
 }
 
 /// Puts `names` into `tanist.sync.conf`, durably. Returns whether it changed.
@@ -182,13 +177,21 @@ pub(crate) mod tests {
         config.parameters.insert("application_name".to_string(), r"it's \ here".to_string());
         let dir = NodeDir::new("/n1").unwrap();
         for row in &TABLE {
-            let text = config.render(&dir, row, false);
+            let text = config.render(&dir, row, Host { copy_on_write: false, syncfs_tells: true });
             let user = text.find(r"application_name = 'it''s \\ here'").unwrap();
             assert!(user < text.find("restart_after_crash = 'off'").unwrap());
             assert!(text.find("include 'tanist.sync.conf'").is_some());
             assert_eq!(text.contains("include 'tanist.upstream.conf'"), row.major >= 12);
             assert_eq!(text.contains("wal_keep_size"), row.major >= 13, "{}", row.major);
             assert_eq!(text.contains("wal_keep_segments"), row.major < 13, "{}", row.major);
+            let syncfs = "recovery_init_sync_method = 'syncfs'";
+            assert_eq!(text.contains(syncfs), row.major >= 14, "{}", row.major);
+            assert!(!config.render(&dir, row, Host::default()).contains("recovery_init_sync_method"));
+            let mut asked = config.clone();
+            asked.parameters.insert("recovery_init_sync_method".to_string(), "fsync".to_string());
+            let text = asked.render(&dir, row, Host { copy_on_write: false, syncfs_tells: true });
+            let users = text.find("recovery_init_sync_method = 'fsync'").unwrap();
+            assert!(text.find(syncfs).is_none_or(|ours| ours < users), "the user's wins");
         }
     }
 

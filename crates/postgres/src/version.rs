@@ -34,6 +34,8 @@ pub struct Differences {
     pub restore_command_reloads: bool,
     /// Recovery pauses, rather than stops, when a shared-memory setting is below the primary's (14).
     pub pauses_on_small_settings: bool,
+    /// `recovery_init_sync_method` (14).
+    pub init_sync_method: bool,
     /// `initdb --no-instructions` (14).
     pub initdb_quiet: bool,
     /// `initdb --locale-provider=builtin` (17): collation that no C library can change.
@@ -54,6 +56,7 @@ const V11: Differences = Differences {
     rewind_recovers: false,
     restore_command_reloads: false,
     pauses_on_small_settings: false,
+    init_sync_method: false,
     initdb_quiet: false,
     builtin_locale: false,
     allow_alter_system: false,
@@ -78,6 +81,7 @@ const V14: Differences = Differences {
     major: 14,
     restore_command_reloads: true,
     pauses_on_small_settings: true,
+    init_sync_method: true,
     initdb_quiet: true,
     ..V13
 };

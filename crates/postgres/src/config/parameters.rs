@@ -4,6 +4,7 @@
 //! Never touches a file.
 
 use crate::config::ServerConfig;
+use crate::config::host::Host;
 use crate::error::{Error, Result};
 use crate::layout::NodeDir;
 use crate::version::Differences;
@@ -37,14 +38,9 @@ fn senders(members: usize) -> usize {
     SENDERS_MIN.max(members * 4 + 8)
 }
 
-/// What we set unless the cluster's settings say otherwise. `copy_on_write`: so
-/// is the filesystem below.
+/// What we set unless the cluster's settings say otherwise.
 #[must_use]
-pub fn defaults(
-    config: &ServerConfig,
-    differences: &Differences,
-    copy_on_write: bool,
-) -> Vec<(String, String)> {
+pub fn defaults(config: &ServerConfig, differences: &Differences, host: Host) -> Vec<(String, String)> {
     let mut lines = vec![
         // 4 MB segments make initdb choose small limits, and so many checkpoints.
         ("max_wal_size", "1GB"),
@@ -57,7 +53,12 @@ pub fn defaults(
         ("tcp_keepalives_count", "3"),
         ("wal_level", "replica"),
     ];
-    if copy_on_write && differences.settings_of_12 {
+    if host.syncfs_tells && differences.init_sync_method {
+        // After a crash every file is made durable first: by opening each, a big directory
+        // takes minutes before it recovers at all.
+        lines.push(("recovery_init_sync_method", "syncfs"));
+    }
+    if host.copy_on_write && differences.settings_of_12 {
         // There, writing a segment twice only writes it to two places.
         lines.extend([("wal_init_zero", "off"), ("wal_recycle", "off")]);
     }
