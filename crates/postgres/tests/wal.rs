@@ -231,3 +231,34 @@ fn c1_a_half_streamed_new_timeline_hides_nothing() {
     follower.start_standby(None);
     wait_until("replay of the old timeline's file", || follower.replayed() == old.end);
 }
+
+/// C-1: a server has the history of timeline 2, none of its bytes, and its own log goes on
+/// behind the place where timeline 2 began. What stands there, on a page that begins before
+/// that place, is timeline 1's still: it was taken for timeline 2's, which would win an
+/// election over everybody who has some of it.
+#[test]
+fn c1_what_follows_the_switch_in_the_old_timelines_file_is_not_the_new_ones() {
+    let dir = scratch();
+    let mut server = Server::initdb(&bin15(), dir.path(), "n1", 1);
+    server.start();
+    server.load(1);
+    server.sql("select pg_switch_wal()");
+    server.sql("select pg_logical_emit_message(true, 'x', repeat('y', 100))");
+    server.crash();
+    let own = redo_end(&server.pgdata);
+    let history = server.pgdata.join("pg_wal/00000002.history");
+    let start = own.record.start;
+    for switch in [start, own.record.previous] {
+        assert!(!switch.0.is_multiple_of(8192) && switch.0 / 8192 == own.end.0 / 8192, "{switch}");
+        fs::write(&history, format!("1\t{switch}\tno recovery target specified\n")).unwrap();
+        assert_eq!(redo_end(&server.pgdata), own, "timeline 2 from {switch} on");
+        let near = scan_end(&server.pgdata, ScanStart::Replayed(own.end)).unwrap();
+        assert_eq!((near.timeline, near.end, near.record), (own.timeline, own.end, own.record));
+    }
+    // In a file of timeline 2 the same bytes are its own.
+    let name = |timeline| Segment { timeline: Timeline(timeline), number: start.0 >> 20 }.file_name(1 << 20);
+    let pg_wal = server.pgdata.join("pg_wal");
+    fs::copy(pg_wal.join(name(1)), pg_wal.join(name(2))).unwrap();
+    let end = redo_end(&server.pgdata);
+    assert_eq!((end.timeline, end.end), (Timeline(2), own.end));
+}

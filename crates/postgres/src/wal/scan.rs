@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use cluster::{Lineage, Lsn, Timeline};
 
 use super::WalError;
-use super::page::{self, Form};
+use super::page::{self, BadPage, Form};
 use super::record::{End, Pages as _, Record, Walk};
 use super::segment::{self, View};
 use crate::control_file::{ControlFile, DbState};
@@ -182,7 +182,10 @@ pub(super) fn scan_past(
         match walk.next(&mut view)? {
             // A record across the replayed place: not the log that was replayed.
             Ok(r) if replayed.is_some_and(|lsn| r.start < lsn && lsn < r.end) => return Ok(None),
-            Ok(record) => last = Some(record),
+            Ok(record) => match abandoned(&view, form, &record) {
+                Some(after) => break after,
+                None => last = Some(record),
+            },
             Err(after) => break after,
         }
     };
@@ -194,6 +197,15 @@ pub(super) fn scan_past(
         after,
         files: view.files(),
     }))
+}
+
+/// A timeline writes its first record into a file of its own. What stands behind its
+/// beginning in a file of an older one, on a page that begins before it, was abandoned:
+/// its page header can't betray it. Say timeline 2 began at 150, and we hold its history
+/// and timeline 1's file up to 180: our log ends at 180, on timeline 1.
+fn abandoned(view: &View<'_>, form: &Form, record: &Record) -> Option<End> {
+    let holder = view.timeline_of(form.segment_of(record.start.0))?;
+    (holder < record.timeline).then_some(End::Page(BadPage::Timeline(holder)))
 }
 
 /// Start of a whole record that ends at or before `lsn`, by the first record of

@@ -90,7 +90,7 @@ pub struct View<'a> {
     open: Option<(u64, Option<(File, PathBuf)>)>,
     window: Vec<u8>,
     window_at: Option<u64>,
-    used: Vec<PathBuf>,
+    used: Vec<(Segment, PathBuf)>,
 }
 
 impl<'a> View<'a> {
@@ -103,7 +103,13 @@ impl<'a> View<'a> {
     /// The files that pages came from, in the order of first use.
     #[must_use]
     pub fn files(self) -> Vec<PathBuf> {
-        self.used
+        self.used.into_iter().map(|(_, path)| path).collect()
+    }
+
+    /// Whose file pages of segment `number` came from, if any did.
+    #[must_use]
+    pub fn timeline_of(&self, number: u64) -> Option<Timeline> {
+        self.used.iter().rev().find(|(s, _)| s.number == number).map(|(s, _)| s.timeline)
     }
 
     /// Opens the file of segment `number`, if it is not the one at hand.
@@ -118,17 +124,15 @@ impl<'a> View<'a> {
             let path = self.pg_wal.join(segment.file_name(self.form.segment_bytes));
             match File::open(&path) {
                 Ok(file) => {
+                    if !self.used.iter().any(|(s, _)| *s == segment) {
+                        self.used.push((segment, path.clone()));
+                    }
                     found = Some((file, path));
                     break;
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(WalError::read(path)(e)),
             }
-        }
-        if let Some((_, path)) = &found
-            && !self.used.contains(path)
-        {
-            self.used.push(path.clone());
         }
         self.open = Some((number, found));
         Ok(())
