@@ -22,7 +22,7 @@ use store::Store;
 use crate::seat::{self, JoinAnswer};
 
 /// Between two looks at the own seat.
-pub const LOOK: Duration = Duration::from_secs(1);
+pub const LOOK: Duration = Duration::from_secs(3);
 
 /// Whether the seat number `had` of `node` is nobody's any more, by a state that
 /// knows that it was given: numbers only grow, and none is given twice.
@@ -77,8 +77,8 @@ mod tests {
     use cluster::command::{Addresses, Kind, Member, Tags};
 
     fn state(next: u64, seat: Option<(u64, MemberState)>) -> ClusterState {
-        let mut s =
-            ClusterState { cluster: "test".to_string(), raft_id_next: next, ..ClusterState::default() };
+        let mut s = ClusterState { raft_id_next: next, ..ClusterState::default() };
+        s.ctl.term = cluster::Term(1);
         if let Some((raft_id, state)) = seat {
             let (addresses, tags) = (Addresses::default(), Tags::default());
             let seat = Member {

@@ -9,6 +9,7 @@ pub mod executor;
 pub mod gone;
 pub mod http;
 pub mod keeper;
+pub mod overrides;
 pub mod run;
 pub mod seat;
 pub mod shared;

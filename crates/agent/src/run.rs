@@ -5,26 +5,35 @@
 //! ```
 //! One task, one queue in; everything slow runs beside it and sends its result
 //! back as an event. The loop itself touches no disk but for a bare promise.
+//!
+//! At rest an agent costs what its wake-ups cost, so they are made to coincide:
+//! whoever follows speaks when the leader has just spoken, and a turn that
+//! something else caused puts the next tick off.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::command::{Change, Command};
 use cluster::report::Report;
-use cluster::{ClusterState, NodeId, Time};
+use cluster::state::Phase;
+use cluster::{ClusterState, Durability, NodeId, Time};
 use failover::{Controller, Effects, Event};
 use store::Store;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::block_in_place;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, sleep_until};
 
 use crate::clock;
 use crate::executor::{Executor, Tools};
 use crate::keeper::Keeper;
 use crate::shared::Shared;
 
-/// Between two turns of the loop when nothing happens.
+/// Longest between two turns of the loop, unless all is calm.
 pub const TICK: Duration = Duration::from_millis(50);
+/// A leader whose heartbeat is this late is looked at directly.
+pub const LOOK_AFTER: Duration = Duration::from_millis(180);
+/// A follower waits so long beyond a heartbeat for the leader to speak first.
+pub const GRACE: Duration = Duration::from_millis(20);
 /// A turn that begins this much late is counted as lateness (decision 8).
 pub const LATE: Duration = Duration::from_millis(100);
 /// What people and probes see is at most this old.
@@ -42,6 +51,10 @@ pub struct Wires {
     pub state: watch::Receiver<Arc<ClusterState>>,
     /// Reports to everybody.
     pub outbox: mpsc::Sender<Report>,
+    /// Asks for a look at the leader's PostgreSQL.
+    pub look: Arc<Notify>,
+    /// Asks for a read of the store that proves our term.
+    pub read: Arc<Notify>,
     /// The guard's deadline and sign of life.
     pub guard: watch::Sender<Option<Time>>,
 }
@@ -56,6 +69,7 @@ pub struct Agent {
     shared: Arc<Shared>,
     tools: Tools,
     spoke: Time,
+    led: Time,
     said: Option<Report>,
     pictured: Time,
 }
@@ -73,6 +87,7 @@ impl Agent {
             shared,
             tools,
             spoke: Time::default(),
+            led: Time::default(),
             said: None,
             pictured: Time::default(),
         }
@@ -80,12 +95,10 @@ impl Agent {
 
     /// Runs until every sender of events is gone.
     pub async fn run(mut self, mut wires: Wires) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut turned = Instant::now();
+        let (mut turned, mut tick) = (Instant::now(), TICK);
         loop {
             let event = tokio::select! {
-                _ = tick.tick() => Event::Tick,
+                () = sleep_until(turned + tick) => Event::Tick,
                 changed = wires.state.changed() => {
                     if changed.is_err() { return }
                     self.learn(&wires)
@@ -97,9 +110,9 @@ impl Agent {
             };
             let gap = turned.elapsed();
             turned = Instant::now();
-            if gap > TICK + LATE {
+            if gap > tick + LATE {
                 tracing::warn!(late_ms = gap.as_millis() as u64, "the agent's loop ran late");
-                self.step(Event::Late(gap - TICK), &wires);
+                self.step(Event::Late(gap - tick), &wires);
             }
             self.step(event, &wires);
             // Whatever else is waiting is taken in before anything is said.
@@ -107,7 +120,24 @@ impl Agent {
                 self.step(event, &wires);
             }
             self.breathe(&wires);
+            tick = self.tick();
         }
+    }
+
+    /// How long the next turn may be off. While the term is open and its leader
+    /// speaks, nothing is due before the next heartbeat.
+    fn tick(&self) -> Duration {
+        let state = self.tools.source.state();
+        let leads = state.ctl.leader.as_ref().is_some_and(|l| l.node == self.me);
+        match state.ctl.phase {
+            Phase::Open if leads => self.beat(),
+            Phase::Open if clock::now().since(self.led) < self.beat() => self.beat() + GRACE,
+            _ => TICK,
+        }
+    }
+
+    fn beat(&self) -> Duration {
+        Duration::from_millis(self.tools.source.state().settings.timing.heartbeat_ms)
     }
 
     /// A new agreed state: our seat may have changed with it.
@@ -125,6 +155,12 @@ impl Agent {
     }
 
     fn step(&mut self, event: Event, wires: &Wires) {
+        if let Event::Heard(report) = &event {
+            let leader = &self.tools.source.state().ctl.leader;
+            if leader.as_ref() == Some(&report.member) {
+                self.led = clock::now();
+            }
+        }
         let effects = self.controller.step(clock::now(), clock::unix_ms(), event);
         self.carry_out(effects, wires);
     }
@@ -168,15 +204,38 @@ impl Agent {
     /// Heartbeat, guard, and what people see.
     fn breathe(&mut self, wires: &Wires) {
         let now = clock::now();
-        let beat = Duration::from_millis(self.tools.source.state().settings.timing.heartbeat_ms);
-        if now.since(self.spoke) + Duration::from_millis(5) >= beat {
+        if self.must_speak(now) {
             self.speak(wires);
+        }
+        if now.since(self.led) > LOOK_AFTER {
+            wires.look.notify_one();
+        }
+        if self.needs_read() {
+            wires.read.notify_one();
         }
         let _ = wires.guard.send(self.controller.guard_deadline(now));
         if now.since(self.pictured) >= PICTURE {
             self.pictured = now;
             self.shared.update(&self.controller, self.tools.source.state(), self.said.clone());
         }
+    }
+
+    /// Whether nothing but the store can say that we still lead.
+    fn needs_read(&self) -> bool {
+        let state = self.tools.source.state();
+        let leads = state.ctl.leader.as_ref().is_some_and(|l| l.node == self.me);
+        let asynchronous = state.rules.iter().any(|r| r.mode == Durability::Async);
+        leads && (asynchronous || !self.shared.picture().grants)
+    }
+
+    /// A heartbeat is due: in step with the leader's where there is one to hear.
+    fn must_speak(&self, now: Time) -> bool {
+        let (beat, silent) = (self.beat(), now.since(self.spoke));
+        let since_led = now.since(self.led);
+        if since_led >= beat * 2 {
+            return silent + Duration::from_millis(5) >= beat;
+        }
+        (since_led < Duration::from_millis(5) && silent >= beat / 2) || silent >= beat + GRACE
     }
 
     fn speak(&mut self, wires: &Wires) {

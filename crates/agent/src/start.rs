@@ -25,6 +25,7 @@ use crate::executor::Tools;
 use crate::gone;
 use crate::http;
 use crate::keeper::Keeper;
+use crate::overrides;
 use crate::run::{Agent, Wires};
 use crate::seat;
 use crate::shared::Shared;
@@ -124,11 +125,13 @@ pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
     tokio::spawn(speak(outbox_rx, peers));
     let again = Arc::new(Notify::new());
     tokio::spawn(watchers::hear_guard(news, again.clone()));
-    tokio::spawn(watchers::read_store(store.clone(), source.clone(), shared.clone(), events_tx.clone()));
-    tokio::spawn(watchers::look_at_leader(source.clone(), shared.clone(), events_tx.clone()));
+    let read = Arc::new(Notify::new());
+    tokio::spawn(watchers::read_store(store.clone(), read.clone(), events_tx.clone()));
+    let look = Arc::new(Notify::new());
+    tokio::spawn(watchers::look_at_leader(source.clone(), look.clone(), events_tx.clone()));
     if config.kind == Kind::Data {
         deeds.spawn(watchers::probe(hands.clone(), shared.clone(), events_tx.clone(), again));
-        deeds.spawn(watchers::take_back_overrides(hands.clone()));
+        overrides::watch(hands.clone(), deeds.clone());
         deeds.spawn(watchers::keep_house(hands.clone(), source.clone(), shared.clone()));
     }
     http::serve(&config, shared.clone(), store.clone(), hands.site().guard.clone()).await?;
@@ -136,7 +139,7 @@ pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
     let tools =
         Tools { hands, keeper, store: store.clone(), source, events: events_tx.clone(), runtime: deeds };
     let agent = Agent::new(Controller::new(facts), tools, shared);
-    agent.run(Wires { events, events_tx, state: store.watch(), outbox, guard: guard_tx }).await;
+    agent.run(Wires { events, events_tx, state: store.watch(), outbox, look, read, guard: guard_tx }).await;
     Ok(())
 }
 

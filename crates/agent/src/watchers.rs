@@ -13,7 +13,7 @@ use store::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::clock;
 use crate::shared::Shared;
@@ -27,10 +27,10 @@ pub const KEEP: Duration = Duration::from_secs(2);
 pub const SIGN_OF_LIFE: Duration = Duration::from_millis(250);
 /// Between two looks at a leader whose heartbeat is late.
 pub const LOOK: Duration = Duration::from_millis(50);
+/// Between two reads of the store by a leader that needs them.
+pub const READ: Duration = Duration::from_millis(400);
 /// The guard's deadline, which is seconds ahead, is moved on this often.
 pub const ARM: Duration = Duration::from_millis(200);
-/// A leader whose heartbeat is this late is looked at directly.
-pub const LOOK_AFTER_MS: u64 = 180;
 /// How long the leader's PostgreSQL may take to answer such a look.
 pub const LOOK_LIMIT: Duration = Duration::from_millis(150);
 /// WAL that came in this recently is a sign of life.
@@ -70,23 +70,16 @@ pub async fn probe(hands: Arc<Hands>, shared: Arc<Shared>, events: Events, again
 }
 
 /// Looks at the leader's PostgreSQL while its agent is silent (C-23).
-pub async fn look_at_leader(source: Source, shared: Arc<Shared>, events: Events) {
+pub async fn look_at_leader(source: Source, asked: Arc<Notify>, events: Events) {
     loop {
-        let picture = shared.picture();
-        let leader = picture.state.ctl.leader.clone().filter(|l| l.node != source.me());
-        let age = leader.as_ref().map(|l| picture.reports.get(&l.node).map_or(u64::MAX, |(_, age)| *age));
-        // Not before its heartbeat can be late.
-        let left = LOOK_AFTER_MS.saturating_sub(age.unwrap_or_default());
-        tokio::time::sleep(LOOK.max(Duration::from_millis(left))).await;
-        if events.is_closed() {
-            return;
-        }
-        let (Some(leader), true) = (leader, left == 0) else { continue };
+        asked.notified().await;
         let state = source.state();
+        let Some(leader) = state.ctl.leader.clone().filter(|l| l.node != source.me()) else { continue };
         let address = state.member(&leader).map(|m| m.addresses.postgres.clone()).unwrap_or_default();
         if answers(&address).await {
             let _ = events.send(Event::LeaderAlive);
         }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -106,7 +99,7 @@ async fn answers(address: &str) -> bool {
 /// sign of life by which the guard knows the agent. Before the loop turns for
 /// the first time, which may take days while there is no seat, being here is one.
 pub async fn arm(hands: Arc<Hands>, mut deadline: watch::Receiver<Option<Time>>) {
-    let mut turns = false;
+    let (mut turns, mut armed) = (false, None::<Instant>);
     loop {
         match timeout(SIGN_OF_LIFE, deadline.changed()).await {
             Ok(Ok(())) => turns = true,
@@ -114,6 +107,10 @@ pub async fn arm(hands: Arc<Hands>, mut deadline: watch::Receiver<Option<Time>>)
             Err(_) if turns => continue,
             Err(_) => {}
         }
+        if armed.is_some_and(|at| at.elapsed() < ARM) {
+            continue;
+        }
+        armed = Some(Instant::now());
         let until = *deadline.borrow_and_update();
         let guard = &hands.site().guard;
         let said = match until {
@@ -124,7 +121,6 @@ pub async fn arm(hands: Arc<Hands>, mut deadline: watch::Receiver<Option<Time>>)
             tracing::error!(%why, "the guard is gone; this agent ends with it");
             std::process::exit(1);
         }
-        tokio::time::sleep(ARM).await;
     }
 }
 
@@ -137,22 +133,14 @@ pub async fn hear_guard(mut news: mpsc::UnboundedReceiver<GuardEvent>, again: Ar
 }
 
 /// As leader, proves now and then by a linearizable read that our term stands.
-pub async fn read_store(store: Store, source: Source, shared: Arc<Shared>, events: Events) {
+pub async fn read_store(store: Store, asked: Arc<Notify>, events: Events) {
     loop {
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        if events.is_closed() {
-            return;
-        }
-        let state = source.state();
-        let leads = state.ctl.leader.as_ref().is_some_and(|l| l.node == source.me());
-        let async_mode = state.rules.iter().any(|r| r.mode == cluster::Durability::Async);
-        if !leads || (shared.picture().grants && !async_mode) {
-            continue;
-        }
+        asked.notified().await;
         let started = clock::now();
         if let Ok(state) = store.read().await {
             let _ = events.send(Event::StoreRead(started, state.ctl.term));
         }
+        tokio::time::sleep(READ).await;
     }
 }
 
@@ -177,28 +165,6 @@ pub async fn keep_house(hands: Arc<Hands>, source: Source, shared: Arc<Shared>) 
         }
         if let Err(why) = hands.keep_slots(&wanted).await {
             tracing::debug!(%why, "slots stay as they are for now");
-        }
-    }
-}
-
-/// Between two looks at the file that ALTER SYSTEM writes.
-pub const OVERRIDES: Duration = Duration::from_millis(200);
-
-/// Takes back what a superuser sets of ours by ALTER SYSTEM: an empty
-/// `synchronous_standby_names` would acknowledge what nobody else has.
-pub async fn take_back_overrides(hands: Arc<Hands>) {
-    let path = hands.site().dir.conf("postgresql.auto.conf");
-    let mut seen = None;
-    loop {
-        tokio::time::sleep(OVERRIDES).await;
-        let written = std::fs::metadata(&path).and_then(|m| m.modified()).ok();
-        if written == seen {
-            continue;
-        }
-        match hands.take_back_overrides().await {
-            // Our own writing is looked at once more, and found to be ours.
-            Ok(_) => seen = written,
-            Err(why) => tracing::warn!(%why, "what ALTER SYSTEM set could not be taken back yet"),
         }
     }
 }

@@ -113,7 +113,7 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Timing {
         Timing {
-            heartbeat_ms: 100,
+            heartbeat_ms: 150,
             suspicion_ms: 500,
             renewal_ms: 50,
             grant_ms: 300,

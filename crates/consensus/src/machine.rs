@@ -24,7 +24,7 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Tuning {
-        Tuning { heartbeat: 3, election: 8 }
+        Tuning { heartbeat: 2, election: 4 }
     }
 }
 

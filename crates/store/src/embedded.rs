@@ -22,7 +22,7 @@ use crate::{Health, Store};
 pub use member::Wire;
 
 /// Between two ticks of the group.
-pub const TICK: Duration = Duration::from_millis(50);
+pub const TICK: Duration = Duration::from_millis(100);
 /// Entries after which the log is folded into a snapshot.
 pub const FOLD_ENTRIES: usize = 1000;
 
