@@ -20,17 +20,17 @@ use crate::shared::Shared;
 use crate::source::Source;
 
 /// Between two probes while nothing moves, and while something does.
-pub const PROBE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(100));
+pub const PROBE: (Duration, Duration) = (Duration::from_millis(750), Duration::from_millis(100));
 /// Housekeeping is done this often.
 pub const KEEP: Duration = Duration::from_secs(2);
 /// The guard hears of an agent that is starting at least this often.
-pub const SIGN_OF_LIFE: Duration = Duration::from_millis(250);
+pub const SIGN_OF_LIFE: Duration = Duration::from_millis(300);
 /// Between two looks at a leader whose heartbeat is late.
 pub const LOOK: Duration = Duration::from_millis(50);
 /// Between two reads of the store by a leader that needs them.
 pub const READ: Duration = Duration::from_millis(400);
 /// The guard's deadline, which is seconds ahead, is moved on this often.
-pub const ARM: Duration = Duration::from_millis(200);
+pub const ARM: Duration = Duration::from_millis(300);
 /// How long the leader's PostgreSQL may take to answer such a look.
 pub const LOOK_LIMIT: Duration = Duration::from_millis(150);
 /// WAL that came in this recently is a sign of life.
