@@ -124,10 +124,11 @@ def at_rest(results):
             if found:
                 lines.append(f"| {who} | {kind} | {len(found)} | {median(p['resident_kb'] for p in found) / 1000:.1f} "
                              f"| {median(p['private_kb'] for p in found) / 1000:.2f} "
-                             f"| {median(p['cpu_percent'] for p in found):.2f} |")
+                             f"| {median(p['cpu_percent'] for p in found):.2f} "
+                             f"| {max(p['cpu_percent'] for p in found):.2f} |")
     table = ["## At rest", "", "Median of the processes of a kind, each alone; three nodes, no clients.", "",
-             "| product | process | of them | resident, MB | private, MB | % of one core |",
-             "|---|---|---|---|---|---|", *lines]
+             "| product | process | of them | resident, MB | private, MB | % of one core | highest |",
+             "|---|---|---|---|---|---|---|", *lines]
     size = results["binary"]
     bare = f", {size['stripped_bytes'] / 1e6:.1f} MB without symbols" if size["stripped_bytes"] else ""
     text = "\n".join(table) + "\n" if lines else ""
@@ -144,7 +145,8 @@ def busy(results):
     if not found:
         return ""
     return (f"## A busy machine\n\n`pgbench -c 32` for {found['seconds'] / 60:.0f} min on Tanist: "
-            f"{found['term_changes']} term changes, {found['tps']:.0f} TPS, average latency {found['latency_ms']:.1f} ms"
+            f"{found['term_changes']} term changes, {found['processed']} transactions, of which {found['lost']} lack on "
+            f"the member that has fewest, {found['tps']:.0f} TPS, average latency {found['latency_ms']:.1f} ms"
             f"{'' if found['exit'] == 0 else ', and pgbench failed: ' + found['said'].strip().splitlines()[-1]}.\n")
 
 

@@ -11,12 +11,14 @@ import subprocess
 import time
 
 import processes
+from probe import answer
 
 SETTLE_SECONDS = 10
 PGBENCH_SCALE = 10
 PGBENCH_CLIENTS = 32
 INITIALISE_SECONDS = 600
 OVERRUN_SECONDS = 120
+REPLAY_SECONDS = 120
 
 
 def cost(stage, minutes):
@@ -71,10 +73,24 @@ def busy(stage, minutes):
     done = run(stage, seconds + OVERRUN_SECONDS, "-c", str(PGBENCH_CLIENTS), "-j", "2", "-T", str(seconds))
     tps = re.search(r"^tps = ([0-9.]+)", done.stdout, re.MULTILINE)
     latency = re.search(r"^latency average = ([0-9.]+)", done.stdout, re.MULTILINE)
-    return {"seconds": time.monotonic() - began, "term_changes": stage.terms() - before,
+    processed = re.search(r"transactions actually processed: ([0-9]+)", done.stdout)
+    processed = int(processed[1]) if processed else 0
+    return {"processed": processed, "lost": max(processed - rows(stage, processed), 0),
+            "seconds": time.monotonic() - began, "term_changes": stage.terms() - before,
             "tps": float(tps[1]) if tps else 0.0, "latency_ms": float(latency[1]) if latency else 0.0,
             "exit": done.returncode, "said": done.stderr[-2000:], "history": stage.ask("history"),
             "load": os.getloadavg()[0]}
+
+
+def rows(stage, wanted):
+    """Fewest rows of pgbench's history on any member, once all had time to replay: one a transaction."""
+    processes.wait_until(stage.is_healthy, INITIALISE_SECONDS, "healthy after pgbench", 0.25)
+    until, fewest = time.monotonic() + REPLAY_SECONDS, -1
+    while fewest < wanted and time.monotonic() < until:
+        time.sleep(1)
+        counts = [answer(stage.server_dsn(name), "SELECT count(*) FROM pgbench_history")[0] for name in stage.nodes]
+        fewest = min(counts)
+    return fewest
 
 
 def run(stage, limit, *options):

@@ -165,8 +165,10 @@ async fn settled(client: &Client, before: &Status, what: &str) -> Result<Done> {
             return Ok(Done { said, term: now.term, dry_run: false });
         }
         if now.term == before.term && now.switchover.is_none() && now.writable && began.elapsed() > LOOK * 4 {
-            let told: Vec<Entry> =
-                client.best("/v1/history", |h: &Vec<Entry>| h.len()).await.unwrap_or_default();
+            let told: Vec<Entry> = client
+                .best("/v1/history", |h: &Vec<Entry>| h.last().map(|e| e.revision))
+                .await
+                .unwrap_or_default();
             let why = told.last().map_or(String::new(), |e| format!(": {}", e.what));
             bail!(
                 "TAN0007: the {what} was not done{why}. Nothing was lost; 'tanist status' tells what is missing"
