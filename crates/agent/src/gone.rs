@@ -35,13 +35,20 @@ pub fn is_gone(state: &ClusterState, node: &NodeId, had: u64) -> bool {
 /// Looks after the own seat; once it is gone, sets the store aside and ends the
 /// agent, which the guard starts anew.
 pub async fn mind_seat(config: HostConfig, peers: Peers, store: Store) {
+    if config.join.is_empty() {
+        return; // Nobody to ask: the operator who took it out stops it too.
+    }
+    let mut before = false;
     loop {
         tokio::time::sleep(LOOK).await;
-        let had = store.health().id;
-        let known = is_gone(&store.watch().borrow(), &config.name, had);
-        let lonely = store.health().leader == 0;
-        let gone = known || (lonely && is_told_so(&config, &peers, had).await);
-        if !gone {
+        let health = store.health();
+        let known = is_gone(&store.watch().borrow(), &config.name, health.id);
+        let lonely = health.leader == 0;
+        // The group may need our vote to let us go, so we go when it has, or hears us no more.
+        let let_go = lonely || !health.voters.contains(&health.id);
+        let gone = (known && let_go) || (lonely && is_told_so(&config, &peers, health.id).await);
+        // Two looks in a row, against an election at that moment.
+        if !std::mem::replace(&mut before, gone) || !gone {
             continue;
         }
         tracing::warn!("this node was taken out of the cluster; it asks for a seat anew");
@@ -68,7 +75,17 @@ fn set_aside(dir: &Path) -> Result<(), postgres::Error> {
         std::fs::remove_dir_all(&aside).map_err(postgres::Error::file("remove", &aside))?;
     }
     std::fs::rename(dir, &aside).map_err(postgres::Error::file("rename", dir))?;
-    durable::sync_dir(dir.parent().unwrap_or(dir))
+    if let Err(why) = durable::sync_dir(dir.parent().unwrap_or(dir)) {
+        // After a crash it may be there again, and is set aside again.
+        tracing::warn!(%why, "the store that was set aside may come back after a crash");
+    }
+    Ok(())
+}
+
+/// Whether a store was set aside here: such a node was in a cluster, and founds none.
+#[must_use]
+pub fn was_out(dir: &Path) -> bool {
+    dir.with_extension("gone").exists()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod gone;
 pub mod http;
 pub mod keeper;
 pub mod overrides;
+pub mod pace;
 pub mod run;
 pub mod seat;
 pub mod shared;

@@ -4,6 +4,7 @@
 //! A thread that sleeps in the kernel until PostgreSQL renames a file in the
 //! data directory, which is how it writes `postgresql.auto.conf`.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -44,8 +45,10 @@ pub fn watch(hands: Arc<Hands>, runtime: Handle) {
     spawned.expect("a process that can't start a thread can't run an agent");
 }
 
-fn written_at(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|m| m.modified()).ok()
+/// Each writing is a new file; two may fall into one tick of the file system's clock.
+fn written_at(path: &Path) -> Option<(u64, SystemTime)> {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.ino(), found.modified().ok()?))
 }
 
 /// A watch on the renames in one directory.

@@ -6,16 +6,13 @@
 //! One task, one queue in; everything slow runs beside it and sends its result
 //! back as an event. The loop itself touches no disk but for a bare promise.
 //!
-//! At rest an agent costs what its wake-ups cost, so they are made to coincide:
-//! whoever follows speaks when the leader has just spoken, and a turn that
-//! something else caused puts the next tick off.
+//! When it turns and when it speaks is `pace`'s to say.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::command::{Change, Command};
 use cluster::report::Report;
-use cluster::state::Phase;
 use cluster::{ClusterState, Durability, NodeId, Time};
 use failover::{Controller, Effects, Event};
 use store::Store;
@@ -26,17 +23,14 @@ use tokio::time::{Instant, sleep_until};
 use crate::clock;
 use crate::executor::{Executor, Tools};
 use crate::keeper::Keeper;
+use crate::pace::{Pace, TICK};
 use crate::shared::Shared;
 
-/// Longest between two turns of the loop, unless all is calm.
-pub const TICK: Duration = Duration::from_millis(50);
 /// A leader whose heartbeat is this late is looked at directly.
 pub const LOOK_AFTER: Duration = Duration::from_millis(180);
-/// A follower waits so long beyond a heartbeat for the leader to speak first.
-pub const GRACE: Duration = Duration::from_millis(20);
 /// A turn that begins this much late is counted as lateness (decision 8).
 pub const LATE: Duration = Duration::from_millis(100);
-/// What people and probes see is at most this old.
+/// What people and probes see is made anew on every change, and else this often while anything turns.
 pub const PICTURE: Duration = Duration::from_millis(50);
 /// Longest that a command may be on its way.
 pub const SUBMIT_LIMIT: Duration = Duration::from_secs(2);
@@ -53,6 +47,8 @@ pub struct Wires {
     pub outbox: mpsc::Sender<Report>,
     /// Asks for a look at the leader's PostgreSQL.
     pub look: Arc<Notify>,
+    /// Asks for a probe of our own, which tells whether WAL still comes in.
+    pub again: Arc<Notify>,
     /// Asks for a read of the store that proves our term.
     pub read: Arc<Notify>,
     /// The guard's deadline and sign of life.
@@ -114,26 +110,31 @@ impl Agent {
                 tracing::warn!(late_ms = gap.as_millis() as u64, "the agent's loop ran late");
                 self.step(Event::Late(gap - tick), &wires);
             }
-            self.step(event, &wires);
-            // Whatever else is waiting is taken in before anything is said.
+            let tick_only = matches!(event, Event::Tick);
+            if !tick_only {
+                self.step(event, &wires);
+            }
+            // Whatever else is waiting is taken in before anything is said, and
+            // before time is judged by: it may have waited as long as we did.
             while let Ok(event) = wires.events.try_recv() {
                 self.step(event, &wires);
             }
+            if tick_only {
+                self.step(Event::Tick, &wires);
+            }
             self.breathe(&wires);
-            tick = self.tick();
+            tick = self.pace(clock::now()).next_turn();
         }
     }
 
-    /// How long the next turn may be off. While the term is open and its leader
-    /// speaks, nothing is due before the next heartbeat.
-    fn tick(&self) -> Duration {
-        let state = self.tools.source.state();
-        let leads = state.ctl.leader.as_ref().is_some_and(|l| l.node == self.me);
-        match state.ctl.phase {
-            Phase::Open if leads => self.beat(),
-            Phase::Open if clock::now().since(self.led) < self.beat() => self.beat() + GRACE,
-            _ => TICK,
-        }
+    fn pace(&self, now: Time) -> Pace {
+        let (silent, led) = (now.since(self.spoke), now.since(self.led));
+        let phase = self.tools.source.state().ctl.phase;
+        Pace { beat: self.beat(), silent, led, leads: self.leads(), phase }
+    }
+
+    fn leads(&self) -> bool {
+        self.tools.source.state().ctl.leader.as_ref().is_some_and(|l| l.node == self.me)
     }
 
     fn beat(&self) -> Duration {
@@ -144,6 +145,7 @@ impl Agent {
     fn learn(&mut self, wires: &Wires) -> Event {
         let state = wires.state.clone().borrow_and_update().clone();
         self.tools.source.set(state.clone());
+        self.pictured = Time::default();
         let seat = state.member_id(&self.me).filter(|id| id.incarnation > 0);
         if let Some(id) = seat.filter(|id| self.keeper.vows().member.as_ref() != Some(id)) {
             if let Err(why) = block_in_place(|| self.keeper.vow(|v| v.member = Some(id))) {
@@ -180,6 +182,7 @@ impl Agent {
             self.submit(change, wires);
         }
         if effects.speak {
+            self.pictured = Time::default();
             self.speak(wires);
         }
     }
@@ -204,11 +207,12 @@ impl Agent {
     /// Heartbeat, guard, and what people see.
     fn breathe(&mut self, wires: &Wires) {
         let now = clock::now();
-        if self.must_speak(now) {
+        if self.pace(now).must_speak() {
             self.speak(wires);
         }
-        if now.since(self.led) > LOOK_AFTER {
+        if !self.leads() && now.since(self.led) > LOOK_AFTER {
             wires.look.notify_one();
+            wires.again.notify_one();
         }
         if self.needs_read() {
             wires.read.notify_one();
@@ -223,19 +227,8 @@ impl Agent {
     /// Whether nothing but the store can say that we still lead.
     fn needs_read(&self) -> bool {
         let state = self.tools.source.state();
-        let leads = state.ctl.leader.as_ref().is_some_and(|l| l.node == self.me);
         let asynchronous = state.rules.iter().any(|r| r.mode == Durability::Async);
-        leads && (asynchronous || !self.shared.picture().grants)
-    }
-
-    /// A heartbeat is due: in step with the leader's where there is one to hear.
-    fn must_speak(&self, now: Time) -> bool {
-        let (beat, silent) = (self.beat(), now.since(self.spoke));
-        let since_led = now.since(self.led);
-        if since_led >= beat * 2 {
-            return silent + Duration::from_millis(5) >= beat;
-        }
-        (since_led < Duration::from_millis(5) && silent >= beat / 2) || silent >= beat + GRACE
+        self.leads() && (asynchronous || !self.shared.picture().grants)
     }
 
     fn speak(&mut self, wires: &Wires) {

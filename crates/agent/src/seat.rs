@@ -13,7 +13,7 @@ use store::embedded::Start;
 use store::{Store, SubmitError};
 
 use crate::clock;
-use crate::gone::is_gone;
+use crate::gone::{is_gone, was_out};
 use crate::shared::Picture;
 
 /// Between two rounds of asking for a seat, at first and at most.
@@ -103,7 +103,9 @@ async fn ask_one(
 pub async fn give_seat(store: &Store, cluster: &str, picture: &Picture, from: NodeId, body: &[u8]) -> Bytes {
     let answer = match postcard::from_bytes::<JoinRequest>(body) {
         Ok(request) if request.cluster == cluster && request.had != 0 => {
-            if is_gone(&picture.state, &from, request.had) { JoinAnswer::Gone } else { JoinAnswer::Kept }
+            let votes = store.health().voters.contains(&request.had);
+            let gone = !votes && is_gone(&picture.state, &from, request.had);
+            if gone { JoinAnswer::Gone } else { JoinAnswer::Kept }
         }
         Ok(request) if request.cluster == cluster && is_heard(picture, &from) => JoinAnswer::No(format!(
             "TAN0618: a node named '{from}' is running and heard: stop that one, or give this one another name"
@@ -153,7 +155,13 @@ pub fn known_start(config: &HostConfig) -> Option<Start> {
     if store::embedded::exists(&store_dir(config)) {
         return Some(Start::Again);
     }
-    config.bootstrap.as_ref().filter(|f| f.exists()).map(|_| Start::Bootstrap)
+    makes_cluster(config).then_some(Start::Bootstrap)
+}
+
+/// Whether the bootstrap file is there, for a node that was in no cluster before.
+#[must_use]
+pub fn makes_cluster(config: &HostConfig) -> bool {
+    config.bootstrap.as_ref().is_some_and(|f| f.exists()) && !was_out(&store_dir(config))
 }
 
 /// Where the store and the promises are.

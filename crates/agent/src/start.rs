@@ -130,7 +130,7 @@ pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
     let look = Arc::new(Notify::new());
     tokio::spawn(watchers::look_at_leader(source.clone(), look.clone(), events_tx.clone()));
     if config.kind == Kind::Data {
-        deeds.spawn(watchers::probe(hands.clone(), shared.clone(), events_tx.clone(), again));
+        deeds.spawn(watchers::probe(hands.clone(), shared.clone(), events_tx.clone(), again.clone()));
         overrides::watch(hands.clone(), deeds.clone());
         deeds.spawn(watchers::keep_house(hands.clone(), source.clone(), shared.clone()));
     }
@@ -139,7 +139,9 @@ pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
     let tools =
         Tools { hands, keeper, store: store.clone(), source, events: events_tx.clone(), runtime: deeds };
     let agent = Agent::new(Controller::new(facts), tools, shared);
-    agent.run(Wires { events, events_tx, state: store.watch(), outbox, look, read, guard: guard_tx }).await;
+    agent
+        .run(Wires { events, events_tx, state: store.watch(), outbox, look, again, read, guard: guard_tx })
+        .await;
     Ok(())
 }
 
@@ -229,7 +231,7 @@ async fn take_seat(
     let opened = embedded::open(&dir, &config.cluster, &start, out);
     let (store, wire) = opened.map_err(|e| StartError::Store(e.to_string()))?;
     tokio::spawn(carry(out_rx, peers.clone()));
-    if config.bootstrap.as_ref().is_some_and(|f| f.exists()) {
+    if seat::makes_cluster(config) {
         let (config, store) = (config.clone(), store.clone());
         tokio::spawn(async move { seat::claim(&config, &store).await });
     }

@@ -30,14 +30,14 @@ pub const LOOK: Duration = Duration::from_millis(50);
 /// Between two reads of the store by a leader that needs them.
 pub const READ: Duration = Duration::from_millis(400);
 /// The guard's deadline, which is seconds ahead, is moved on this often.
-pub const ARM: Duration = Duration::from_millis(300);
+pub const ARM: Duration = Duration::from_millis(250);
 /// How long the leader's PostgreSQL may take to answer such a look.
 pub const LOOK_LIMIT: Duration = Duration::from_millis(150);
 /// WAL that came in this recently is a sign of life.
 pub const WAL_FRESH_MS: u64 = 150;
 
 /// libpq's request for TLS (protocol 3.0, "SSL Session Encryption"): any server
-/// answers it with one byte, before it forks anything.
+/// answers it with one byte, however busy it is with queries.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 type Events = mpsc::UnboundedSender<Event>;

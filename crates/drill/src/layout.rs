@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::isolate::Network;
 
+/// Marks a cluster that a demo made and may remove, in its folder.
+pub const DEMO_MARK: &str = "made-by-demo";
+
 /// Data nodes of a local cluster, unless others are asked for.
 pub const NODES: u16 = 3;
 
@@ -94,7 +97,7 @@ impl Plan {
         if let Some(d) = asked.durability.filter(|d| *d != self.durability) {
             return Some(format!("its durability is {}, not {}", self.durability, d));
         }
-        if let Some(bin) = asked.pg_bin.as_ref().filter(|b| **b != self.pg_bin) {
+        if let Some(bin) = asked.pg_bin.as_ref().filter(|b| !same(b, &self.pg_bin)) {
             return Some(format!("its programs are in {}, not {}", self.pg_bin.display(), bin.display()));
         }
         let first = self.nodes.first().map_or(0, |n| n.api);
@@ -118,6 +121,11 @@ impl Plan {
     pub fn token_file(&self) -> PathBuf {
         self.dir.join("token")
     }
+}
+
+/// Whether two paths are one folder.
+fn same(a: &Path, b: &Path) -> bool {
+    a == b || a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b))
 }
 
 /// Ports of node `i`, as docs say: API, peers, PostgreSQL.

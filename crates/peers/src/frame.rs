@@ -8,7 +8,7 @@ use crate::error::PeersError;
 /// Longest body. A snapshot of the cluster state is far smaller.
 pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Version of this framing.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 const HEADER_BYTES: usize = 6;
 /// Bytes taken from the network at a time: a length field allocates nothing.
 const CHUNK_BYTES: usize = 64 * 1024;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, bail};
 use api::verbs::{Done, SwitchoverBody};
 use checker::{History, gap};
-use drill::layout::{Options, PlannedNode};
+use drill::layout::{DEMO_MARK, Options, PlannedNode};
 use drill::load::{CLIENTS, Load, prepare};
 use drill::verdict::{Findings, examine};
 use drill::{Stage, fault};
@@ -17,8 +17,6 @@ use crate::say;
 
 /// Load runs alone before, between and after the events.
 const BREATH: Duration = Duration::from_secs(3);
-/// Marks a cluster that a demo made, in its folder.
-const OURS: &str = "made-by-demo";
 /// It ran, and a write was lost or the cluster did not heal.
 const LIMIT_NOT_MET: u8 = 3;
 /// Longest that anything is waited for.
@@ -70,8 +68,10 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
     clear_away_former(&args.dir)?;
     let up = Stage::up(&options).await;
     // Also where it did not come up: what is left of it is ours.
-    if let Ok(made) = Stage::open(&args.dir) {
-        std::fs::write(made.plan.dir.join(OURS), "")?;
+    if !args.keep
+        && let Ok(made) = Stage::open(&args.dir)
+    {
+        std::fs::write(made.plan.dir.join(DEMO_MARK), "")?;
     }
     let stage = up?;
     tell(&format!("It is whole after {}.", say::span(millis(began.elapsed()))));
@@ -89,9 +89,7 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
         .map_err(|e| anyhow!("TAN0709: a member could not be read back: {e}"))?;
     let told: Vec<Entry> = stage.client().get("/v1/history").await.unwrap_or_default();
     let pass = report(&events, &history, &findings, healed, &told, json)?;
-    if args.keep {
-        std::fs::remove_file(stage.plan.dir.join(OURS))?;
-    } else {
+    if !args.keep {
         stage.down(true)?;
         let _ = std::fs::remove_dir_all(&args.dir);
     }
@@ -102,7 +100,7 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
 /// refused, for a demo hurts it and removes it at its end.
 fn clear_away_former(dir: &Path) -> Result<()> {
     let Ok(former) = Stage::open(dir) else { return Ok(()) };
-    if !former.plan.dir.join(OURS).exists() {
+    if !former.plan.dir.join(DEMO_MARK).exists() {
         bail!(
             "TAN0716: there is a local cluster in '{}', and a demo makes its own, hurts it and removes it. Nothing was touched; name another folder with --dir DIR",
             dir.display()

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use cluster::Durability;
-use drill::layout::Options;
+use drill::layout::{DEMO_MARK, Options};
 use drill::{Stage, StageError};
 
 use crate::say;
@@ -100,11 +100,14 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
                 binary: None,
                 isolate: *isolate,
             };
-            show(&Stage::up(&options).await?, json)?;
+            let stage = Stage::up(&options).await?;
+            adopt(&stage);
+            show(&stage, json)?;
         }
         Deed::Status(at) => show(&Stage::open(&at.dir)?, json)?,
         Deed::Start { node, at } => {
             let stage = Stage::open(&at.dir)?;
+            adopt(&stage);
             for node in chosen(&stage, node.as_deref())? {
                 stage.start(&node)?;
             }
@@ -125,6 +128,11 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever uses what a demo left has it for good: the next demo leaves it alone.
+fn adopt(stage: &Stage) {
+    let _ = std::fs::remove_file(stage.plan.dir.join(DEMO_MARK));
 }
 
 fn chosen(stage: &Stage, name: Option<&str>) -> Result<Vec<drill::layout::PlannedNode>> {

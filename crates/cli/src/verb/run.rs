@@ -62,7 +62,8 @@ pub fn agent(args: &Args) -> Result<ExitCode> {
     let config = HostConfig::load(&args.config)?;
     // Heartbeats keep to one thread, which costs least at rest; what may wait
     // for a disk or a server runs on others and never delays them.
-    let (beats, deeds) = (runtime("agent", 1)?, runtime("deeds", 1)?);
+    // Two of them, so that a deed which blocks keeps neither the probe nor the next deed.
+    let (beats, deeds) = (runtime("agent", 1)?, runtime("deeds", 2)?);
     let agent = agent::start::run(config, deeds.handle().clone());
     beats.block_on(async { beats.spawn(agent).await })??;
     Ok(ExitCode::SUCCESS)

@@ -112,6 +112,30 @@ fn a_member_taken_out_serves_nothing_and_is_let_in_again_by_one_command() {
     });
 }
 
+/// The last of two to go is needed to agree that it goes.
+#[test]
+fn two_nodes_become_one_and_two_again() {
+    told(async {
+        let story = Story::begin("one-and-two", 2).await;
+        let (leader, standby, term) = (story.leader().await, story.standby().await, story.term().await);
+        let api = format!("http://{}:{}", leader.address, leader.api);
+        for name in ["w1", standby.name.as_str()] {
+            let (done, said) = tanist(&story, &api, &["member", "remove", name]);
+            assert!(done, "{said}");
+            story.wait_until("it to be out", |s| s.members.iter().all(|m| m.name != name)).await;
+        }
+        story.writes_flow().await;
+        let gone = story.stage.plan.node_dir(&standby).join("store.gone");
+        wait_until(|| gone.exists(), "it to give its store up").await;
+        let address = format!("{}:{}", standby.address, standby.peers);
+        let (done, said) = tanist(&story, &api, &["member", "add", standby.name.as_str(), &address]);
+        assert!(done, "{said}");
+        story.whole().await;
+        assert_eq!(story.term().await, term, "a term began");
+        story.end().await;
+    });
+}
+
 #[test]
 fn a_member_taken_out_while_it_was_away_learns_it_from_the_others() {
     told(async {
