@@ -340,6 +340,22 @@ fn c26_the_wait_is_not_shortened_while_a_lease_may_run_that_is_as_long() {
 }
 
 #[test]
+fn c26_a_leader_alone_changes_its_promise_by_a_rule_of_the_same_members() {
+    let mut s = cluster(&["n1", "n2", "n3"], Durability::Async);
+    let sub = s.sub_next;
+    let alone = |s: &ClusterState, sub| ask(s, "n1", change_rule(1, sub, Rule::leader_only(), &[]));
+    assert_eq!(code(alone(&s, sub)), "TAN0122", "it promises that already");
+    for mode in [Durability::Quorum, Durability::QuorumRelaxed] {
+        s.settings.durability = mode;
+        let both = alone(&s, sub).expect("the same rule, but not by lease");
+        assert_eq!(both.rules.iter().map(|r| r.mode).collect::<Vec<_>>(), [Durability::Async, mode]);
+        let end = Change::RuleEnd { term: Term(1), keep: sub + 1, drop: sub, lsn: Lsn(300) };
+        let after = must(&both, "n1", end);
+        assert_eq!(code(ask(&after, "n2", begin(&after, missed(&["n2", "n3"])))), "TAN0105", "{mode}");
+    }
+}
+
+#[test]
 fn an_opening_by_a_life_that_is_over_is_refused() {
     let s = elected();
     let join = Change::Join { node: node("n2"), addresses: Addresses::default(), nonce: 99 };

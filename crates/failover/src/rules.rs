@@ -83,9 +83,17 @@ fn can_be_satisfied(view: &View<'_>, rule: &Rule) -> bool {
 /// M1 towards the wanted rule, one elementary step at a time.
 fn begin(view: &View<'_>, current: &ActiveRule) -> Option<Step> {
     let (wanted, agreed_by) = wanted(view, &current.rule);
-    let rule = next_towards(&current.rule, &wanted)?;
+    let rule = next_towards(&current.rule, &wanted).or_else(|| anew(view, current))?;
     let (term, from_sub) = (view.term(), current.sub);
     Some(Step::Ask(Change::RuleBegin { term, from_sub, rule, agreed_by }))
+}
+
+/// A leader alone that stays so, but under another promise: until that is agreed,
+/// the rule is blocked as the old one says (C-3). Kept as quorum after the settings
+/// say async, a dead leader is waited for; kept as async, it is not, and loses.
+fn anew(view: &View<'_>, current: &ActiveRule) -> Option<Rule> {
+    let differs = current.mode != view.state.settings.durability;
+    (differs && current.rule.is_leader_only()).then(Rule::leader_only)
 }
 
 /// The rule we would like, and who agrees that those it drops are gone.

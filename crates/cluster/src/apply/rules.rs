@@ -25,10 +25,12 @@ pub(super) fn begin(
     if s.own_rules().count() != 1 {
         return Err(bad(rule, "another change of the commit rule is under way"));
     }
-    let Some(from) = s.own_rules().find(|r| r.sub == from_sub).map(|r| r.rule.clone()) else {
+    let Some((from, mode)) = s.own_rules().find(|r| r.sub == from_sub).map(|r| (r.rule.clone(), r.mode))
+    else {
         return Err(Refused::WrongRule(from_sub));
     };
-    if from == *rule {
+    // A leader alone also goes from one promise to another: C-3 blocks it by its mode.
+    if from == *rule && (mode == s.settings.durability || !rule.is_leader_only()) {
         return Err(Refused::NothingToDo("that rule is in force".into()));
     }
     if !from.is_elementary_to(rule) {
@@ -66,7 +68,7 @@ fn check_members(s: &ClusterState, leader: &MemberId, from: &Rule, rule: &Rule) 
     if rule.names(leader) {
         return Err(bad(rule, "a leader does not acknowledge its own commits"));
     }
-    if rule.is_leader_only() && !may_be_leader_only(s, leader) {
+    if rule.is_leader_only() && from != rule && !may_be_leader_only(s, leader) {
         return Err(bad(rule, "durability 'quorum' never waits for nobody"));
     }
     let voter = |m: &MemberId| s.member(m).is_some_and(Member::is_data_voter);
