@@ -183,6 +183,9 @@ impl Timing {
                 "timing: async_lease >= agent_silence + restart + renewal + heartbeat + 3 delays (C-26)",
             );
         }
+        if self.guard_deadline_ms > self.async_lease_ms {
+            return Err("timing: guard_deadline <= async_lease (D <= T), for the first lease begins under D");
+        }
         if self.async_wait_ms < sum(&[stretched(sum(&[self.async_lease_ms, self.kill_ms])), 10]) {
             return Err("timing: async_wait >= (async_lease + kill), stretched by drift, + 10 ms (C-26)");
         }
@@ -200,7 +203,7 @@ mod tests {
     #[test]
     fn c28_defaults_satisfy_every_inequality_and_each_is_checked() {
         assert_eq!(Timing::default().check(), Ok(()));
-        let spoil: [fn(&mut Timing); 12] = [
+        let spoil: [fn(&mut Timing); 13] = [
             |t| t.grant_ms = t.grant_wait_ms,
             |t| t.grant_wait_ms = t.suspicion_ms,
             |t| t.suspicion_ms = t.agent_silence_ms,
@@ -209,6 +212,7 @@ mod tests {
             |t| t.async_wait_ms = t.async_lease_ms,
             |t| t.renewal_ms = t.grant_ms - t.agent_restart_ms,
             |t| t.async_lease_ms = t.agent_silence_ms,
+            |t| (t.guard_deadline_ms, t.patience_ms) = (t.async_lease_ms + 1, t.async_lease_ms + 1000),
             |t| t.shrink_ms = t.suspicion_ms - 1,
             |t| t.heartbeat_ms = 0,
             |t| t.grant_ms = u64::MAX,

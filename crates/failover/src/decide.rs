@@ -179,6 +179,10 @@ fn promote(view: &View<'_>) -> Verdict {
             Verdict::wait(Waiting::Operator(server.trouble.clone().unwrap_or_default()))
         }
         ServerState::Down | ServerState::Starting => Verdict::act(view, Action::StartCut),
+        // A guard that was just started has no deadline in force yet.
+        ServerState::Standby if fencing::needs_lease(view) && !fencing::has_lease(view) => {
+            Verdict::wait(Waiting::Lease)
+        }
         ServerState::Standby | ServerState::Promoting => {
             let (term, timeline) = (view.term(), election.tli);
             let (rule, sub) = (rule.rule.clone(), rule.sub);

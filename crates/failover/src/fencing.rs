@@ -74,9 +74,11 @@ pub fn guard_deadline(view: &View<'_>) -> Option<Time> {
     if !view.i_lead() {
         return Some(view.now + reach);
     }
-    let asynchronous = view.state.rules.iter().any(|r| r.mode == Durability::Async);
-    if asynchronous {
-        return Some(view.watch.store_read_at + Duration::from_millis(timing.async_lease_ms));
+    if needs_lease(view) {
+        let lease = Duration::from_millis(timing.async_lease_ms);
+        // Before the first read the deadline of before holds: it was armed when this term
+        // could not have ended yet, for D at most, which is no longer than a lease.
+        return has_lease(view).then_some(view.watch.store_read_at + lease);
     }
     let leader_only = view.state.rules.iter().all(|r| r.rule.is_leader_only());
     if leader_only || has_grants(view) {
@@ -84,6 +86,19 @@ pub fn guard_deadline(view: &View<'_>) -> Option<Time> {
     }
     let proven = view.watch.grants_at.max(view.watch.store_read_at).max(view.watch.phase_since);
     Some(proven + reach)
+}
+
+/// Whether a rule of async is active, so that commits are acknowledged by lease.
+#[must_use]
+pub fn needs_lease(view: &View<'_>) -> bool {
+    view.state.rules.iter().any(|r| r.mode == Durability::Async)
+}
+
+/// C-26: whether the store was read since we lead by it. What was read before then
+/// may be hours old, and is no lease: the guard would kill a healthy server.
+#[must_use]
+pub fn has_lease(view: &View<'_>) -> bool {
+    view.watch.store_read_at >= view.watch.phase_since.max(view.watch.leased_since)
 }
 
 /// Whether an ack set of one of our own rules still lets us lead: each member

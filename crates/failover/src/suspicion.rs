@@ -13,7 +13,7 @@ use core::time::Duration;
 use cluster::command::{Change, Trigger};
 use cluster::report::{Missing, Report};
 use cluster::state::Phase;
-use cluster::{ClusterState, MemberId, NodeId, Reason, Term, Time};
+use cluster::{ClusterState, Durability, MemberId, NodeId, Reason, Term, Time};
 
 use crate::view::View;
 
@@ -51,11 +51,20 @@ pub struct Watch {
     pub grants_at: Time,
     /// When a linearizable read last *started* that showed our term.
     pub store_read_at: Time,
+    /// Whether a rule of async is active: commits are acknowledged by lease.
+    pub leased: bool,
+    /// Since when.
+    pub leased_since: Time,
 }
 
 impl Watch {
     /// Takes note of a new agreed state.
     pub fn on_state(&mut self, state: &ClusterState, now: Time) {
+        let leased = state.rules.iter().any(|r| r.mode == Durability::Async);
+        if leased && !self.leased {
+            self.leased_since = now;
+        }
+        self.leased = leased;
         let seen = (state.ctl.term, state.ctl.phase);
         if seen != self.seen {
             self.seen = seen;

@@ -37,6 +37,8 @@ pub enum Waiting {
     LeaderLineage(Term),
     /// The leader must checkpoint before it can be rewound to.
     LeaderCheckpoint,
+    /// The store must be read before the server may acknowledge by lease (C-26).
+    Lease,
     /// The successor of a switchover must take over.
     Successor(NodeId),
     /// The leader is silent, and others must agree.
@@ -60,6 +62,7 @@ impl fmt::Display for Waiting {
             Waiting::LeavingRule => f.write_str("to be let out of the commit rule before rebuilding"),
             Waiting::LeaderLineage(term) => write!(f, "for the leader of term {term} to tell its history"),
             Waiting::LeaderCheckpoint => f.write_str("for the leader's first checkpoint"),
+            Waiting::Lease => f.write_str("for a first read of the store, from which its lease runs"),
             Waiting::Successor(node) => write!(f, "for {node} to take over"),
             Waiting::OthersToMiss { leader } => write!(f, "for others to say whether they miss {leader} too"),
         }

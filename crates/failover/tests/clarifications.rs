@@ -12,6 +12,7 @@ use cluster::{
     Action, ActiveRule, ClusterState, Durability, Lineage, MemberId, NodeId, Position, Reason, Rule, Term,
     Time, Timeline, Vows,
 };
+use failover::decide::decide;
 use failover::facts::Facts;
 use failover::forecast::{self, Asked, Unwise};
 use failover::suspicion::{self, Watch};
@@ -224,6 +225,41 @@ fn c26_an_async_leader_leads_as_long_as_its_last_read_of_the_store() {
     scene.watch.store_read_at = at(9_000);
     scene.hear("n2", 9_900, &[("n1", 10)], None);
     assert_eq!(fencing::guard_deadline(&scene.view()), Some(at(12_000)));
+}
+
+#[test]
+fn c26_what_was_read_before_the_lease_began_does_not_kill_the_server() {
+    let mut scene = Scene::of("n1", 10_000);
+    let until = |s: &Scene| fencing::guard_deadline(&s.view());
+    scene.watch.store_read_at = at(1_000);
+    scene.watch.on_state(&scene.state, at(2_000));
+    scene.state.settings.durability = Durability::Async;
+    scene.state.rules[0].mode = Durability::Async;
+    scene.watch.on_state(&scene.state, at(9_900));
+    assert_eq!(until(&scene), None, "the deadline of the quorum mode holds");
+    scene.watch.on_state(&scene.state, at(9_950));
+    scene.watch.store_read_at = at(9_900);
+    assert_eq!(until(&scene), Some(at(12_900)));
+    // A new term of ours, or an agent that was just started, which knows nothing of the last read.
+    scene.state.ctl.term = Term(2);
+    scene.watch.on_state(&scene.state, at(9_960));
+    assert_eq!(until(&scene), None);
+    let lost = scene.now.0 + Duration::from_secs(60);
+    (scene.now, scene.watch.store_read_at) = (Time(lost), at(9_970));
+    assert_eq!(until(&scene), Some(at(12_970)), "and the lease is not made longer by waiting");
+}
+
+#[test]
+fn c26_an_async_leader_reads_the_store_before_it_is_promoted() {
+    let mut scene = Scene::of("n1", 10_000);
+    scene.state.rules[0].mode = Durability::Async;
+    scene.state.ctl.phase = Phase::Elected;
+    scene.me.server = Some(ServerReport { state: ServerState::Standby, ..ServerReport::default() });
+    scene.watch.phase_since = at(9_900);
+    let promotes = |s: &Scene| matches!(decide(&s.view()).action, Some(Action::Promote { .. }));
+    assert!(!promotes(&scene));
+    scene.watch.store_read_at = at(9_900);
+    assert!(promotes(&scene));
 }
 
 #[test]
