@@ -77,7 +77,7 @@ pub struct Timing {
     pub heartbeat_ms: u64,
     /// S: silence after which a leader is suspected.
     pub suspicion_ms: u64,
-    /// N: renewal round of read grants.
+    /// N: renewal round of read grants, for proxies.
     pub renewal_ms: u64,
     /// G: life of a read grant.
     pub grant_ms: u64,
@@ -141,6 +141,13 @@ impl Timing {
     pub const LONGEST_MS: u64 = 86_400_000;
     /// δ, the longest that a message between agents takes while all is well.
     pub const DELAY_MS: u64 = 100;
+    /// A heartbeat that waits for its leader's is so late, and a loop that stands
+    /// still for less than the rest passes as being on time (20 + 100).
+    pub const LATE_MS: u64 = 120;
+    /// The longest between two reads of the store by a leader that needs them.
+    pub const READ_MS: u64 = 400;
+    /// The longest from a new deadline until the guard is told.
+    pub const ARM_MS: u64 = 300;
 
     /// C-28: the inequalities that the proofs rest on.
     ///
@@ -169,6 +176,9 @@ impl Timing {
         {
             return Err("timing: restart + heartbeat < suspicion < agent_silence (R + H < S < A)");
         }
+        if sum(&[self.heartbeat_ms, self.heartbeat_ms, Self::LATE_MS]) >= self.suspicion_ms {
+            return Err("timing: one lost heartbeat and a late loop: 2 heartbeats + 120 ms < suspicion");
+        }
         if sum(&[self.agent_silence_ms, self.agent_restart_ms, self.heartbeat_ms, self.heartbeat_ms])
             > self.guard_deadline_ms
         {
@@ -177,10 +187,10 @@ impl Timing {
         if sum(&[self.guard_deadline_ms, self.kill_ms, self.heartbeat_ms]) > self.patience_ms {
             return Err("timing: guard_deadline + kill + heartbeat <= patience (D + K + H <= P)");
         }
-        let renewed = [self.agent_silence_ms, self.agent_restart_ms, self.renewal_ms, self.heartbeat_ms];
-        if self.async_lease_ms < sum(&[sum(&renewed), 3 * Self::DELAY_MS]) {
+        let restarted = sum(&[self.agent_silence_ms, self.agent_restart_ms, self.heartbeat_ms]);
+        if self.async_lease_ms < sum(&[restarted, Self::READ_MS, Self::ARM_MS, 3 * Self::DELAY_MS]) {
             return Err(
-                "timing: async_lease >= agent_silence + restart + renewal + heartbeat + 3 delays (C-26)",
+                "timing: async_lease >= agent_silence + restart + heartbeat + 700 ms + 3 delays (C-26)",
             );
         }
         if self.guard_deadline_ms > self.async_lease_ms {
@@ -203,7 +213,7 @@ mod tests {
     #[test]
     fn c28_defaults_satisfy_every_inequality_and_each_is_checked() {
         assert_eq!(Timing::default().check(), Ok(()));
-        let spoil: [fn(&mut Timing); 13] = [
+        let spoil: [fn(&mut Timing); 15] = [
             |t| t.grant_ms = t.grant_wait_ms,
             |t| t.grant_wait_ms = t.suspicion_ms,
             |t| t.suspicion_ms = t.agent_silence_ms,
@@ -213,6 +223,8 @@ mod tests {
             |t| t.renewal_ms = t.grant_ms - t.agent_restart_ms,
             |t| t.async_lease_ms = t.agent_silence_ms,
             |t| (t.guard_deadline_ms, t.patience_ms) = (t.async_lease_ms + 1, t.async_lease_ms + 1000),
+            |t| t.heartbeat_ms = (t.suspicion_ms - Timing::LATE_MS) / 2,
+            |t| (t.agent_silence_ms, t.guard_deadline_ms, t.async_lease_ms) = (1000, 1500, 2349),
             |t| t.shrink_ms = t.suspicion_ms - 1,
             |t| t.heartbeat_ms = 0,
             |t| t.grant_ms = u64::MAX,
@@ -223,5 +235,10 @@ mod tests {
             spoil(&mut t);
             assert!(t.check().is_err(), "inequality {i}");
         }
+        // The shortest lease and the longest heartbeat there may be.
+        let short = Timing { guard_deadline_ms: 1500, async_lease_ms: 2350, ..Timing::default() };
+        assert_eq!(short.check(), Ok(()));
+        let slow = Timing { heartbeat_ms: 189, ..Timing::default() };
+        assert_eq!(slow.check(), Ok(()));
     }
 }
