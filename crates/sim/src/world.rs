@@ -304,9 +304,10 @@ impl World {
 
     fn heartbeat(&mut self, name: &NodeId) {
         let now = self.now;
+        let beat = Duration::from_millis(self.truth.settings.timing.heartbeat_ms);
         let node = self.nodes.get_mut(name).expect("own name");
         node.deadline = node.controller.guard_deadline(now).or(node.deadline);
-        if now.since(node.spoke_at) >= Duration::from_millis(100) {
+        if now.since(node.spoke_at) >= beat {
             node.spoke_at = now;
             if let Some(report) = node.controller.next_report(now) {
                 self.mail.push((name.clone(), report));
