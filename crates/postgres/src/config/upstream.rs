@@ -61,14 +61,20 @@ impl Upstream {
             ("passfile", dir.passfile(self.term).display().to_string()),
             ("application_name", self.me.to_string()),
             ("connect_timeout", CONNECT_TIMEOUT_S.to_string()),
-            ("keepalives_idle", "2".to_string()),
-            ("keepalives_interval", "1".to_string()),
-            ("keepalives_count", "3".to_string()),
         ];
+        pairs.extend(keepalives());
         pairs.extend(of_libpq_12(differences, TCP_USER_TIMEOUT_MS));
         pairs.extend(self.transport.pairs());
         conninfo(&pairs)
     }
+}
+
+/// That a peer which says nothing for 2 s is asked whether it is there, and given up after
+/// three questions. Every libpq knows them.
+#[must_use]
+pub fn keepalives() -> [(&'static str, String); 3] {
+    [("keepalives_idle", 2), ("keepalives_interval", 1), ("keepalives_count", 3)]
+        .map(|(k, v)| (k, v.to_string()))
 }
 
 /// What only libpq 12 and newer understands: how long sent bytes may stay unacknowledged,

@@ -10,13 +10,14 @@ use cluster::report::Progress;
 
 use crate::command::{command, run};
 use crate::config::quote::conninfo;
-use crate::config::upstream;
+use crate::config::{Transport, upstream};
 use crate::control_file::ControlFile;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::perform::life::remove_tree;
 use crate::perform::{Hands, split_address};
 use crate::roles::{REPLICATION, REWIND};
+use crate::version::Differences;
 use crate::wal::segment;
 
 /// Most bytes of diverged WAL that are kept aside for an audit.
@@ -123,20 +124,7 @@ impl Hands {
         let (host, port) = split_address(address)?;
         let passfile = self.site.dir.secrets().join(format!("{role}.passfile"));
         durable::replace_if_other(&passfile, credential.as_bytes(), self.site.run_as)?;
-        let mut pairs = vec![
-            ("host", host),
-            ("port", port.to_string()),
-            ("user", role.to_string()),
-            ("passfile", passfile.display().to_string()),
-            ("connect_timeout", "5".to_string()),
-        ];
-        // The program's own libpq reads this, and may be as old as the server.
-        pairs.extend(upstream::of_libpq_12(self.site.programs.differences, TCP_USER_TIMEOUT_MS));
-        if role == REWIND {
-            pairs.push(("dbname", "postgres".to_string()));
-        }
-        pairs.extend(self.site.transport.pairs());
-        Ok(conninfo(&pairs))
+        Ok(source(&host, port, role, &passfile, self.site.programs.differences, &self.site.transport))
     }
 
     /// A rebuilt directory has the leader's files: ours again, its slots gone.
@@ -188,6 +176,32 @@ fn forget_oldest(lost: &Path) -> Result<()> {
     kept.iter().take(surplus).try_for_each(|(_, path)| remove_tree(path))
 }
 
+fn source(
+    host: &str,
+    port: u16,
+    role: &str,
+    passfile: &Path,
+    differences: &Differences,
+    transport: &Transport,
+) -> String {
+    let mut pairs = vec![
+        ("host", host.to_string()),
+        ("port", port.to_string()),
+        ("user", role.to_string()),
+        ("passfile", passfile.display().to_string()),
+        ("connect_timeout", "5".to_string()),
+    ];
+    // A program that only reads notices by nothing else that the host has vanished.
+    pairs.extend(upstream::keepalives());
+    // The program's own libpq reads this, and may be as old as the server.
+    pairs.extend(upstream::of_libpq_12(differences, TCP_USER_TIMEOUT_MS));
+    if role == REWIND {
+        pairs.push(("dbname", "postgres".to_string()));
+    }
+    pairs.extend(transport.pairs());
+    conninfo(&pairs)
+}
+
 fn progress(what: &str, percent: Option<u8>, detail: &str) -> Progress {
     Progress { what: what.to_string(), percent, detail: detail.to_string() }
 }
@@ -201,4 +215,27 @@ fn tree_bytes(path: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.flatten().map(size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::version::TABLE;
+
+    #[test]
+    fn a_source_that_vanishes_is_noticed_by_a_program_that_only_reads() {
+        for row in &TABLE {
+            for role in [REPLICATION, REWIND] {
+                let text = source("n1", 5432, role, Path::new("/n2/secrets/p"), row, &Transport::Plain);
+                let keepalives = "keepalives_idle='2' keepalives_interval='1' keepalives_count='3'";
+                assert!(
+                    text.starts_with("host='n1' port='5432' user='") && text.contains(keepalives),
+                    "{text}"
+                );
+                assert_eq!(text.contains("tcp_user_timeout='10000'"), row.major >= 12, "{text}");
+                assert_eq!(text.contains("dbname='postgres'"), role == REWIND, "{text}");
+                assert!(!text.contains("password") && text.contains("sslmode='disable'"), "{text}");
+            }
+        }
+    }
 }
