@@ -6,59 +6,11 @@
 mod real;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use cluster::report::ServerState;
 use cluster::{Lsn, MemberId};
-use postgres::config::{ServerConfig, Transport};
-use postgres::guard::client::Client;
-use postgres::guard::protocol::{Answer, Event, Request, Status};
-use postgres::perform::{Hands, Site};
-use postgres::{NodeDir, Programs, RunAs, Secrets};
+use real::hands::hands;
 use real::{Server, bin15, scratch, wait_until};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixListener;
-
-/// A guard that has one answer: the postmaster lives.
-async fn guard(socket: &Path, pid: i32) -> Client {
-    let listener = UnixListener::bind(socket).unwrap();
-    let (client, _news) = Client::connect(socket).await.unwrap();
-    let (read, mut write) = listener.accept().await.unwrap().0.into_split();
-    tokio::spawn(async move {
-        let mut lines = BufReader::new(read).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            let asked: Request<serde_json::Value> = serde_json::from_str(&line).unwrap();
-            let answer = Answer::Status(Status { postmaster: Some(pid), deadline_ms: None, fired: false });
-            let event = Event::Numbered { number: asked.number, answer };
-            let said = serde_json::to_string(&event).unwrap() + "\n";
-            write.write_all(said.as_bytes()).await.unwrap();
-        }
-    });
-    client
-}
-
-async fn hands(dir: &Path, server: &Server) -> Hands {
-    let node = NodeDir::with_sockets(server.dir.clone(), server.dir.clone()).unwrap();
-    let config = ServerConfig {
-        node: "n1".to_string(),
-        listen: vec!["127.0.0.1".to_string()],
-        port: server.port,
-        tls: None,
-        members: 3,
-        parameters: BTreeMap::new(),
-        floor: postgres::config::Floor::default(),
-    };
-    let site = Site {
-        log: node.log_file(),
-        dir: node,
-        programs: Programs::find(&bin15()).unwrap(),
-        run_as: RunAs::for_server().unwrap(),
-        secrets: Secrets::generate().unwrap(),
-        transport: Transport::Plain,
-        guard: guard(&dir.join("guard.sock"), server.pid()).await,
-    };
-    Hands::new(site, config)
-}
 
 fn ours(server: &Server) -> Vec<String> {
     let pids = server.sql(
@@ -134,4 +86,27 @@ async fn one_that_is_broken_off_is_closed() {
     hands.keep_slots(&wanted).await.unwrap();
     assert_eq!(slots(&server).split(' ').count(), 10);
     wait_until("those that were given up to be gone", || ours(&server).len() == 1);
+}
+
+/// What ALTER SYSTEM has set is out of the file, and the signal was lost: the next look
+/// sends it, though it finds nothing to take out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_signal_about_overrides_is_sent_again() {
+    let dir = scratch();
+    let mut server = Server::initdb(&bin15(), dir.path(), "n1", 1);
+    server.start();
+    let hands = hands(dir.path(), &server).await;
+    // An agent before this one may have died between the file and the signal.
+    assert!(hands.take_back_overrides().await.unwrap());
+    assert!(!hands.take_back_overrides().await.unwrap());
+    server.sql("alter system set synchronous_standby_names = 'x'");
+    server.sql("select pg_reload_conf()");
+    let names = || server.sql("show synchronous_standby_names");
+    wait_until("the override", || names() == "x");
+    hands.take_back_overrides().await.unwrap_err();
+    assert!(!server.pgdata_text("postgresql.auto.conf").contains("synchronous_standby_names"));
+    assert_eq!(names(), "x", "on disk only");
+    assert!(hands.take_back_overrides().await.unwrap());
+    wait_until("the reload", || names().is_empty());
+    assert!(!hands.take_back_overrides().await.unwrap());
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::command::{ENVIRONMENT, command, run};
@@ -229,17 +230,23 @@ impl Hands {
         }))
     }
 
-    /// Takes back what ALTER SYSTEM has set of ours since the last look. Returns
-    /// whether there was anything.
+    /// Takes back what ALTER SYSTEM has set of ours since the last look, and has a
+    /// running server read its settings again. Returns whether there was anything to
+    /// do, also when only the reload was missing.
     ///
     /// # Errors
-    /// `File`, `Guard`.
+    /// `File`, `Guard`: the next look does what is left.
     pub async fn take_back_overrides(&self) -> Result<bool> {
-        let changed = include::strip_overrides(&self.site.dir, self.site.run_as)?;
-        if changed {
+        if include::strip_overrides(&self.site.dir, self.site.run_as)? {
+            self.reload_owed.store(true, Ordering::Release);
+        }
+        let owed = self.reload_owed.load(Ordering::Acquire);
+        // A server that is down reads the file when it starts.
+        if owed && self.site.guard.status().await?.postmaster.is_some() {
             self.site.guard.signal(SIGHUP).await?;
         }
-        Ok(changed)
+        self.reload_owed.store(false, Ordering::Release);
+        Ok(owed)
     }
 
     pub(super) fn forget_still(&self) {

@@ -12,6 +12,7 @@ mod slots;
 mod stream;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cluster::{Lineage, Lsn, MemberId};
@@ -56,6 +57,9 @@ pub struct Hands {
     still: Mutex<Option<WalEnd>>,
     /// Why the last start failed, while it is down for that.
     why_down: Mutex<String>,
+    /// The server may not have been told yet that settings of ours were put right on disk.
+    /// Holds at first: an agent before this one may have died between the two.
+    reload_owed: AtomicBool,
     /// Conversations that are kept: the probe's, and that about slots. Not one for both, as
     /// a server that is slow to make a slot would seem to hang.
     probing: tokio::sync::Mutex<Option<Sql>>,
@@ -88,6 +92,7 @@ impl Hands {
             me: Mutex::default(),
             still: Mutex::default(),
             why_down: Mutex::default(),
+            reload_owed: AtomicBool::new(true),
             probing: tokio::sync::Mutex::default(),
             keeping: tokio::sync::Mutex::default(),
             cutting: Arc::default(),

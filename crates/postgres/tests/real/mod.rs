@@ -2,6 +2,8 @@
 //! reached through unix sockets, with fsync on, killed by pid and removed at the end.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod hands;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -202,6 +204,10 @@ impl Server {
     pub fn promote(&self) {
         run_ok(Command::new(self.bin.join("pg_ctl")).arg("promote").arg("-D").arg(&self.pgdata));
         wait_until("promotion", || self.sql("select pg_is_in_recovery()") == "f");
+    }
+
+    pub fn pgdata_text(&self, name: &str) -> String {
+        fs::read_to_string(self.pgdata.join(name)).unwrap()
     }
 
     pub fn log(&self) -> String {

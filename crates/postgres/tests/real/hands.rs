@@ -1,0 +1,68 @@
+//! An agent's hands on a real server that no guard has started.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use postgres::config::{ServerConfig, Transport};
+use postgres::guard::client::Client;
+use postgres::guard::protocol::{Answer, Event, Request, Status};
+use postgres::perform::{Hands, Site};
+use postgres::{NodeDir, Programs, RunAs, Secrets};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixListener;
+
+use super::{Server, bin15};
+
+/// A guard that says of everything that the postmaster lives. It sends signals, but fails
+/// at the second.
+async fn guard(socket: &Path, pid: i32) -> Client {
+    let listener = UnixListener::bind(socket).unwrap();
+    let (client, _news) = Client::connect(socket).await.unwrap();
+    let (read, mut write) = listener.accept().await.unwrap().0.into_split();
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(read).lines();
+        let mut signals = 0;
+        while let Ok(Some(line)) = lines.next_line().await {
+            let asked: Request<serde_json::Value> = serde_json::from_str(&line).unwrap();
+            let signal = asked.ask.pointer("/signal/signal").and_then(serde_json::Value::as_i64);
+            signals += u32::from(signal.is_some());
+            let answer = match signal.map(|n| Signal::try_from(n as i32).unwrap()) {
+                None => Answer::Status(Status { postmaster: Some(pid), deadline_ms: None, fired: false }),
+                Some(_) if signals == 2 => Answer::Failed("not now".to_string()),
+                Some(signal) => {
+                    kill(Pid::from_raw(pid), signal).unwrap();
+                    Answer::Done
+                }
+            };
+            let said =
+                serde_json::to_string(&Event::Numbered { number: asked.number, answer }).unwrap() + "\n";
+            write.write_all(said.as_bytes()).await.unwrap();
+        }
+    });
+    client
+}
+
+pub async fn hands(dir: &Path, server: &Server) -> Hands {
+    let node = NodeDir::with_sockets(server.dir.clone(), server.dir.clone()).unwrap();
+    let config = ServerConfig {
+        node: "n1".to_string(),
+        listen: vec!["127.0.0.1".to_string()],
+        port: server.port,
+        tls: None,
+        members: 3,
+        parameters: BTreeMap::new(),
+        floor: postgres::config::Floor::default(),
+    };
+    let site = Site {
+        log: node.log_file(),
+        dir: node,
+        programs: Programs::find(&bin15()).unwrap(),
+        run_as: RunAs::for_server().unwrap(),
+        secrets: Secrets::generate().unwrap(),
+        transport: Transport::Plain,
+        guard: guard(&dir.join("guard.sock"), server.pid()).await,
+    };
+    Hands::new(site, config)
+}
