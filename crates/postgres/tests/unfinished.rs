@@ -11,12 +11,14 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cluster::{Lsn, Timeline};
+use cluster::{Lsn, Term, Timeline};
 use postgres::control_file::ControlFile;
+use postgres::perform::Hands;
 use postgres::wal::record::End;
 use postgres::wal::segment::Segment;
 use postgres::wal::unfinished::{KEPT_BYTES_MAX, KEPT_FILES_MAX, cut_off};
 use postgres::wal::{ScanStart, WalEnd, scan_end};
+use real::hands::hands;
 use real::{Server, bin15, copy_wal, run_ok, scratch, wait_until, waldump_last};
 
 const SEGMENT_MB: u64 = 1;
@@ -109,39 +111,73 @@ fn check_cut(what: &str, pgdata: &Path, keep: &Path) -> Vec<u8> {
     all.into_iter().find(|(_, p)| p == own).unwrap().0[offset..].to_vec()
 }
 
-/// The story for which this is there: the follower holds two segments of the record,
+/// The story for which this is there: the follower holds some segments of the record,
 /// the new leader has gone on from where it began, and the follower asks for what
 /// does not exist until the record is cut off.
-#[test]
-fn a_follower_that_holds_half_a_record_comes_to_the_next_leader() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_holds_half_a_record_comes_to_the_next_leader() {
     let dir = scratch();
     let (mut leader, message) = crashed_with_a_long_record(dir.path());
     let first = message.0 / SEGMENT;
-    forget_from(&leader.pgdata, first + 2);
-    run_ok(Command::new("cp").arg("-a").arg(&leader.dir).arg(dir.path().join("n2")));
+    // What is asked for is more than a segment ahead of the leader, or less, when 15.20
+    // and its like wait for the leader to come that far.
+    for (name, held) in [("n2", 2), ("n3", 1)] {
+        forget_from(&leader.pgdata, first + held);
+        run_ok(Command::new("cp").arg("-a").arg(&leader.dir).arg(dir.path().join(name)));
+    }
     // The next leader never received any of it.
-    fs::remove_file(file(&leader.pgdata, 1, first + 1)).unwrap();
     check_cut("the leader", &leader.pgdata, &dir.path().join("kept"));
     leader.start_standby(None);
     leader.promote();
     leader.sql("insert into t(v) values ('of the next term')");
     let flushed = leader.lsn("pg_current_wal_flush_lsn()");
     assert_eq!(flushed.0 / SEGMENT, first, "the follower must ask for more than there is");
+    for name in ["n2", "n3"] {
+        it_comes_to(&leader, name, dir.path(), message).await;
+    }
+}
 
-    let mut follower = Server::at(&bin15(), dir.path(), "n2");
+async fn it_comes_to(leader: &Server, name: &str, dir: &Path, message: Lsn) {
+    let mut follower = Server::at(&bin15(), dir, name);
     follower.configure();
-    follower.start_standby(Some(&leader.conninfo()));
-    wait_until("the refusal that this is about", || {
-        follower.log().contains("ahead of the WAL flush position")
-    });
+    let upstream = format!("{} passfile={}/repl-t7.pass", leader.conninfo(), dir.display());
+    follower.start_standby(Some(&upstream));
+    gets_nothing(&follower, &hands(&follower.dir, &follower).await, message).await;
     assert_eq!(follower.replayed(), message);
     follower.stop_fast();
-    let cut = check_cut("the follower", &follower.pgdata, &dir.path().join("kept"));
-    let name = format!("{:024X}.from-{:08X}", (1_u128 << 64) + u128::from(first), message.0 % SEGMENT);
-    assert_eq!(fs::read(dir.path().join("kept").join(name)).unwrap(), cut, "what was cut off is kept");
-    follower.start_standby(Some(&leader.conninfo()));
+    let keep = dir.join("kept-of").join(name);
+    fs::create_dir_all(&keep).unwrap();
+    let cut = check_cut(name, &follower.pgdata, &keep);
+    let first = u128::from(message.0 / SEGMENT);
+    let kept = format!("{:024X}.from-{:08X}", (1_u128 << 64) + first, message.0 % SEGMENT);
+    assert_eq!(fs::read(keep.join(kept)).unwrap(), cut, "what was cut off is kept");
+    follower.start_standby(Some(&upstream));
+    let flushed = leader.lsn("pg_current_wal_flush_lsn()");
     wait_until("replay", || follower.replayed() >= flushed);
     assert_eq!(follower.sql("select count(*) from t where v = 'of the next term'"), "1");
+    fs::remove_file(follower.dir.join("guard.sock")).unwrap();
+    let probe = hands(&follower.dir, &follower).await.probe().await;
+    assert_eq!(probe.server.streaming, Some(Term(7)), "{probe:?}");
+    assert!(probe.server.end >= flushed && probe.wal_silent_ms.is_some(), "{probe:?}");
+}
+
+/// The walreceiver is refused, or waits for its upstream to come that far (15.20 and its
+/// like), which never happens: either way it does not stream, whatever its status says.
+async fn gets_nothing(follower: &Server, hands: &Hands, whole: Lsn) {
+    let refused = || follower.log().contains("ahead of the WAL flush position");
+    let waits = || follower.log().contains("ahead of the upstream server's flush position");
+    wait_until("what this is about", || refused() || waits());
+    let row = "select status from pg_stat_wal_receiver";
+    let mut called_streaming = 0;
+    for _ in 0..40 {
+        called_streaming += usize::from(follower.sql(row) == "streaming");
+        let probe = hands.probe().await;
+        assert_eq!((probe.server.streaming, probe.wal_silent_ms), (None, None), "{probe:?}");
+        // And what it holds is what its old leader wrote, no matter what it asks for.
+        assert_eq!((probe.server.end, probe.server.lineage.timeline), (whole, Timeline(1)), "{probe:?}");
+    }
+    assert!(refused() || called_streaming > 30, "{called_streaming}");
+    eprintln!("refused: {}, waits: {}, called streaming {called_streaming} times of 40", refused(), waits());
 }
 
 /// What stands behind the last whole record is a leftover, or nothing: PostgreSQL gives

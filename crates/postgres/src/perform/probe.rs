@@ -38,8 +38,17 @@ const ONE: &str = "SELECT pg_is_in_recovery() AS standby, \
     CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END AS paused, \
     CASE WHEN pg_is_in_recovery() THEN (extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000)::int8 END AS replay_age, \
     w.status, w.received_tli, w.conninfo, \
+    a.wait_event AS waits, \
+    (w.last_msg_send_time <> w.last_msg_receipt_time OR w.last_msg_receipt_time > a.backend_start + interval '1 s') AS heard, \
     (extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time) * 1000)::int8 AS silent \
-    FROM (SELECT 1) AS one LEFT JOIN pg_stat_wal_receiver w ON true";
+    FROM (SELECT 1) AS one LEFT JOIN pg_stat_wal_receiver w ON true \
+    LEFT JOIN LATERAL pg_stat_get_activity(coalesce(w.pid, 0)) AS a ON true";
+
+/// What a walreceiver waits for that gets no WAL yet: an answer about the stream, or (15.20
+/// and its like) that its upstream's log comes to the place it asks for, which may be never.
+/// In the spelling of 16 and older; newer ones differ in case.
+const BEFORE_THE_STREAM: [&str; 3] =
+    ["WalReceiverUpstreamCatchup", "LibPQWalReceiverReceive", "LibPQWalReceiverConnect"];
 
 const STANDBYS: &str = "SELECT r.application_name, r.state, r.sent_lsn, r.write_lsn, r.flush_lsn, r.replay_lsn, s.slot_name, \
     (extract(epoch FROM clock_timestamp() - r.reply_time) * 1000)::int8 AS reply_age, \
@@ -103,7 +112,7 @@ impl Hands {
 
     async fn standby(&self, row: &SimpleQueryRow) -> Result<Probe> {
         let replay: Lsn = read(row, "replayed").unwrap_or(Lsn::ZERO);
-        let streams = text(row, "status") == Some("streaming");
+        let streams = is_streaming(text(row, "status"), text(row, "waits"), text(row, "heard"));
         // While nothing streams, the control file's timelines lag behind what
         // was replayed, and only the log itself tells whose it is (C-1).
         let (lineage, end) = if streams {
@@ -129,7 +138,9 @@ impl Hands {
             trouble: None,
             unfit: false,
         };
-        Ok(Probe { server, leading: None, hung: false, wal_silent_ms: read(row, "silent") })
+        // A walreceiver that gets nothing counts from its own start.
+        let wal_silent_ms = read(row, "silent").filter(|_| streams);
+        Ok(Probe { server, leading: None, hung: false, wal_silent_ms })
     }
 
     async fn primary(&self, row: &SimpleQueryRow, sql: &Sql) -> Result<Probe> {
@@ -209,6 +220,14 @@ fn trouble(state: ServerState, postmaster_pid: u32, why: String) -> Probe {
     }
 }
 
+/// Whether a walreceiver gets WAL. PostgreSQL calls it `streaming` from its start on: also
+/// one that only asks, and one that is refused once its stream has begun. Both have heard
+/// nothing since they started, when sent and received are set to one and the same moment.
+fn is_streaming(status: Option<&str>, waits: Option<&str>, heard: Option<&str>) -> bool {
+    let before = |wait: &str| BEFORE_THE_STREAM.iter().any(|name| name.eq_ignore_ascii_case(wait));
+    status == Some("streaming") && heard == Some("t") && !waits.is_some_and(before)
+}
+
 /// The term whose credential a conninfo refers to.
 fn term_of_conninfo(conninfo: &str) -> Option<Term> {
     let value = conninfo.split_whitespace().find_map(|pair| pair.strip_prefix("passfile="))?;
@@ -229,4 +248,23 @@ fn progress(row: &SimpleQueryRow) -> Option<StandbyProgress> {
         replay_lag_ms: read(row, "replay_lag").unwrap_or(0),
         member,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walreceiver_that_only_asks_does_not_stream() {
+        let streaming = |waits, heard| is_streaming(Some("streaming"), waits, heard);
+        assert!(streaming(Some("WalReceiverMain"), Some("t")));
+        assert!(streaming(None, Some("t")), "it is at work");
+        assert!(!streaming(Some("WalReceiverMain"), Some("f")), "it is about to be refused");
+        assert!(!streaming(None, None), "it has ended meanwhile");
+        assert!(!is_streaming(Some("waiting"), None, Some("t")) && !is_streaming(None, None, None));
+        // 11 to 16, and from 17 on; heard from when it followed an earlier timeline.
+        for wait in ["LibPQWalReceiverReceive", "LibpqwalreceiverReceive", "WalReceiverUpstreamCatchup"] {
+            assert!(!streaming(Some(wait), Some("t")), "{wait}");
+        }
+    }
 }

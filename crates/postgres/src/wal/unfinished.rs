@@ -6,7 +6,8 @@
 //! where that lies in a segment beyond the place where the new timeline begins,
 //! it is refused for ever ("requested starting point is ahead of the WAL flush
 //! position"; seen on PostgreSQL 15, and a restart alone reads the same bytes
-//! again). What follows the last whole record was never acknowledged, and the
+//! again), or, from 15.20 on and less than a segment ahead, waits for ever, called
+//! `streaming`. What follows the last whole record was never acknowledged, and the
 //! stream brings again whatever the new leader has of it.
 //!
 //! Any other end needs no cut: at a leftover of a recycled file, at zeros or at a
