@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use postgres::Error;
 use postgres::perform::Hands;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
@@ -32,6 +33,7 @@ pub fn watch(hands: Arc<Hands>, runtime: Handle) {
                 match runtime.block_on(hands.take_back_overrides()) {
                     // Our own writing is looked at once more, and found to be ours.
                     Ok(_) => seen = written,
+                    Err(Error::NotReady(why)) => tracing::debug!(%why, "what ALTER SYSTEM set waits"),
                     Err(why) => tracing::warn!(%why, "what ALTER SYSTEM set could not be taken back yet"),
                 }
             }

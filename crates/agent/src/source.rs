@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cluster::command::{Kind, MemberState};
+use cluster::command::Kind;
 use cluster::lineage::term_of;
 use cluster::{ClusterState, Lsn, MemberId, NodeId, Position};
 
@@ -67,9 +67,8 @@ impl Source {
     #[must_use]
     pub fn slots(&self) -> SlotNeed {
         let state = self.state();
-        let others = state.members.iter().filter(|(n, m)| {
-            m.kind == Kind::Data && m.raft_id != 0 && m.state != MemberState::Removed && **n != self.me
-        });
+        let others =
+            state.members.iter().filter(|(n, m)| m.kind == Kind::Data && m.has_seat() && **n != self.me);
         others.map(|(n, m)| (MemberId::new(n.clone(), m.incarnation), Lsn::ZERO)).collect()
     }
 

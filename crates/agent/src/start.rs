@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::HostConfig;
 use bytes::Bytes;
-use cluster::command::{Kind, MemberState};
+use cluster::command::Kind;
 use cluster::report::Report;
 use cluster::{ClusterState, NodeId};
 use failover::facts::Facts;
@@ -120,7 +120,7 @@ pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
     let seats = Seats { store: store.clone(), cluster: config.cluster.clone(), shared: shared.clone() };
     tokio::spawn(listen_to_peers(incoming, wire, seats, events_tx.clone()));
     tokio::spawn(gone::mind_seat(config.clone(), peers.clone(), store.clone()));
-    tokio::spawn(follow_members(store.watch(), peers.clone(), hands.clone(), config.clone()));
+    tokio::spawn(follow_members(store.clone(), peers.clone(), hands.clone(), config.clone()));
     let (outbox, outbox_rx) = mpsc::channel(OUTBOX);
     tokio::spawn(speak(outbox_rx, peers));
     let again = Arc::new(Notify::new());
@@ -219,7 +219,7 @@ async fn take_seat(
             let _ = std::fs::remove_file(&vows);
             guard.kill_tree().await?;
             let (seat, state) = seat::ask_for_seat(config, peers, boot_number()).await;
-            peers.set_peers(&others(&state, &config.name));
+            peers.set_peers(&others(&state, &config.name, &[]));
             Start::Join(seat.raft_id)
         }
     };
@@ -291,30 +291,33 @@ async fn listen_to_peers(
     }
 }
 
-fn others(state: &ClusterState, me: &NodeId) -> BTreeMap<NodeId, String> {
+/// Everybody with a seat, and whoever was taken out and still votes in the store:
+/// it may be needed to agree that it goes.
+fn others(state: &ClusterState, me: &NodeId, voters: &[u64]) -> BTreeMap<NodeId, String> {
     let present =
-        state.members.iter().filter(|(n, m)| *n != me && m.raft_id != 0 && m.state != MemberState::Removed);
+        state.members.iter().filter(|(n, m)| *n != me && (m.has_seat() || voters.contains(&m.raft_id)));
     present.map(|(n, m)| (n.clone(), m.addresses.peers.clone())).collect()
 }
 
 /// Connections and configuration follow what is agreed.
-async fn follow_members(
-    mut state: watch::Receiver<Arc<ClusterState>>,
-    peers: Peers,
-    hands: Arc<Hands>,
-    config: HostConfig,
-) {
+async fn follow_members(store: Store, peers: Peers, hands: Arc<Hands>, config: HostConfig) {
+    let (mut state, mut health) = (store.watch(), store.watch_health());
     loop {
         let now = state.borrow_and_update().clone();
+        let voters = health.borrow_and_update().voters.clone();
         if now.exists() {
-            peers.set_peers(&others(&now, &config.name));
+            peers.set_peers(&others(&now, &config.name, &voters));
             hands.set_member(now.member_id(&config.name).filter(|id| id.incarnation > 0));
             let mut server = hands.config();
             server.members = now.members.len().max(3);
             server.parameters = now.settings.parameters.clone();
             hands.set_config(server);
         }
-        if state.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = state.changed() => changed,
+            changed = health.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }

@@ -110,6 +110,12 @@ impl Store {
         self.state.clone()
     }
 
+    /// How the store is, and every change of it.
+    #[must_use]
+    pub fn watch_health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
     /// How the store is.
     #[must_use]
     pub fn health(&self) -> Health {

@@ -235,7 +235,7 @@ impl Hands {
     /// do, also when only the reload was missing.
     ///
     /// # Errors
-    /// `File`, `Guard`: the next look does what is left.
+    /// `File`, `Guard`, `NotReady` while the server starts: the next look does what is left.
     pub async fn take_back_overrides(&self) -> Result<bool> {
         if include::strip_overrides(&self.site.dir, self.site.run_as)? {
             self.reload_owed.store(true, Ordering::Release);
@@ -243,10 +243,22 @@ impl Hands {
         let owed = self.reload_owed.load(Ordering::Acquire);
         // A server that is down reads the file when it starts.
         if owed && self.site.guard.status().await?.postmaster.is_some() {
+            // One that has just begun has no handler yet, and would die of the signal.
+            if !self.says_it_runs() {
+                return Err(Error::NotReady("it is starting".to_string()));
+            }
             self.site.guard.signal(SIGHUP).await?;
         }
         self.reload_owed.store(false, Ordering::Release);
         Ok(owed)
+    }
+
+    /// The last line of `postmaster.pid`, which the postmaster writes once its handlers
+    /// are there (PM_STATUS_READY and PM_STATUS_STANDBY of miscadmin.h).
+    fn says_it_runs(&self) -> bool {
+        let text = std::fs::read_to_string(self.site.dir.pgdata().join("postmaster.pid"));
+        let status = text.unwrap_or_default().lines().nth(7).unwrap_or_default().trim().to_string();
+        matches!(status.as_str(), "ready" | "standby")
     }
 
     pub(super) fn forget_still(&self) {

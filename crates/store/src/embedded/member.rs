@@ -338,7 +338,12 @@ impl Member {
 
     fn tell_health(&mut self, took: Duration) {
         let write_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.health.send_modify(|h| (h.write_us, h.trouble) = (write_us, None));
+        // How long the last write took is no news to whoever waits for some.
+        self.health.send_if_modified(|h| {
+            let healed = h.trouble.is_some();
+            (h.write_us, h.trouble) = (write_us, None);
+            healed
+        });
     }
 
     fn tell_leader(&mut self) {

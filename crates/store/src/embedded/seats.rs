@@ -2,7 +2,6 @@
 //! change at a time, by the group's leader.
 
 use cluster::ClusterState;
-use cluster::command::MemberState;
 use consensus::Voters;
 
 /// The next change of voters.
@@ -23,7 +22,7 @@ pub fn next_change(state: &ClusterState, voters: &Voters, caught_up: impl Fn(u64
     if !state.exists() {
         return None;
     }
-    let members = state.members.values().filter(|m| m.raft_id != 0 && m.state != MemberState::Removed);
+    let members = state.members.values().filter(|m| m.has_seat());
     let wanted: Vec<u64> = members.map(|m| m.raft_id).collect();
     let present = || voters.voters.iter().chain(&voters.learners).copied();
     if let Some(gone) = present().find(|id| !wanted.contains(id)) {
