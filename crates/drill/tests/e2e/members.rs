@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::story::{Story, may_be_root, sql_beside, told, wait_until};
 use drill::fault;
+use drill::layout::PlannedNode;
 
 #[test]
 fn reinit_makes_a_copy_anew_while_writes_flow() {
@@ -89,6 +90,18 @@ fn tanist(story: &Story, api: &str, args: &[&str]) -> (bool, String) {
     (out.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
+async fn take_out(story: &Story, api: &str, name: &str) {
+    let (done, said) = tanist(story, api, &["member", "remove", name]);
+    assert!(done, "{said}");
+    story.wait_until("it to be out", |s| s.members.iter().all(|m| m.name != name)).await;
+}
+
+fn let_in(story: &Story, api: &str, node: &PlannedNode) {
+    let address = format!("{}:{}", node.address, node.peers);
+    let (done, said) = tanist(story, api, &["member", "add", node.name.as_str(), &address]);
+    assert!(done, "{said}");
+}
+
 #[test]
 fn a_member_taken_out_serves_nothing_and_is_let_in_again_by_one_command() {
     told(async {
@@ -96,16 +109,12 @@ fn a_member_taken_out_serves_nothing_and_is_let_in_again_by_one_command() {
         let (leader, standby, term) = (story.leader().await, story.standby().await, story.term().await);
         let api = format!("http://{}:{}", leader.address, leader.api);
         let name = standby.name.as_str();
-        let (done, said) = tanist(&story, &api, &["member", "remove", name]);
-        assert!(done, "{said}");
-        story.wait_until("it to be out", |s| s.members.iter().all(|m| m.name != name)).await;
+        take_out(&story, &api, name).await;
         wait_until(|| story.stage.pids(&standby).postmaster.is_none(), "its server to be gone").await;
         story.writes_flow().await;
         let (done, said) = tanist(&story, &api, &["member", "add", name, "nowhere"]);
         assert!(!done && said.contains("TAN0620"), "{said}");
-        let address = format!("{}:{}", standby.address, standby.peers);
-        let (done, said) = tanist(&story, &api, &["member", "add", name, &address]);
-        assert!(done, "{said}");
+        let_in(&story, &api, &standby);
         story.whole().await;
         assert_eq!(story.term().await, term, "a term began");
         story.end().await;
@@ -120,16 +129,12 @@ fn two_nodes_become_one_and_two_again() {
         let (leader, standby, term) = (story.leader().await, story.standby().await, story.term().await);
         let api = format!("http://{}:{}", leader.address, leader.api);
         for name in ["w1", standby.name.as_str()] {
-            let (done, said) = tanist(&story, &api, &["member", "remove", name]);
-            assert!(done, "{said}");
-            story.wait_until("it to be out", |s| s.members.iter().all(|m| m.name != name)).await;
+            take_out(&story, &api, name).await;
         }
         story.writes_flow().await;
         let gone = story.stage.plan.node_dir(&standby).join("store.gone");
         wait_until(|| gone.exists(), "it to give its store up").await;
-        let address = format!("{}:{}", standby.address, standby.peers);
-        let (done, said) = tanist(&story, &api, &["member", "add", standby.name.as_str(), &address]);
-        assert!(done, "{said}");
+        let_in(&story, &api, &standby);
         story.whole().await;
         assert_eq!(story.term().await, term, "a term began");
         story.end().await;
@@ -145,15 +150,11 @@ fn a_member_taken_out_while_it_was_away_learns_it_from_the_others() {
         let name = standby.name.as_str();
         fault::kill_node(&story.stage, &standby);
         story.wait_until("it to leave the rule", |s| !s.sync.names.iter().any(|n| n == name)).await;
-        let (done, said) = tanist(&story, &api, &["member", "remove", name]);
-        assert!(done, "{said}");
-        story.wait_until("it to be out", |s| s.members.iter().all(|m| m.name != name)).await;
+        take_out(&story, &api, name).await;
         story.stage.start(&standby).unwrap();
         let gone = story.stage.plan.node_dir(&standby).join("store.gone");
         wait_until(|| gone.exists(), "it to learn that its seat is gone").await;
-        let address = format!("{}:{}", standby.address, standby.peers);
-        let (done, said) = tanist(&story, &api, &["member", "add", name, &address]);
-        assert!(done, "{said}");
+        let_in(&story, &api, &standby);
         story.end().await;
     });
 }
