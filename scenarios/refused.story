@@ -12,6 +12,7 @@ expect refused TAN0116
 start n3
 expect rule all within 20s
 kill n3
+wait 800ms
 switchover n3      # it has just died and is still in the rule
 wait 15s
 expect term 1 leader n1

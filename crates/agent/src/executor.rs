@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::clock;
 use crate::keeper::Keeper;
 use crate::source::Source;
 use postgres::Error as HandsError;
@@ -107,7 +108,8 @@ impl Tools {
             Action::Barrier { rule, .. } => {
                 return self.hands.barrier(rule, BARRIER_LIMIT).await.map(Outcome::Proven);
             }
-            Action::ChangeRule { from, to, .. } => {
+            Action::ChangeRule { term, from, to, sub } => {
+                self.vow(|v| v.last_rule_seen = Some((*term, *sub, to.clone())))?;
                 return self.hands.change_rule(from, to).await.map(Outcome::Proven);
             }
             Action::Follow { term, leader, afresh } => {
@@ -176,23 +178,31 @@ impl Tools {
     /// C5. The store is read once more, linearizably, when everything else is
     /// ready: a promotion that was queued while we slept must not happen.
     async fn promote(&self, term: Term, action: &Action) -> Result<(), HandsError> {
-        let Action::Promote { timeline, rule, .. } = action else { return Ok(()) };
+        let Action::Promote { timeline, rule, sub, .. } = action else { return Ok(()) };
         if self.keeper.vows().promoting.is_some_and(|p| p.term >= term) {
             return Err(called_off("it was asked to promote in this term before"));
         }
-        self.vow(|v| v.promise = v.promise.max(term))?;
+        self.vow(|v| {
+            v.promise = v.promise.max(term);
+            v.last_rule_seen = Some((term, *sub, rule.clone()));
+        })?;
         let order = PromoteOrder { timeline: *timeline, rule: rule.clone() };
         let (keeper, store, me) = (self.keeper.clone(), self.store.clone(), self.source.me());
+        let hands = self.hands.clone();
         let validate = move |next_xid: u64| async move {
             keeper
                 .vow(|v| v.promoting = Some(Promoting { term, next_xid }))
                 .map_err(|e| called_off(&e.to_string()))?;
+            let began = clock::now();
             let state = store.read().await.map_err(|e| called_off(&e.to_string()))?;
             let mine = state.ctl.leader.as_ref().is_some_and(|l| l.node == me);
-            if state.ctl.term == term && state.ctl.phase == Phase::Elected && mine {
-                return Ok(());
+            if state.ctl.term != term || state.ctl.phase != Phase::Elected || !mine {
+                return Err(called_off("another term has begun"));
             }
-            Err(called_off("another term has begun"))
+            // C-25: a guard that was just started has no deadline, and must have one first.
+            let until = began + failover::fencing::first_reach(&state);
+            let until_ms = u64::try_from(until.0.as_millis()).unwrap_or(u64::MAX);
+            hands.site().guard.arm(Some(until_ms)).await
         };
         self.hands.promote(order, validate).await
     }

@@ -10,7 +10,6 @@ pub mod gone;
 pub mod http;
 pub mod keeper;
 pub mod overrides;
-pub mod pace;
 pub mod run;
 pub mod seat;
 pub mod shared;

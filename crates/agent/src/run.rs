@@ -23,8 +23,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::clock;
 use crate::executor::{Executor, Tools};
 use crate::keeper::Keeper;
-use crate::pace::{Pace, TICK};
 use crate::shared::Shared;
+use failover::pace::{Pace, TICK};
 
 /// A leader whose heartbeat is this late is looked at directly.
 pub const LOOK_AFTER: Duration = Duration::from_millis(180);

@@ -17,6 +17,7 @@ pub mod command;
 pub mod lineage;
 pub mod local;
 pub mod lsn;
+pub mod mutant;
 pub mod node;
 pub mod policy;
 pub mod reason;

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::lsn::{Lsn, Timeline};
+use crate::mutant::{Mutant, on};
 use crate::state::Election;
 use crate::term::Term;
 
@@ -35,6 +36,11 @@ pub struct Lineage {
 
 /// The timeline on which `initdb` leaves a fresh directory. Term 1 opens the next one.
 pub const INITDB_TIMELINE: Timeline = Timeline(1);
+
+/// From one election's timeline to the next one's. A server that is promoted by hand
+/// takes the first number that it has no history file of, so the odd one after its
+/// own: never one that an election gives to somebody else (protocol (k), I7).
+pub const TIMELINE_STRIDE: u32 = 2;
 
 impl Lineage {
     /// The past of a directory fresh from `initdb`.
@@ -94,6 +100,7 @@ impl Lineage {
         let steps_legal = real.iter().zip(children).all(|(parent, child)| {
             elections
                 .iter()
+                .filter(|e| e.opened.is_some() || !on(Mutant::JudgedByOpened))
                 .any(|e| e.tli == child && e.parent_tli == parent.timeline && e.admits_switch(parent.end))
         });
         let root_legal = match real.first() {

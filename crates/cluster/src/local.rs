@@ -36,7 +36,8 @@ pub struct Vows {
     pub promoting: Option<Promoting>,
     /// The newest term to whose leader we ever attached (O-8).
     pub attached: Term,
-    /// The newest commit rule we saw agreed; betrays a restored store (C-18).
+    /// The newest commit rule that we put in force, vowed before we did: an older one
+    /// must not be put in force again; also betrays a restored store (C-18).
     pub last_rule_seen: Option<(Term, u64, Rule)>,
     /// The newest term we saw opened.
     pub opened: Term,

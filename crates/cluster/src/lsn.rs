@@ -10,6 +10,7 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::mutant::{Mutant, on};
 use crate::term::Term;
 
 /// A byte position in the WAL, as PostgreSQL prints it: `16/B374D848`.
@@ -88,12 +89,27 @@ impl fmt::Debug for Timeline {
 
 /// How far a node's WAL reaches (C-1): the term of the timeline that owns the
 /// last complete record, then the end of that record. Ordered by term first.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// Term of the timeline that owns the last complete record.
     pub term: Term,
     /// End of the last complete record.
     pub lsn: Lsn,
+}
+
+impl Ord for Position {
+    fn cmp(&self, other: &Position) -> core::cmp::Ordering {
+        if on(Mutant::LsnBeforeTerm) {
+            return (self.lsn, self.term).cmp(&(other.lsn, other.term));
+        }
+        (self.term, self.lsn).cmp(&(other.term, other.lsn))
+    }
+}
+
+impl PartialOrd for Position {
+    fn partial_cmp(&self, other: &Position) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl Position {

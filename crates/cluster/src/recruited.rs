@@ -6,6 +6,8 @@
 //! having resigned, or by somebody whose WAL is of a later term (which by
 //! induction grew from a leader that had it all).
 //!
+//! Whoever was elected for a later term and has kept its log stands for that term, too.
+//!
 //! ```text
 //!              by members of S(ρ)                by its leader         by a later term
 //! blocked      promised to this term ∈ B(ρ)      resigned s            a valid position of a term > s
@@ -19,6 +21,7 @@ use alloc::vec::Vec;
 
 use crate::command::{Evidence, Kind, Member, MemberState};
 use crate::lsn::Position;
+use crate::mutant::{Mutant, on};
 use crate::node::MemberId;
 use crate::policy::Durability;
 use crate::reason::{Missing, NotShown};
@@ -33,7 +36,8 @@ use crate::term::Term;
 /// The first rule that is not covered, and which half of it.
 pub fn recruited(state: &ClusterState, term: Term, evidence: &[Evidence]) -> Result<Position, Missing> {
     let mut needed = Position::default();
-    for rule in &state.rules {
+    let skipped = if on(Mutant::NewestRuleOnly) { state.rules.len().saturating_sub(1) } else { 0 };
+    for rule in state.rules.iter().skip(skipped) {
         let case = Case { state, term, evidence, rule };
         if !case.is_blocked() {
             return Err(case.missing(NotShown::Blocked));
@@ -55,7 +59,8 @@ pub fn is_valid(state: &ClusterState, term: Term, evidence: &Evidence) -> bool {
 /// elections gave out (C-2). Enough for a resigned leader, whose dead server
 /// acknowledges nothing whatever term it has promised since.
 fn is_believable(state: &ClusterState, term: Term, evidence: &Evidence) -> bool {
-    let voter = state.member(&evidence.member).is_some_and(|m| m.state == MemberState::Voter);
+    let voter = state.member(&evidence.member).is_some_and(|m| m.state == MemberState::Voter)
+        || on(Mutant::StrangersDiscover);
     voter && evidence.position.is_some_and(|p| p.term < term) && evidence.lineage.is_legal(&state.elections)
 }
 
@@ -95,14 +100,22 @@ impl Case<'_> {
     }
 
     fn by_leader(&self) -> Option<Position> {
-        let resigned = |e: &&Evidence| e.member == self.rule.leader && e.resigned >= self.rule.term;
+        let resigned = |e: &&Evidence| {
+            e.member == self.rule.leader && (e.resigned >= self.rule.term || on(Mutant::TailUnresigned))
+        };
         let believable = |e: &&Evidence| is_believable(self.state, self.term, e);
         self.evidence.iter().filter(believable).find(resigned).and_then(|e| e.position)
     }
 
+    /// A valid position of a later term, or of the leader elected for one whose log still
+    /// has all that this election rested on: it showed both halves for this rule, for good.
     fn later(&self) -> Option<Position> {
-        let positions = self.valid().filter_map(|e| e.position);
-        positions.filter(|p| p.term > self.rule.term).min()
+        let grown = |e: &&Evidence| e.position.is_some_and(|p| p.term > self.rule.term);
+        let elected = |e: &&Evidence| {
+            let mut won = self.state.elections.iter().filter(|x| x.leader == e.member);
+            won.any(|x| x.term > self.rule.term && e.position.is_some_and(|p| p >= x.base))
+        };
+        self.valid().filter(|e| grown(e) || elected(e)).filter_map(|e| e.position).min()
     }
 
     /// An operator declared some dead (C-18): only what nobody else has is lost, so
@@ -119,7 +132,7 @@ impl Case<'_> {
             .chain(voters.map(|(n, m)| MemberId::new(n.clone(), m.incarnation)))
             .filter(|m| !dead.contains(m));
         let heard = |m: MemberId| self.valid().any(|e| e.member == m);
-        if !left.all(heard) {
+        if !left.all(heard) && !on(Mutant::LossUnheard) {
             return None;
         }
         self.valid().filter_map(|e| e.position).max()

@@ -14,6 +14,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::mutant::{Mutant, on};
 use crate::node::MemberId;
 use crate::policy::Durability;
 use crate::term::Term;
@@ -109,6 +110,9 @@ impl Rule {
     /// acknowledging, nothing can commit under this rule.
     #[must_use]
     pub fn is_blocked_by<'a>(&self, members: impl IntoIterator<Item = &'a MemberId>) -> bool {
+        if on(Mutant::AnyoneBlocks) {
+            return !self.is_leader_only() && self.counted(members) > 0;
+        }
         !self.is_leader_only() && self.standbys.len() - self.counted(members) < self.acks as usize
     }
 
@@ -125,7 +129,7 @@ impl Rule {
     pub fn is_elementary_to(&self, to: &Rule) -> bool {
         let union = self.standbys.union(&to.standbys).cloned().collect();
         let hull = Rule::new(union, self.acks.min(to.acks)).unwrap_or_else(|_| Rule::leader_only());
-        hull == *self || hull == *to
+        hull == *self || hull == *to || on(Mutant::AnyStep)
     }
 
     /// The value of `synchronous_standby_names`. Names are quoted: dashes,

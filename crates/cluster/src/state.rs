@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Kind, Member, MemberState};
 use crate::lsn::{Lsn, Position, Timeline};
+use crate::mutant::{Mutant, on};
 use crate::node::{MemberId, NodeId};
 use crate::policy::{Durability, Settings};
 use crate::reason::Reason;
@@ -214,6 +215,9 @@ impl ClusterState {
     /// leader waits (it counts again only in an open term, where those are gone).
     #[must_use]
     pub fn is_bound(&self, member: &MemberId, attached: Term) -> bool {
+        if on(Mutant::BoundRebuilds) {
+            return false;
+        }
         let only = |r: &ActiveRule| {
             let alone = self.rules.len() == 1 && r.rule.standbys().iter().eq([member]);
             let open = self.ctl.phase == Phase::Open && r.term == self.ctl.term;

@@ -24,7 +24,7 @@ fn elected() -> ClusterState {
 fn on_term_2(end: u64) -> Lineage {
     let mut past = on_term_1();
     past.ancestors.push(Branch { timeline: Timeline(2), end: Lsn(end) });
-    Lineage { timeline: Timeline(3), ..past }
+    Lineage { timeline: Timeline(4), ..past }
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn c3_all_rules_of_a_change_and_of_older_terms_count() {
     // Elected keeps the older rules, Opened drops them and no other.
     let s = elected();
     assert_eq!(s.rules.iter().map(|r| r.term.0).collect::<Vec<_>>(), [1, 2]);
-    let s = must(&s, "n2", opened(2, 3, 300, s.sub_next));
+    let s = must(&s, "n2", opened(2, 4, 300, s.sub_next));
     assert_eq!(s.rules.iter().map(|r| r.term.0).collect::<Vec<_>>(), [2]);
 }
 
@@ -244,7 +244,7 @@ fn c16_the_claim_is_the_first_election_and_starts_with_the_leader_alone() {
 #[test]
 fn c17_the_first_transaction_of_a_term_is_kept_with_its_election() {
     let s = elected();
-    let s = must(&s, "n2", opened(2, 3, 300, s.sub_next));
+    let s = must(&s, "n2", opened(2, 4, 300, s.sub_next));
     assert_eq!(s.election().unwrap().opened.unwrap().next_xid, 702);
 }
 
@@ -261,7 +261,7 @@ fn c18_what_is_given_up_is_what_only_the_dead_have() {
     assert_eq!(opened_alone.rules.len(), 2, "older rules stay until it opened");
     let back = set_state("n1", MemberState::Voter, 1);
     assert_eq!(code(ask(&opened_alone, "n1", back)), "TAN0104", "nobody counts again before it opened");
-    let open = must(&opened_alone, "n3", opened(2, 3, 250, opened_alone.sub_next));
+    let open = must(&opened_alone, "n3", opened(2, 4, 250, opened_alone.sub_next));
     let back = set_state("n1", MemberState::Voter, 1);
     assert_eq!(code(ask(&open, "n1", back)), "TAN0117", "banned until it rejoins as new");
 }
@@ -361,7 +361,7 @@ fn an_opening_by_a_life_that_is_over_is_refused() {
     let join = Change::Join { node: node("n2"), addresses: Addresses::default(), nonce: 99 };
     let s = must(&s, "n2", join);
     let sub = s.sub_next;
-    assert_eq!(code(ask(&s, "n2", opened(2, 3, 300, sub))), "TAN0111");
+    assert_eq!(code(ask(&s, "n2", opened(2, 4, 300, sub))), "TAN0111");
 }
 
 #[test]
@@ -374,8 +374,8 @@ fn an_older_leader_that_may_be_needed_is_not_taken_out_at_once() {
 #[test]
 fn a_promotion_below_its_election_is_refused() {
     let s = elected();
-    assert_eq!(code(ask(&s, "n2", opened(2, 3, 299, s.sub_next))), "TAN0107");
-    assert_eq!(code(ask(&s, "n2", opened(2, 3, 300, s.sub_next))), "accepted");
+    assert_eq!(code(ask(&s, "n2", opened(2, 4, 299, s.sub_next))), "TAN0107");
+    assert_eq!(code(ask(&s, "n2", opened(2, 4, 300, s.sub_next))), "accepted");
 }
 
 #[test]

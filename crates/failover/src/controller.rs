@@ -21,7 +21,7 @@ use crate::decide::{Verdict, decide};
 use crate::election;
 use crate::facts::Facts;
 use crate::fencing;
-use crate::retry::{Setback, kind_of, preempts};
+use crate::retry::{self, Setback, kind_of, preempts};
 use crate::rules;
 use crate::speech;
 use crate::suspicion::{self, Watch};
@@ -96,6 +96,7 @@ pub struct Controller {
     resubmit_at: Time,
     pub(crate) wants_out: bool,
     waiting: Option<Waiting>,
+    rule: &'static str,
     headline: Option<Report>,
     pub(crate) seq: u64,
     pub(crate) began: Option<Time>,
@@ -115,6 +116,7 @@ impl Controller {
             resubmit_at: Time::default(),
             wants_out: false,
             waiting: None,
+            rule: "",
             headline: None,
             seq: 0,
             began: None,
@@ -153,6 +155,12 @@ impl Controller {
     #[must_use]
     pub fn waiting(&self) -> Option<&Waiting> {
         self.waiting.as_ref()
+    }
+
+    /// The rule of `decide` that spoke last.
+    #[must_use]
+    pub fn rule(&self) -> &'static str {
+        self.rule
     }
 
     /// The deed under way.
@@ -208,7 +216,8 @@ impl Controller {
         }
         if self.state.ctl.leader.as_ref() == Some(&report.member) {
             let suspicion_ms = self.state.settings.timing.suspicion_ms;
-            self.watch.on_leader_report(&report, &self.facts.node, suspicion_ms, now);
+            let up_ms = self.up_ms(now);
+            self.watch.on_leader_report(&report, &self.facts.node, suspicion_ms, up_ms, now);
         }
         self.peers.insert(node, Heard { at: now, report });
     }
@@ -233,7 +242,7 @@ impl Controller {
         let view = self.view(now, wall_ms);
         let missing = suspicion::missing(&view).is_some();
         let grants = fencing::has_grants(&view);
-        let nowhere = rules::leads_nowhere(&view);
+        let nowhere = rules::leads_nowhere(&view) || rules::opens_nowhere(&view);
         let leader = self.state.ctl.leader.as_ref();
         let resigned = leader.is_some_and(|l| {
             let vows = if l.node == self.facts.node {
@@ -261,12 +270,15 @@ impl Controller {
     /// What of a verdict is not under way already.
     fn begin(&mut self, now: Time, verdict: Verdict) -> Effects {
         self.wants_out = verdict.wants_out;
-        self.waiting = verdict.waiting;
+        (self.waiting, self.rule) = (verdict.waiting, verdict.rule);
         let mut effects = Effects { promise: verdict.promise, ..Effects::default() };
         if let Some(action) = verdict.action {
             let free = self.running.as_ref().is_none_or(|r| *r != action && preempts(&action, r));
             if free {
-                self.starting(&action);
+                // A deed that moves the server makes older knowledge of it void.
+                if !retry::leaves_following(&action) {
+                    self.facts.following = None;
+                }
                 effects.perform = Some(action.clone());
                 self.running = Some(action);
             }
@@ -277,20 +289,5 @@ impl Controller {
             effects.submit = Some(change);
         }
         effects
-    }
-
-    /// A deed that moves the server makes older knowledge of it void.
-    fn starting(&mut self, action: &Action) {
-        let keeps = matches!(
-            action,
-            Action::Follow { .. }
-                | Action::Barrier { .. }
-                | Action::ChangeRule { .. }
-                | Action::Checkpoint { .. }
-                | Action::Prepare { .. }
-        );
-        if !keeps {
-            self.facts.following = None;
-        }
     }
 }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use cluster::command::{Change, Kind, Member, MemberState, Trigger};
+use cluster::mutant::{Mutant, on};
 use cluster::report::ServerState;
 use cluster::state::Phase;
 use cluster::{Action, Term};
@@ -24,6 +25,8 @@ pub struct Verdict {
     pub wants_out: bool,
     /// What we wait for, for people.
     pub waiting: Option<Waiting>,
+    /// The rule that decided.
+    pub rule: &'static str,
 }
 
 impl Verdict {
@@ -53,20 +56,25 @@ impl Verdict {
 /// What an agent should do now.
 #[must_use]
 pub fn decide(view: &View<'_>) -> Verdict {
-    let rules: [fn(&View<'_>) -> Option<Verdict>; 10] = [
-        unknown,
-        outsider,
-        witness,
-        first_probe,
-        fence,
-        replace_resigned,
-        recruit_and_elect,
-        lead,
-        succeed,
-        replace_missing,
-    ];
-    rules.iter().find_map(|rule| rule(view)).unwrap_or_else(|| rejoin::rejoin(view))
+    let decided = RULES.iter().find_map(|(rule, says)| says(view).map(|v| Verdict { rule, ..v }));
+    decided.unwrap_or_else(|| Verdict { rule: "rejoin", ..rejoin::rejoin(view) })
 }
+
+type Rule = (&'static str, fn(&View<'_>) -> Option<Verdict>);
+
+/// In this order; where none says anything, a member (re)joins its leader.
+const RULES: [Rule; 10] = [
+    ("unknown", unknown),
+    ("outsider", outsider),
+    ("witness", witness),
+    ("first_probe", first_probe),
+    ("fence", fence),
+    ("replace_resigned", replace_resigned),
+    ("recruit_and_elect", recruit_and_elect),
+    ("lead", lead),
+    ("succeed", succeed),
+    ("replace_missing", replace_missing),
+];
 
 /// Nothing agreed is known (yet): nothing may be concluded.
 fn unknown(view: &View<'_>) -> Option<Verdict> {
@@ -160,6 +168,9 @@ fn lead(view: &View<'_>) -> Option<Verdict> {
     if !view.i_lead() {
         return None;
     }
+    if rules::is_behind(view) {
+        return Some(Verdict::wait(Waiting::News));
+    }
     if view.server_state() == ServerState::Primary {
         return Some(if view.phase() == Phase::Open { lead_open(view) } else { open(view) });
     }
@@ -198,7 +209,8 @@ fn open(view: &View<'_>) -> Verdict {
         return Verdict::wait(Waiting::FirstProbe);
     };
     let term = view.term();
-    let proven = view.me.proof.is_some_and(|p| p.term == term && p.sub == rule.sub);
+    let proven =
+        view.me.proof.is_some_and(|p| p.term == term && p.sub == rule.sub) || on(Mutant::OpenedUnproven);
     let changing = view.state.own_rules().count() > 1;
     if proven && !changing {
         let switch_lsn = server.lineage.ancestors.last().map(|b| b.end).unwrap_or_default();
@@ -278,7 +290,7 @@ fn stuck(view: &View<'_>) -> Option<Change> {
         Some(_) if working => view.term_limit() * 12,
         Some(_) => view.term_limit(),
     };
-    if up || waited < limit + turn || view.now < view.watch.late_until {
+    if on(Mutant::StuckForever) || up || waited < limit + turn || view.now < view.watch.late_until {
         return None;
     }
     let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);

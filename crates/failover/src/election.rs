@@ -11,6 +11,7 @@ use core::time::Duration;
 
 use cluster::command::{Ballot, Change, Evidence, Kind, Member, MemberState};
 use cluster::local::Vows;
+use cluster::mutant::{Mutant, on};
 use cluster::recruited::{is_valid, recruited};
 use cluster::report::{Recruited, ServerState};
 use cluster::state::Phase;
@@ -45,7 +46,7 @@ pub fn evidence(view: &View<'_>, term: Term) -> Vec<Evidence> {
         if view.state.member(&member).is_some_and(|m| m.kind == Kind::Witness) {
             e.promise = vows.promise; // It has no ack path that would have to be cut.
         }
-        e.time_fenced = waited && e.promise == view.term();
+        e.time_fenced = (waited || on(Mutant::AsyncUnwaited)) && e.promise == view.term();
         e
     });
     all.collect()
@@ -109,7 +110,9 @@ pub(crate) fn fit<'a>(
         let Some(m) = state.member(&e.member) else { return false };
         let named = state.ctl.preferred.as_ref() == Some(&e.member.node);
         let may = m.is_data_voter() && (named || !m.tags.no_failover);
-        may && alive(&e.member) && is_valid(state, term, e) && e.position.is_some_and(|p| p >= needed)
+        may && alive(&e.member)
+            && is_valid(state, term, e)
+            && e.position.is_some_and(|p| p >= needed || on(Mutant::CandidateBehind))
     };
     all.iter().filter(fit).collect()
 }
@@ -175,7 +178,11 @@ pub(crate) fn opening_rule(
 }
 
 fn fill_up(state: &ClusterState, leader: &MemberId, standbys: &mut BTreeSet<MemberId>) {
-    if !standbys.is_empty() || state.settings.durability != Durability::Quorum || state.always_alone() {
+    if on(Mutant::QuorumAlone)
+        || !standbys.is_empty()
+        || state.settings.durability != Durability::Quorum
+        || state.always_alone()
+    {
         return;
     }
     for (node, m) in &state.members {
@@ -198,6 +205,9 @@ fn fill_up(state: &ClusterState, leader: &MemberId, standbys: &mut BTreeSet<Memb
 pub fn is_our_turn(view: &View<'_>) -> bool {
     if view.state.ctl.coordinator.as_ref() == Some(&view.me.node) {
         return true;
+    }
+    if on(Mutant::NobodyStandsIn) {
+        return false;
     }
     let turn = Duration::from_millis(view.turn_ms(100));
     view.now.since(view.watch.phase_since) >= STAND_IN + turn

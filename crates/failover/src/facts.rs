@@ -131,10 +131,11 @@ impl Facts {
                 self.failures.remove("rewind");
                 self.failures.remove("follow");
             }
+            // Something went wrong with it since.
+            (Action::Fence { .. }, _) => self.rebuilt = Term(0),
             (
                 Action::Initdb
                 | Action::StartCut
-                | Action::Fence { .. }
                 | Action::Recruit { .. }
                 | Action::HandOver { .. }
                 | Action::FastForward { .. }

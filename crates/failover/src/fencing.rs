@@ -7,9 +7,10 @@
 
 use core::time::Duration;
 
+use cluster::mutant::{Mutant, on};
 use cluster::report::ServerState;
 use cluster::state::Phase;
-use cluster::{Action, Durability, Term, Time};
+use cluster::{Action, ClusterState, Durability, Term, Time, Timeline};
 
 use crate::view::View;
 
@@ -29,7 +30,7 @@ fn fence_past(view: &View<'_>) -> Option<Action> {
     let resigned = view.me.vows.resigned;
     let elected = view.my_id().and_then(|me| view.state.last_elected(&me)).unwrap_or(Term(0));
     let read_write = matches!(view.server_state(), ServerState::Primary | ServerState::Promoting);
-    if read_write || resigned < elected {
+    if read_write || (resigned < elected && !on(Mutant::QuietPast)) {
         return Some(Action::Fence { term: elected.max(resigned) });
     }
     None
@@ -54,10 +55,19 @@ fn fence_leader(view: &View<'_>) -> Option<Action> {
         _ if busy => false,
         ServerState::Primary => !promoted || !right_timeline,
         ServerState::Promoting => !promoted,
-        ServerState::Empty | ServerState::Down | ServerState::Starting | ServerState::Standby => promoted,
+        // Promoted by hand since it was recruited: what it would grow from is nobody's.
+        ServerState::Standby => promoted || strayed(view),
+        ServerState::Empty | ServerState::Down | ServerState::Starting => promoted,
     };
     let nowhere = view.watch.nowhere_since.is_some_and(|t| view.now.since(t) >= view.term_limit());
+    let lost = lost && !on(Mutant::CrashUnfenced);
     (lost || hung || nowhere).then_some(Action::Fence { term })
+}
+
+/// Whether our log is on another timeline than the one that we were elected on.
+fn strayed(view: &View<'_>) -> bool {
+    let on = view.server().map(|s| s.lineage.timeline).filter(|t| *t != Timeline(0));
+    view.state.election().zip(on).is_some_and(|(e, on)| on != e.parent_tli)
 }
 
 /// Until when the guard may leave our server alone, if it may at all (C-25,
@@ -78,14 +88,26 @@ pub fn guard_deadline(view: &View<'_>) -> Option<Time> {
         let lease = Duration::from_millis(timing.async_lease_ms);
         // Before the first read the deadline of before holds: it was armed when this term
         // could not have ended yet, for D at most, which is no longer than a lease.
+        if on(Mutant::LeaseUnread) {
+            return Some(view.now + lease);
+        }
         return has_lease(view).then_some(view.watch.store_read_at + lease);
     }
     let leader_only = view.state.rules.iter().all(|r| r.rule.is_leader_only());
-    if leader_only || has_grants(view) {
+    if leader_only || has_grants(view) || on(Mutant::GrantsUnneeded) {
         return Some(view.now + reach);
     }
     let proven = view.watch.grants_at.max(view.watch.store_read_at).max(view.watch.phase_since);
     Some(proven + reach)
+}
+
+/// How long after the read of the store that validates a promotion the server may run
+/// before the agent must have said more (C-25): in async no longer than a lease.
+#[must_use]
+pub fn first_reach(state: &ClusterState) -> Duration {
+    let timing = &state.settings.timing;
+    let leased = state.rules.iter().any(|r| r.mode == Durability::Async);
+    Duration::from_millis(if leased { timing.async_lease_ms } else { timing.guard_deadline_ms })
 }
 
 /// Whether a rule of async is active, so that commits are acknowledged by lease.

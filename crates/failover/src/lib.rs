@@ -22,6 +22,7 @@ pub mod election;
 pub mod facts;
 pub mod fencing;
 pub mod forecast;
+pub mod pace;
 pub mod rejoin;
 pub mod retry;
 pub mod rules;

@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use cluster::command::{Change, Member, MemberState};
 use cluster::local::Rebuild;
+use cluster::mutant::{Mutant, on};
 use cluster::report::{ServerReport, ServerState};
 use cluster::state::Phase;
 use cluster::{Action, Lineage, MemberId, Term, Time, Timeline};
@@ -84,7 +85,12 @@ fn is_stuck(view: &View<'_>, server: &ServerReport) -> bool {
     let promoted = long(view.watch.leader_up_since);
     let waits = long(view.me.not_streaming_since);
     let told = view.me.following.as_ref().is_some_and(|(t, ..)| *t == view.term());
-    server.state == ServerState::Standby && promoted && told && waits && view.me.restarted < view.term()
+    !on(Mutant::TornForever)
+        && server.state == ServerState::Standby
+        && promoted
+        && told
+        && waits
+        && view.me.restarted < view.term()
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -195,7 +201,8 @@ fn rebuild(view: &View<'_>, me: &MemberId, record: &Member, leader: &MemberId, c
     let (term, leader) = (view.term(), leader.clone());
     // With it come the roles that a copy is made through, and what a rewind reads.
     let checkpointed = view.leader_leading().is_some_and(|l| l.checkpointed);
-    if !checkpointed && (view.phase() == Phase::Open || view.term() == Term(1)) {
+    if !checkpointed && !on(Mutant::Uncheckpointed) && (view.phase() == Phase::Open || view.term() == Term(1))
+    {
         return Verdict::wait(Waiting::LeaderCheckpoint);
     }
     if clone {
@@ -240,6 +247,9 @@ fn standing(view: &View<'_>, me: &MemberId, record: &Member, server: &ServerRepo
 }
 
 fn caught_up(view: &View<'_>, server: &ServerReport) -> bool {
+    if on(Mutant::VoterAtOnce) {
+        return true;
+    }
     // A leader may have to wait for us before it can open: then the position it
     // was elected on is what its timeline begins at.
     let election = view.state.election().filter(|e| server.lineage.timeline == e.tli);

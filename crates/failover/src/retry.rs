@@ -93,3 +93,16 @@ pub fn preempts(action: &Action, running: &Action) -> bool {
     );
     (urgent && !protected) || moved
 }
+
+/// Whether a deed leaves the server following whom it follows.
+#[must_use]
+pub fn leaves_following(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Follow { .. }
+            | Action::Barrier { .. }
+            | Action::ChangeRule { .. }
+            | Action::Checkpoint { .. }
+            | Action::Prepare { .. }
+    )
+}

@@ -7,11 +7,13 @@
 
 use alloc::collections::BTreeSet;
 
-use cluster::command::{Change, Member};
+use cluster::command::{Change, Kind, Member};
+use cluster::mutant::{Mutant, on};
 use cluster::report::{Report, ServerState, StandbyProgress};
 use cluster::state::Phase;
 use cluster::{Action, ActiveRule, Durability, Lsn, MemberId, NodeId, Rule};
 
+use crate::facts::Proof;
 use crate::view::View;
 
 /// A standby that lags by more than this is not let into the rule.
@@ -45,6 +47,16 @@ pub fn step(view: &View<'_>) -> Option<Step> {
     }
 }
 
+/// Whether we have forgotten what is agreed: an agent that was restarted, and can't
+/// reach the others, does not know of the last entries. The rule that it knows of may
+/// be nobody's any more, and must not be put in force again.
+#[must_use]
+pub fn is_behind(view: &View<'_>) -> bool {
+    let known = view.state.newest_rule().map_or(0, |r| r.sub);
+    let done = view.me.vows.last_rule_seen.as_ref().filter(|(term, ..)| *term == view.term());
+    !on(Mutant::OldNews) && done.is_some_and(|(_, sub, _)| *sub > known)
+}
+
 fn is_proven(view: &View<'_>, rule: &ActiveRule) -> bool {
     view.me.proof.is_some_and(|p| p.term == rule.term && p.sub == rule.sub)
 }
@@ -57,7 +69,10 @@ fn reassert(view: &View<'_>, rule: &ActiveRule) -> Action {
 /// M2, then M3. Never back: a `RuleEnd` of ours that keeps the newer rule may
 /// still be on its way, and the older in force would then be nobody's rule.
 fn finish(view: &View<'_>, older: &ActiveRule, newest: &ActiveRule) -> Step {
-    if let Some(proof) = view.me.proof.filter(|p| p.term == newest.term && p.sub == newest.sub) {
+    let unproven =
+        on(Mutant::EndUnproven).then_some(Proof { term: newest.term, sub: newest.sub, lsn: Lsn::ZERO });
+    let proof = view.me.proof.filter(|p| p.term == newest.term && p.sub == newest.sub);
+    if let Some(proof) = proof.or(unproven) {
         let (keep, drop, lsn) = (newest.sub, older.sub, proof.lsn);
         return Step::Ask(Change::RuleEnd { term: view.term(), keep, drop, lsn });
     }
@@ -73,7 +88,31 @@ pub fn leads_nowhere(view: &View<'_>) -> bool {
     let Some(newest) = view.state.newest_rule().filter(|r| !is_proven(view, r)) else { return false };
     let older = view.state.own_rules().find(|r| r.sub != newest.sub);
     let well = older.is_some_and(|r| can_be_satisfied(view, &r.rule));
-    view.phase() == Phase::Open && view.i_lead() && well && !can_be_satisfied(view, &newest.rule)
+    !on(Mutant::NowhereForever)
+        && view.phase() == Phase::Open
+        && view.i_lead()
+        && well
+        && !can_be_satisfied(view, &newest.rule)
+}
+
+/// Whether a term can't open because nobody of its rule comes, while another member is
+/// there that only a new term can take instead: one that an active rule binds (C-10),
+/// or, where nobody whom the rule names has a copy that counts, one that streams.
+#[must_use]
+pub fn opens_nowhere(view: &View<'_>) -> bool {
+    let Some(newest) = view.state.newest_rule().filter(|r| !is_proven(view, r)) else { return false };
+    let primary = view.server().is_some_and(|s| s.state == ServerState::Primary);
+    let elected = view.phase() == Phase::Elected && view.i_lead() && primary;
+    let counts = |m: &MemberId| view.state.member(m).is_some_and(Member::is_data_voter);
+    let hopeless = !newest.rule.standbys().iter().any(counts);
+    let there = |(node, member): (&NodeId, &Member)| {
+        let id = MemberId::new(node.clone(), member.incarnation);
+        let report = view.fresh(&id, view.timing().suspicion_ms);
+        let streams = |r: &Report| r.server.as_ref().is_some_and(|s| s.streaming == Some(view.term()));
+        let spare = |r: &Report| hopeless && streams(r) && !newest.rule.names(&id);
+        *node != view.me.node && member.kind == Kind::Data && report.is_some_and(|r| r.wants_out || spare(r))
+    };
+    elected && !can_be_satisfied(view, &newest.rule) && view.state.members.iter().any(there)
 }
 
 fn can_be_satisfied(view: &View<'_>, rule: &Rule) -> bool {
@@ -109,7 +148,7 @@ fn wanted(view: &View<'_>, current: &Rule) -> (Rule, BTreeSet<NodeId>) {
                 standbys.insert(member.clone());
             }
             Standing::Leaving => {}
-            Standing::Gone(by) if by.is_empty() || view.state.ctl.paused => {
+            Standing::Gone(by) if (by.is_empty() && !on(Mutant::AloneShrinks)) || view.state.ctl.paused => {
                 standbys.insert(member.clone());
             }
             Standing::Gone(by) => agreed_by.extend(by),

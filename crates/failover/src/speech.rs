@@ -15,6 +15,11 @@ impl Controller {
         self.facts.vows.member.is_some().then_some(report)
     }
 
+    /// How long this agent process has run, in milliseconds.
+    pub(crate) fn up_ms(&self, now: Time) -> u64 {
+        u64::try_from(now.since(self.began.unwrap_or(now)).as_millis()).unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn report(&self, now: Time) -> Report {
         let view = self.view(now, 0);
         let hears = self.peers.keys().filter_map(|n| view.silent_ms(n).map(|ms| (n.clone(), ms))).collect();
@@ -23,7 +28,7 @@ impl Controller {
         Report {
             member: member.unwrap_or_else(fallback),
             boot: self.facts.boot,
-            up_ms: u64::try_from(now.since(self.began.unwrap_or(now)).as_millis()).unwrap_or(u64::MAX),
+            up_ms: self.up_ms(now),
             seq: self.seq,
             term_seen: self.state.ctl.term,
             revision_seen: self.state.revision,

@@ -11,6 +11,7 @@ use alloc::collections::BTreeSet;
 use core::time::Duration;
 
 use cluster::command::{Change, Trigger};
+use cluster::mutant::{Mutant, on};
 use cluster::report::{Missing, Report};
 use cluster::state::Phase;
 use cluster::{ClusterState, Durability, MemberId, NodeId, Reason, Term, Time};
@@ -77,19 +78,30 @@ impl Watch {
         }
     }
 
-    /// Takes note of a report from the leader.
-    pub fn on_leader_report(&mut self, report: &Report, me: &NodeId, suspicion_ms: u64, now: Time) {
-        let hears_us = report.hears.get(me).is_some_and(|age| *age < suspicion_ms);
-        if hears_us {
+    /// Takes note of a report from the leader. One that never heard us says nothing
+    /// by that while it or we (`up_ms`) have only just started.
+    pub fn on_leader_report(
+        &mut self,
+        report: &Report,
+        me: &NodeId,
+        suspicion_ms: u64,
+        up_ms: u64,
+        now: Time,
+    ) {
+        let age = report.hears.get(me).copied();
+        if age.is_some_and(|age| age < suspicion_ms) {
             self.leader_heard_us = now;
             self.deaf = 0;
-        } else {
+        } else if age.unwrap_or(report.up_ms.min(up_ms)) >= suspicion_ms {
             self.deaf = self.deaf.saturating_add(1);
         }
     }
 
     /// Our loop ran late by `late`: all of that counts as heard.
     pub fn on_late(&mut self, late: Duration, now: Time) {
+        if on(Mutant::LateIsSilent) {
+            return;
+        }
         self.leader_heard_us = (self.leader_heard_us + late).min(now);
         self.missing_since = None;
         self.late_until = now + late;
@@ -108,7 +120,8 @@ pub fn missing(view: &View<'_>) -> Option<Missing> {
     let heartbeat_gone = silent >= view.suspicion();
     let wal_gone = alive >= view.suspicion();
     let deaf = view.watch.deaf >= DEAF_REPORTS && view.state.member(leader).is_some();
-    let missed = heartbeat_gone && (wal_gone || silent >= view.patience());
+    let either = on(Mutant::MissedByEither) && (heartbeat_gone || wal_gone);
+    let missed = either || heartbeat_gone && (wal_gone || silent >= view.patience());
     let deaf_and_gone = deaf && wal_gone;
     let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
     (missed || deaf_and_gone).then_some(Missing { term: view.term(), silent_ms })
@@ -124,7 +137,11 @@ pub fn begin_term(view: &View<'_>) -> Option<Change> {
     let turn = Duration::from_millis(view.turn_ms(TURN_MS));
     let (by, silent_ms, all_said) = missed_by(view, leader, since, mine)?;
     let answered = all_said || waited >= Duration::from_millis(view.timing().prevote_ms);
-    if !answered || waited < turn || view.state.ctl.paused || just_failed_over(view) {
+    if !answered
+        || waited < turn
+        || (view.state.ctl.paused && !on(Mutant::PauseIgnored))
+        || just_failed_over(view)
+    {
         return None;
     }
     let trigger = Trigger::Missed { by, silent_ms };
@@ -165,7 +182,9 @@ fn missed_by(
                 by.insert(node.clone());
                 silent_ms = silent_ms.max(m.silent_ms);
             }
-            Some(_) | None if hears(&heard.report, leader, view) => return None,
+            Some(_) | None if hears(&heard.report, leader, view) && !on(Mutant::HearersIgnored) => {
+                return None;
+            }
             Some(_) | None => all_said = false,
         }
     }

@@ -33,6 +33,8 @@ pub enum Waiting {
     },
     /// Must leave the commit rule before its directory is rebuilt (C-10).
     LeavingRule,
+    /// We have put a newer rule in force than the newest that we know is agreed.
+    News,
     /// The leader has not said what its history is.
     LeaderLineage(Term),
     /// The leader must checkpoint before it can be rewound to.
@@ -60,6 +62,7 @@ impl fmt::Display for Waiting {
             Waiting::Opening(node) => write!(f, "for {node} to open its server"),
             Waiting::Retry { what, why } => write!(f, "to try '{what}' again: {why}"),
             Waiting::LeavingRule => f.write_str("to be let out of the commit rule before rebuilding"),
+            Waiting::News => f.write_str("for the store, which has agreed to more than this node knows"),
             Waiting::LeaderLineage(term) => write!(f, "for the leader of term {term} to tell its history"),
             Waiting::LeaderCheckpoint => f.write_str("for the leader's first checkpoint"),
             Waiting::Lease => f.write_str("for a first read of the store, from which its lease runs"),

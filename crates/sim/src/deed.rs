@@ -1,213 +1,380 @@
-//! How long a deed takes in the model, and what it changes when it ends.
+//! Deeds as the real executor does them (`agent::executor`, `postgres::perform`):
+//! step by step, with time, crashes and everybody else in between.
 //!
-//! Mirrors what the real executor promises: what must be durable is durable
-//! before the deed is reported, and a deed that finds its ground gone fails.
+//! What must be durable is durable before the deed goes on, and a deed that is
+//! broken off leaves what its steps have done so far.
 
-use std::time::Duration;
+mod joining;
+mod opening;
 
-use cluster::local::{Promoting, Rebuild};
-use cluster::report::ServerState;
-use cluster::{Action, MemberId, NodeId, Rule, Term};
-use failover::Outcome;
+use cluster::local::Rebuild;
+use cluster::report::{Recruited, ServerState};
+use cluster::{Action, Position, Term};
+use failover::{Event, Outcome, Setback};
 
-use crate::server::{Server, SyncRule};
-use crate::world::World;
+use crate::clock::{Us, ms};
+use crate::law::Moment;
+use crate::mutation::Env;
+use crate::network::At;
+use crate::point::Point;
+use crate::server::Process;
+use crate::world::{What, World};
 
-/// How long a deed waits for others before it is given up, beyond its own time.
-#[must_use]
-pub fn patience(action: &Action) -> Duration {
-    Duration::from_secs(match action {
-        Action::HandOver { .. } => 3,
-        Action::Barrier { .. } => 5,
-        Action::ChangeRule { .. } => 15,
-        Action::Initdb
-        | Action::StartCut
-        | Action::Fence { .. }
-        | Action::Recruit { .. }
-        | Action::Prepare { .. }
-        | Action::FastForward { .. }
-        | Action::Promote { .. }
-        | Action::Follow { .. }
-        | Action::Rewind { .. }
-        | Action::Clone { .. }
-        | Action::Checkpoint { .. }
-        | Action::Stop => 0,
-    })
+/// `stream::CUT_LIMIT`, `executor::BARRIER_LIMIT`, `executor::HAND_OVER_LIMIT`,
+/// `life::SENT_LIMIT`, `rule::LAGGING_LIMIT`, `rule::CHANGE_LIMIT`, `opening::RELOAD_LIMIT`.
+const CUT_LIMIT: Us = ms(5000);
+const BARRIER_LIMIT: Us = ms(5000);
+const HAND_OVER_LIMIT: Us = ms(3000);
+const SENT_LIMIT: Us = ms(500);
+const LAGGING_LIMIT: Us = ms(2000);
+const CHANGE_LIMIT: Us = ms(15_000);
+const RELOAD_LIMIT: Us = ms(5000);
+/// Between two looks of a deed that waits.
+const LOOK: Us = ms(5);
+
+/// A deed under way.
+#[derive(Clone, Debug)]
+pub struct Deed {
+    /// What is done.
+    pub action: Action,
+    /// Which of the host's deeds this is.
+    pub number: u32,
+    /// The step that comes next.
+    pub step: u8,
+    /// When this step was first tried.
+    since: Us,
+    /// What earlier steps found out.
+    found: Found,
 }
 
-/// Model time that a deed takes, in milliseconds; none waits for others.
-#[must_use]
-pub fn duration(action: &Action) -> Duration {
-    Duration::from_millis(match action {
-        Action::Fence { .. } | Action::Recruit { .. } => 20,
-        Action::Follow { afresh: false, .. } | Action::Barrier { .. } | Action::ChangeRule { .. } => 20,
-        Action::Promote { .. } | Action::HandOver { .. } => 60,
-        Action::Prepare { .. } | Action::Checkpoint { .. } | Action::Stop | Action::FastForward { .. } => 50,
-        Action::StartCut | Action::Follow { afresh: true, .. } => 100,
-        Action::Initdb | Action::Rewind { .. } => 500,
-        Action::Clone { .. } => 1000,
-    })
+#[derive(Clone, Debug, Default)]
+struct Found {
+    count: usize,
+    next_xid: u64,
+    recruited: Option<Recruited>,
+    clean: bool,
+    read_at: Us,
 }
 
-/// Whether the deed's own waiting is over: barriers wait for acknowledgements.
-#[must_use]
-pub fn is_over(world: &World, node: &NodeId, action: &Action) -> bool {
-    let server = &world.nodes[node].server;
-    match action {
-        Action::Barrier { rule, .. } => proven(server, rule),
-        Action::ChangeRule { from, to, .. } => {
-            let all = |m: &MemberId| server.acked.get(m).is_none_or(|at| *at >= server.end());
-            proven(server, to) && from.standbys().union(to.standbys()).all(all)
-        }
-        Action::HandOver { .. } => server.state == ServerState::Down,
-        Action::Initdb
-        | Action::StartCut
-        | Action::Fence { .. }
-        | Action::Recruit { .. }
-        | Action::Prepare { .. }
-        | Action::FastForward { .. }
-        | Action::Promote { .. }
-        | Action::Follow { .. }
-        | Action::Rewind { .. }
-        | Action::Clone { .. }
-        | Action::Checkpoint { .. }
-        | Action::Stop => true,
+/// What is opened, and when it is due.
+#[derive(Clone, Copy)]
+struct Order {
+    term: Term,
+    timeline: cluster::Timeline,
+    sub: u64,
+}
+
+/// What a step says.
+enum Next {
+    /// The next step, after so long.
+    Step(Us),
+    /// This step again, after so long.
+    Again(Us),
+    /// It is over.
+    Done(Result<Outcome, Setback>),
+}
+
+fn done() -> Next {
+    Next::Done(Ok(Outcome::Done))
+}
+
+fn failed(why: &str, of_the_data: bool) -> Next {
+    Next::Done(Err(Setback { why: why.to_string(), of_the_data }))
+}
+
+impl World {
+    /// Begins a deed, breaking off the one that runs.
+    pub(crate) fn begin(&mut self, at: At, action: Action) {
+        self.note(Some(at), || format!("begins {action:?}"));
+        self.next_deed += 1;
+        let number = self.next_deed;
+        let deed = Deed { action, number, step: 0, since: self.now, found: Found::default() };
+        self.hosts[at].agent.deed = Some(deed);
+        let life = self.hosts[at].agent.life;
+        self.after(300, What::Deed(at, life, number));
     }
-}
 
-fn proven(server: &Server, rule: &Rule) -> bool {
-    rule.is_acked_by(server.acked.iter().filter(|(_, at)| **at >= server.end()).map(|(m, _)| m))
-}
-
-/// What happens when the deed begins.
-pub fn begin(world: &mut World, node: &NodeId, action: &Action) {
-    let n = world.nodes.get_mut(node).expect("deeds belong to nodes");
-    match action {
-        Action::Barrier { .. } if n.server.state == ServerState::Primary => {
-            n.server.append(None);
+    /// A deed goes on.
+    pub(crate) fn deed(&mut self, at: At, life: u32, number: u32) {
+        let host = &self.hosts[at];
+        if host.agent.life != life || !host.is_awake() {
+            return;
         }
-        Action::ChangeRule { to, .. } if n.server.state == ServerState::Primary => {
-            n.server.rule = SyncRule::Set(to.clone());
-            n.server.append(None);
+        let Some(mut deed) = host.agent.deed.clone().filter(|d| d.number == number) else { return };
+        let kind = failover::retry::kind_of(&deed.action);
+        self.reach(Point { what: kind, step: deed.step }, at);
+        let host = &self.hosts[at];
+        // The fault may have been its own end.
+        if !host.is_awake() || host.agent.life != life {
+            return;
         }
-        Action::Clone { .. } => n.vows.rebuilding = Some(Rebuild::Clone),
-        Action::Rewind { .. } => n.vows.rebuilding = Some(Rebuild::Rewind),
-        Action::HandOver { .. } if n.server.state == ServerState::Primary => {
-            n.server.append(None);
-            n.server.rule = SyncRule::Placeholder;
-        }
-        Action::Follow { afresh: true, .. } => n.server.kill(),
-        Action::Barrier { .. }
-        | Action::ChangeRule { .. }
-        | Action::HandOver { .. }
-        | Action::Initdb
-        | Action::StartCut
-        | Action::Fence { .. }
-        | Action::Recruit { .. }
-        | Action::Prepare { .. }
-        | Action::FastForward { .. }
-        | Action::Promote { .. }
-        | Action::Follow { .. }
-        | Action::Checkpoint { .. }
-        | Action::Stop => {}
-    }
-}
-
-/// What the deed changes when it ends.
-///
-/// # Errors
-/// Why it could not be done.
-pub fn finish(world: &mut World, node: &NodeId, action: &Action) -> Result<Outcome, String> {
-    let state = world.seen_by(node);
-    let over = is_over(world, node, action);
-    let n = world.nodes.get_mut(node).expect("deeds belong to nodes");
-    match action {
-        Action::Initdb => n.server.initdb(7),
-        Action::StartCut => {
-            n.server.state = ServerState::Standby;
-            n.server.upstream = None;
-            n.server.rule = SyncRule::Placeholder;
-        }
-        Action::Fence { term } => resign(world, node, *term, false),
-        Action::Recruit { term } => {
-            n.vows.promise = n.vows.promise.max(*term);
-            n.server.upstream = None;
-            n.server.streaming = false;
-            let answer = n.position(&state, *term);
-            return Ok(Outcome::Recruited(answer));
-        }
-        // Given up it is killed, and what it had not sent is not known to be elsewhere.
-        Action::HandOver { term } => resign(world, node, *term, over),
-        Action::Barrier { .. } | Action::ChangeRule { .. } if !over => {
-            return Err("its standbys did not acknowledge in time".into());
-        }
-        Action::Prepare { .. } | Action::Checkpoint { .. } | Action::FastForward { .. } => {}
-        Action::Promote { term, timeline, rule, .. } => {
-            if n.vows.promise > *term || n.vows.promoting.is_some_and(|p| p.term >= *term) {
-                return Err("promised or promoted already".into());
+        let next = self.step_of(at, &mut deed);
+        match next {
+            Next::Step(delay) => {
+                deed.step += 1;
+                deed.since = self.now + delay;
+                self.hosts[at].agent.deed = Some(deed);
+                self.after(delay, What::Deed(at, life, number));
             }
-            if world.truth.ctl.term != *term || world.truth.ctl.leader.as_ref().map(|l| &l.node) != Some(node)
-            {
-                return Err("another term has begun".into());
+            Next::Again(delay) => {
+                self.hosts[at].agent.deed = Some(deed);
+                self.after(delay, What::Deed(at, life, number));
             }
-            n.vows.promise = *term;
-            n.vows.promoting = Some(Promoting { term: *term, next_xid: 3 });
-            n.server.promote(*timeline, rule.clone());
+            Next::Done(outcome) => self.end_deed(at, life, deed.action, outcome),
         }
-        Action::Barrier { .. } | Action::ChangeRule { .. } => return Ok(Outcome::Proven(n.server.end())),
-        Action::Follow { term, leader, afresh } => {
-            // What follows the last whole record is cut off while the server is down.
-            n.server.torn &= !afresh;
-            return follow(world, node, *term, &leader.node);
+    }
+
+    /// As `tell_end`: promises, a fresh look, and the end itself.
+    fn end_deed(&mut self, at: At, life: u32, action: Action, outcome: Result<Outcome, Setback>) {
+        self.note(Some(at), || match &outcome {
+            Ok(o) => format!("done {} {o:?}", failover::retry::kind_of(&action)),
+            Err(e) => format!("failed {} {}", failover::retry::kind_of(&action), e.why),
+        });
+        let ok = if outcome.is_ok() { "done" } else { "failed" };
+        self.mark(&format!("deed: {} {ok}", failover::retry::kind_of(&action)));
+        self.hosts[at].agent.deed = None;
+        if let Ok(Outcome::Recruited(answer)) = &outcome {
+            self.judge(&Moment::Recruited { at, answer: answer.clone() });
+            self.hosts[at].ghost.reported = self.hosts[at].ghost.reported.max(answer.term);
         }
-        Action::Rewind { leader, .. } => return rebuild(world, node, &leader.node, false),
-        Action::Clone { leader, .. } => return rebuild(world, node, &leader.node, true),
-        Action::Stop => n.server.kill(),
+        self.tell_vows(at, life);
+        let seen = self.seen(at);
+        self.tell(at, life, seen);
+        self.tell(at, life, Event::Done(Box::new(action), outcome));
     }
-    Ok(Outcome::Done)
-}
 
-fn resign(world: &mut World, node: &NodeId, term: Term, clean: bool) {
-    let state = world.seen_by(node);
-    let n = world.nodes.get_mut(node).expect("deeds belong to nodes");
-    n.server.kill();
-    n.server.upstream = None;
-    let answer = n.position(&state, term);
-    n.vows.resigned = n.vows.resigned.max(term);
-    n.vows.resigned_at = answer.position.filter(|_| clean);
-    n.vows.resigned_lineage = clean.then_some(answer.lineage);
-    n.vows.resigned_clean = clean;
-}
+    fn tell_vows(&mut self, at: At, life: u32) {
+        let vows = Box::new(self.hosts[at].vows.clone());
+        self.tell(at, life, Event::Vows(vows));
+    }
 
-fn follow(world: &mut World, node: &NodeId, term: Term, leader: &NodeId) -> Result<Outcome, String> {
-    let n = world.nodes.get_mut(node).expect("deeds belong to nodes");
-    if n.vows.promise > term {
-        return Err("a later term is promised".into());
+    fn fsync(&mut self, at: At) -> Us {
+        self.hosts[at].disk.fsync(self.now, &mut self.rng) - self.now
     }
-    n.vows.promise = term;
-    n.vows.attached = n.vows.attached.max(term);
-    if n.server.state == ServerState::Empty {
-        return Err("no data directory".into());
-    }
-    n.server.state = ServerState::Standby;
-    n.server.rule = SyncRule::Placeholder;
-    n.server.upstream = Some((leader.clone(), term));
-    Ok(Outcome::Done)
-}
 
-fn rebuild(world: &mut World, node: &NodeId, leader: &NodeId, clone: bool) -> Result<Outcome, String> {
-    let source = world.nodes[leader].server.clone();
-    if source.state != ServerState::Primary || !world.linked(node, leader) {
-        return Err("the source is gone".into());
+    fn step_of(&mut self, at: At, deed: &mut Deed) -> Next {
+        let waited = self.now.saturating_sub(deed.since);
+        match deed.action.clone() {
+            Action::Initdb => self.initdb(at, deed.step),
+            Action::StartCut => self.start_cut(at, deed.step),
+            Action::Fence { term } => self.fence(at, deed.step, term),
+            Action::Recruit { term } => self.recruit(at, deed, term, waited),
+            Action::HandOver { term } => self.hand_over(at, deed, term, waited),
+            Action::Prepare { .. } => self.checkpoint_steps(at, deed.step, 2),
+            Action::Checkpoint { .. } => self.checkpoint_steps(at, deed.step, 1),
+            Action::FastForward { .. } => failed("no holder of WAL is asked yet", false),
+            Action::Promote { term, timeline, rule, sub } => {
+                self.promote(at, deed, waited, Order { term, timeline, sub }, &rule)
+            }
+            Action::Barrier { rule, .. } => self.barrier(at, deed, waited, &rule),
+            Action::ChangeRule { term, from, to, sub } => {
+                if deed.step == 0 {
+                    self.hosts[at].vows.last_rule_seen = Some((term, sub, to.clone()));
+                }
+                self.change_rule(at, deed, waited, &from, &to)
+            }
+            Action::Follow { term, leader, afresh } => self.follow(at, deed.step, term, &leader, afresh),
+            Action::Rewind { leader, .. } => self.rebuild(at, deed.step, &leader, Rebuild::Rewind),
+            Action::Clone { leader, .. } => self.rebuild(at, deed.step, &leader, Rebuild::Clone),
+            Action::Stop => {
+                self.kill_server(at);
+                done()
+            }
+        }
     }
-    let n = world.nodes.get_mut(node).expect("deeds belong to nodes");
-    if clone {
-        n.server = Server { sysid: source.sysid, ..Server::default() };
+
+    fn initdb(&mut self, at: At, step: u8) -> Next {
+        if step == 0 {
+            return Next::Step(self.span(ms(300), ms(700)));
+        }
+        self.next_record += 1;
+        let id = self.next_record;
+        self.hosts[at].server.initdb(7, id);
+        done()
     }
-    n.server.kill();
-    n.server.rewind_to(&source);
-    n.server.state = ServerState::Down;
-    n.server.upstream = None;
-    n.vows.rebuilding = None;
-    Ok(Outcome::Done)
+
+    /// Starts the server as a standby, unless it runs; the step is repeated until it is up.
+    fn start(&mut self, at: At, begun: bool) -> Next {
+        let host = &self.hosts[at];
+        match host.server.state {
+            ServerState::Down if begun => failed("it did not start", !host.disk.full),
+            ServerState::Down if host.guard.stopped => Next::Again(ms(50)),
+            ServerState::Down => {
+                self.start_server(at);
+                Next::Step(ms(15))
+            }
+            ServerState::Starting => Next::Again(ms(15)),
+            ServerState::Empty => failed("there is no data directory", true),
+            ServerState::Standby | ServerState::Promoting | ServerState::Primary => done(),
+        }
+    }
+
+    fn start_cut(&mut self, at: At, step: u8) -> Next {
+        if step == 0 {
+            let s = &mut self.hosts[at].server;
+            (s.credential, s.upstream) = (None, None);
+        }
+        self.start(at, step > 0)
+    }
+
+    /// C-4: the tree is dead, and that is on disk, before anybody hears of it.
+    fn fence(&mut self, at: At, step: u8, term: Term) -> Next {
+        let early = self.is(Env::FencedBeforeKilled);
+        let vow = |w: &mut World| {
+            let v = &mut w.hosts[at].vows;
+            v.resigned = v.resigned.max(term);
+            (v.resigned_at, v.resigned_clean) = (None, false);
+        };
+        match step {
+            0 if early => {
+                vow(self);
+                done()
+            }
+            0 => Next::Step(self.span(ms(3), ms(20))),
+            1 if self.hosts[at].guard.stopped => Next::Again(ms(50)),
+            1 => {
+                self.kill_server(at);
+                self.hosts[at].server.signal_file = true;
+                Next::Step(self.fsync(at))
+            }
+            _ => {
+                vow(self);
+                done()
+            }
+        }
+    }
+
+    /// C2 a to c: promise and cut may overlap; the position is read after both.
+    fn recruit(&mut self, at: At, deed: &mut Deed, term: Term, waited: Us) -> Next {
+        match deed.step {
+            0 => {
+                if self.is(Env::ReportBeforeCut) {
+                    deed.found.recruited = Some(self.hosts[at].position(term));
+                } else {
+                    let s = &mut self.hosts[at].server;
+                    (s.credential, s.upstream) = (None, None);
+                    self.sighup(at);
+                }
+                Next::Step(self.fsync(at))
+            }
+            1 => {
+                if !self.is(Env::PromiseNotDurable) {
+                    let v = &mut self.hosts[at].vows;
+                    v.promise = v.promise.max(term);
+                }
+                match deed.found.recruited.clone() {
+                    Some(early) => Next::Done(Ok(Outcome::Recruited(early))),
+                    None => Next::Step(0),
+                }
+            }
+            2 => self.cut(at, waited),
+            // Twice in a row nobody is there.
+            3 if self.hosts[at].server.receiver.is_some() => Next::Again(0),
+            3 => Next::Step(LOOK),
+            4 if self.hosts[at].server.receiver.is_some() => self.cut(at, waited),
+            4 => Next::Step(self.fsync(at)),
+            _ => {
+                self.hosts[at].server.wal.sync();
+                if self.is(Env::PromiseNotDurable) {
+                    // As if in memory alone: it is gone with the next process.
+                    let mut vows = self.hosts[at].vows.clone();
+                    vows.promise = vows.promise.max(term);
+                    let life = self.hosts[at].agent.life;
+                    self.tell(at, life, Event::Vows(Box::new(vows)));
+                }
+                Next::Done(Ok(Outcome::Recruited(self.hosts[at].position(term))))
+            }
+        }
+    }
+
+    /// SIGTERM for every walreceiver until none is left.
+    fn cut(&mut self, at: At, waited: Us) -> Next {
+        let host = &self.hosts[at];
+        if host.server.receiver.is_none() {
+            return Next::Step(0);
+        }
+        if waited > CUT_LIMIT {
+            return failed("a walreceiver stays", false);
+        }
+        if host.server.works(Process::Walreceiver) && self.rng_chance(600) {
+            self.end_receiver(at);
+        }
+        Next::Again(LOOK)
+    }
+
+    fn rng_chance(&mut self, per_mille: u64) -> bool {
+        !self.chancy || self.rng.chance(per_mille)
+    }
+
+    /// P1 and P2's first half.
+    fn hand_over(&mut self, at: At, deed: &mut Deed, term: Term, waited: Us) -> Next {
+        let end = self.hosts[at].server.wal.end();
+        match deed.step {
+            0 => {
+                if !self.hosts[at].server.is_primary() {
+                    return failed("it is no primary", false);
+                }
+                self.hosts[at].server.shutting_down = true;
+                let life = self.hosts[at].server.life;
+                self.after(ms(150), What::ShutDown(at, life));
+                self.close_sessions(at);
+                Next::Step(self.span(ms(10), ms(40)))
+            }
+            1 => {
+                // The shutdown checkpoint, which needs the disk and the checkpointer.
+                let host = &self.hosts[at];
+                if !host.server.is_primary() {
+                    return Next::Step(0);
+                }
+                if host.server.stopped.contains(&Process::Checkpointer) && waited < HAND_OVER_LIMIT {
+                    return Next::Again(LOOK);
+                }
+                deed.found.clean = !host.server.stopped.contains(&Process::Checkpointer);
+                if deed.found.clean {
+                    self.emit(at);
+                }
+                Next::Step(self.fsync(at))
+            }
+            2 => {
+                let s = &self.hosts[at].server;
+                let count = s.wal.records.len();
+                let behind = |id: &u64| self.streams.get(id).is_some_and(|x| x.flush < count);
+                let flushed = s.wal.flushed >= count || !s.is_primary();
+                let sent = flushed && !s.senders.values().any(behind);
+                if !sent && waited < SENT_LIMIT { Next::Again(LOOK) } else { Next::Step(0) }
+            }
+            3 if self.hosts[at].guard.stopped => Next::Again(ms(50)),
+            3 => {
+                deed.found.clean &= self.hosts[at].server.is_primary() && self.hosts[at].server.shutting_down;
+                self.kill_server(at);
+                self.hosts[at].server.signal_file = true;
+                Next::Step(self.fsync(at))
+            }
+            _ => {
+                let (clean, lineage) = (deed.found.clean, self.hosts[at].server.wal.lineage.clone());
+                let v = &mut self.hosts[at].vows;
+                v.resigned = v.resigned.max(term);
+                v.resigned_at = clean.then(|| Position::new(term, end));
+                v.resigned_lineage = clean.then_some(lineage);
+                v.resigned_clean = clean;
+                done()
+            }
+        }
+    }
+
+    fn checkpoint_steps(&mut self, at: At, step: u8, count: u8) -> Next {
+        let host = &self.hosts[at];
+        if !host.server.is_primary() {
+            return failed("it is no primary", false);
+        }
+        if host.server.stopped.contains(&Process::Checkpointer) || host.paused {
+            return Next::Again(ms(100));
+        }
+        if step < count {
+            return Next::Step(self.span(ms(15), ms(60)) + self.fsync(at));
+        }
+        let s = &mut self.hosts[at].server;
+        s.checkpointed = s.wal.lineage.timeline;
+        done()
+    }
 }

@@ -3,32 +3,71 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cluster::command::{Addresses, Change, Kind, MemberState, Registration};
+use cluster::command::{Change, Kind, MemberState, Registration};
 use cluster::state::Phase;
-use cluster::{Durability, NodeId, Settings, Time};
-use failover::forecast::{self, Asked, Scene};
+use cluster::{Durability, NodeId, Settings};
 
+use crate::client::Fate;
+use crate::clock::{Clock, ms, us};
+use crate::disk::Disk;
+use crate::fault;
+use crate::law::Moment;
+use crate::mutation::Mutation;
+use crate::network::Weather;
+use crate::operator;
+use crate::point::Armed;
 use crate::story::{Line, parse, span};
-use crate::world::{World, Write};
+use crate::world::World;
 
 /// Longest that anything is waited for in a story that says nothing else.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// System identifier of somebody else's database.
-const FOREIGN: u64 = 99;
+/// How a story failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The law that was broken; none if the story expected something that did not come.
+    pub law: Option<&'static str>,
+    /// In words: the line, what was found, the cluster's history.
+    pub text: String,
+}
 
 /// Tells the whole story.
 ///
 /// # Errors
 /// The line that did not hold, what was found instead, and the cluster's history.
 pub fn tell(text: &str) -> Result<World, String> {
-    let mut teller = Teller { world: World::default(), settings: Settings::default() };
-    for line in parse(text) {
-        let told = teller.line(&line);
-        let broken = teller.world.broken.clone().map_or(Ok(()), |law| Err(format!("law broken: {law}")));
-        told.and(broken).map_err(|why| teller.complain(&line, &why))?;
+    let (world, outcome) = told(text, None, false);
+    outcome.map(|()| world).map_err(|f| f.text)
+}
+
+/// Tells a story with a deliberate mistake, if one is named, and keeps its trace,
+/// if that is wanted. Gives the trace, and the world or how it failed.
+pub fn told(text: &str, mutation: Option<Mutation>, keep: bool) -> (World, Result<(), Failure>) {
+    let lines = parse(text);
+    let seed = lines.iter().find(|l| l.word(0) == "seed").and_then(|l| l.word(1).parse().ok());
+    let mut world = World::new(seed);
+    world.mutation = mutation;
+    Mutation::arm(mutation);
+    if keep {
+        world.trace.keep();
     }
-    Ok(teller.world)
+    let mut teller = Teller { world, settings: Settings::default() };
+    for line in &lines {
+        let told = teller.line(line);
+        let broken = teller.world.broken.clone();
+        if let Some(broken) = broken {
+            let (law, what) = (broken.law, format!("law broken: {}: {}", broken.law, broken.what));
+            let at = teller.world.now;
+            teller.world.trace.line(at, "-", &format!("LAW {what}"));
+            let text = teller.complain(line, &what);
+            return (teller.world, Err(Failure { law: Some(law), text }));
+        }
+        if let Err(why) = told {
+            let text = teller.complain(line, &why);
+            return (teller.world, Err(Failure { law: None, text }));
+        }
+    }
+    (teller.world, Ok(()))
 }
 
 struct Teller {
@@ -39,73 +78,74 @@ struct Teller {
 impl Teller {
     fn complain(&self, line: &Line, why: &str) -> String {
         use std::fmt::Write as _;
+        let w = &self.world;
         let mut out = format!("line {}: {}\n  {why}\n", line.number, line.words.join(" "));
-        let ctl = &self.world.truth.ctl;
+        let ctl = &w.truth.ctl;
         let _ = writeln!(
             out,
-            "  at {:?}: term {} {:?} leader {:?}",
-            self.world.now, ctl.term, ctl.phase, ctl.leader
+            "  at {} ms: term {} {:?} leader {:?}",
+            w.now / 1000,
+            ctl.term,
+            ctl.phase,
+            ctl.leader
         );
-        let _ = writeln!(
-            out,
-            "  rules {:?}",
-            self.world.truth.rules.iter().map(|r| (r.sub, &r.rule)).collect::<Vec<_>>()
-        );
-        for e in self.world.truth.history.iter().rev().take(25).rev() {
+        let rules: Vec<_> = w.truth.rules.iter().map(|r| (r.term.0, r.sub, &r.rule)).collect();
+        let _ = writeln!(out, "  rules {rules:?}");
+        for e in w.truth.history.iter().rev().take(25).rev() {
             let _ = writeln!(out, "  {:>6} ms  {}: {}", e.at_ms, e.by, e.reason);
         }
-        for n in self.world.nodes.values() {
+        for n in &w.hosts {
             let s = &n.server;
             let _ = writeln!(
                 out,
-                "  {}: {:?} end {} tli {} upstream {:?} streaming {} promise {} resigned {} deed {:?} waiting {:?}",
+                "  {}: {}{:?} end {} tli {} upstream {:?} receiver {} promise {} resigned {} deed {:?} waiting {:?} member {:?}",
                 n.name,
+                if n.up { "" } else { "off " },
                 s.state,
-                s.end(),
-                s.lineage.timeline,
+                s.wal.end(),
+                s.wal.lineage.timeline,
                 s.upstream,
-                s.streaming,
+                s.receiver.is_some(),
                 n.vows.promise,
                 n.vows.resigned,
-                n.deed.as_ref().map(|(a, _)| a),
-                n.controller.waiting(),
+                n.agent.deed.as_ref().map(|d| (&d.action, d.step)),
+                n.agent.controller.waiting(),
+                w.truth.members.get(&n.name).map(|m| (&m.state, m.reinit, m.leaving)),
             );
         }
-        let _ = writeln!(out, "  last refusal: {:?}", self.world.refused);
+        let _ = writeln!(out, "  last refusal: {:?}", w.refused);
         out
     }
 
     fn line(&mut self, line: &Line) -> Result<(), String> {
         match line.word(0) {
+            "seed" => Ok(()),
             "cluster" => self.cluster(line),
+            "weather" => self.weather(line),
+            "store" => self.store(line),
             "lead" => self.lead(line),
+            "late" => crate::late::begin(&mut self.world, &self.settings, line),
+            "load" => self.load(line),
             "write" => self.write(line),
             "try" => {
                 self.try_write(line.word(1));
                 Ok(())
             }
-            "wait" => self.run_for(span(line.word(1))?),
-            "kill" | "start" | "wipe" | "freeze" | "crash" | "replace" | "tear" => self.fault(line),
-            "cut" => self.cut(line),
-            "heal" => {
-                self.world.cut.clear();
+            "wait" => {
+                self.world.run_for(span(line.word(1))?);
                 Ok(())
             }
+            "when" => self.arm(line),
             "forfeit" => {
-                let forgotten = self.world.writes.remove(line.word(1));
-                forgotten.map(|_| ()).ok_or("no such write".to_string())
-            }
-            "switchover" | "failover" | "pause" | "resume" | "reinit" | "remove" | "add" | "durability" => {
-                self.operator(line)
-            }
-            // As an operator who asks and takes no for an answer.
-            "maybe" => {
-                let asked = Line { number: line.number, words: line.words[1..].to_vec() };
-                let _ = self.operator(&asked);
+                let write = *self.world.named.get(line.word(1)).ok_or("no such write")?;
+                self.world.writes[write as usize].forfeited = true;
                 Ok(())
             }
             "expect" => self.expect(line),
-            other => Err(format!("'{other}' is no verb of stories")),
+            "end" => self.end(),
+            "switchover" | "failover" | "pause" | "resume" | "reinit" | "remove" | "add" | "durability"
+            | "acks" | "cancel" => operator::ask(&mut self.world, line),
+            _ => fault::act(&mut self.world, line),
         }
     }
 
@@ -114,16 +154,66 @@ impl Teller {
         while let Some(word) = words.next() {
             match word.as_str() {
                 "durability" => {
-                    self.settings.durability = durability(words.next().map_or("", String::as_str))?;
+                    self.settings.durability = operator::durability(words.next().map_or("", String::as_str))?;
                 }
                 "acks" => self.settings.acks = words.next().and_then(|w| w.parse().ok()).ok_or("acks N")?,
                 "witness" => {
                     let name = words.next().ok_or("witness NAME")?;
-                    self.world.add(NodeId::new(name).map_err(|e| e.to_string())?, Kind::Witness);
+                    self.add(&NodeId::new(name).map_err(|e| e.to_string())?, Kind::Witness);
                 }
-                name => self.world.add(NodeId::new(name).map_err(|e| e.to_string())?, Kind::Data),
+                name => self.add(&NodeId::new(name).map_err(|e| e.to_string())?, Kind::Data),
             }
         }
+        Ok(())
+    }
+
+    /// A host, whose clocks are its own where chance plays a part.
+    fn add(&mut self, name: &NodeId, kind: Kind) {
+        let w = &mut self.world;
+        let at = w.add(name, kind);
+        if w.chancy {
+            let drift_ppm = i64::try_from(w.rng.below(2001)).unwrap_or(0) - 1000;
+            let origin = ms(w.rng.below(10_000_000));
+            let wall_offset = i64::try_from(ms(w.rng.below(4000))).unwrap_or(0);
+            w.hosts[at].clock = Clock { origin, drift_ppm, wall_offset };
+            w.hosts[at].disk = Disk::ordinary();
+            let now = w.hosts[at].clock.local(w.now);
+            w.hosts[at].restart_agent(now);
+            w.start_agent(at);
+        }
+    }
+
+    fn weather(&mut self, line: &Line) -> Result<(), String> {
+        let number = |key: &str| line.after(key).and_then(|w| w.parse().ok()).unwrap_or(0);
+        self.world.network.weather = Weather {
+            delay: us(span(line.word(1))?),
+            jitter: us(span(line.word(2))?),
+            loss: number("loss"),
+            twice: number("twice"),
+            stray: number("stray"),
+        };
+        Ok(())
+    }
+
+    fn store(&mut self, line: &Line) -> Result<(), String> {
+        let number = |key: &str| line.after(key).and_then(|w| w.parse().ok()).unwrap_or(0);
+        let store = &mut self.world.store;
+        (store.lost_replies, store.late_news, store.slow_reload) =
+            (number("lost"), number("late"), number("slow"));
+        Ok(())
+    }
+
+    fn load(&mut self, line: &Line) -> Result<(), String> {
+        let count = line.word(1).parse().map_err(|_| "load CLIENTS PAUSE")?;
+        self.world.start_load(count, us(span(line.word(2))?));
+        Ok(())
+    }
+
+    fn arm(&mut self, line: &Line) -> Result<(), String> {
+        let (point, on) = (line.word(1).to_string(), line.word(2));
+        let on = if on == "any" { None } else { Some(self.world.place(&line.node(2)?)?) };
+        let line = Line { number: line.number, words: line.words[3..].to_vec() };
+        self.world.armed.push(Armed { point, on, line });
         Ok(())
     }
 
@@ -131,15 +221,15 @@ impl Teller {
         let leader = line.node(1)?;
         let register = |kind| Registration { kind, ..Registration::default() };
         let members: BTreeMap<NodeId, Registration> =
-            self.world.nodes.values().map(|n| (n.name.clone(), register(n.kind))).collect();
+            self.world.hosts.iter().map(|n| (n.name.clone(), register(n.kind))).collect();
         let (cluster, settings) = ("story".to_string(), self.settings.clone());
         let claim = Change::Claim { cluster, settings, members };
         self.world.ask(&leader, claim).map_err(|e| e.to_string())?;
-        let others: Vec<NodeId> = self.world.nodes.keys().filter(|n| **n != leader).cloned().collect();
+        let others: Vec<NodeId> = self.world.places.keys().filter(|n| **n != leader).cloned().collect();
         for node in others {
-            self.join(&node)?;
+            fault::join(&mut self.world, &node)?;
         }
-        let data = self.world.nodes.values().filter(|n| n.kind == Kind::Data).count() - 1;
+        let data = self.world.hosts.iter().filter(|n| n.kind == Kind::Data).count() - 1;
         let expected = if self.settings.durability == Durability::Async { 0 } else { data };
         self.until(PATIENCE, "the cluster to be whole", |w| {
             let whole = w.truth.members.values().all(|m| m.state == MemberState::Voter);
@@ -147,163 +237,42 @@ impl Teller {
         })
     }
 
-    fn join(&mut self, node: &NodeId) -> Result<(), String> {
-        let nonce = self.world.truth.revision + 1;
-        let change = Change::Join { node: node.clone(), addresses: Addresses::default(), nonce };
-        self.world.ask(node, change).map_err(|e| e.to_string())
-    }
-
     fn write(&mut self, line: &Line) -> Result<(), String> {
         let name = line.word(1).to_string();
         let named = line.after("on").map(NodeId::new).transpose().map_err(|e| e.to_string())?;
         let waits = named.is_none();
-        let on = match named {
-            Some(on) => on,
+        let at = match named {
+            Some(on) => self.world.place(&on)?,
             None => self.world.open_leader().ok_or("nobody takes writes")?.1,
         };
-        let server = &mut self.world.nodes.get_mut(&on).ok_or("no such node")?.server;
-        let lsn = server.append(Some(name.clone()));
-        self.world.writes.insert(name.clone(), Write { on, lsn, acked: false });
+        let write = self.named(&name, at);
         if waits {
-            return self.until(PATIENCE, "the write to be acknowledged", |w| w.writes[&name].acked);
+            return self.until(PATIENCE, "the write to be acknowledged", |w| {
+                w.writes[write as usize].fate == Fate::Acked
+            });
         }
         Ok(())
+    }
+
+    fn named(&mut self, name: &str, at: usize) -> u32 {
+        let write = self.world.new_write();
+        self.world.named.insert(name.to_string(), write);
+        if !self.world.execute(at, write, usize::MAX) {
+            self.world.writes[write as usize].fate = Fate::Failed;
+        }
+        write
     }
 
     /// A write to whoever seems to take writes, if anybody does; its fate is its own.
     fn try_write(&mut self, name: &str) {
-        let Some((_, on)) = self.world.open_leader() else { return };
-        let server = &mut self.world.nodes.get_mut(&on).expect("it leads").server;
-        if !server.stopped {
-            let lsn = server.append(Some(name.to_string()));
-            self.world.writes.insert(name.to_string(), Write { on, lsn, acked: false });
+        if let Some((_, at)) = self.world.open_leader() {
+            self.named(name, at);
         }
-    }
-
-    fn run_for(&mut self, span: Duration) -> Result<(), String> {
-        let end = self.world.now + span;
-        while self.world.now < end && self.world.broken.is_none() {
-            self.world.step();
-        }
-        Ok(())
     }
 
     fn until(&mut self, span: Duration, what: &str, done: impl Fn(&World) -> bool) -> Result<(), String> {
-        let end = self.world.now + span;
-        while !done(&self.world) {
-            if self.world.now >= end || self.world.broken.is_some() {
-                return Err(format!("waited {span:?} for {what}"));
-            }
-            self.world.step();
-        }
-        Ok(())
-    }
-
-    fn fault(&mut self, line: &Line) -> Result<(), String> {
-        let name = line.node(1)?;
-        let restart = self.world.now + Duration::from_millis(200);
-        let silence = self.world.nodes.get(&name).ok_or("no such node")?.silence(&self.world.truth);
-        let killed = self.world.now + silence + Duration::from_millis(200);
-        let node = self.world.nodes.get_mut(&name).ok_or("no such node")?;
-        match (line.word(0), line.word(2)) {
-            ("kill", "postmaster") => node.server.kill(),
-            ("kill", "") => node.power_off(),
-            ("start", "") => node.power_on(),
-            ("freeze", "postmaster") => node.server.stopped = true,
-            // The guard kills an agent that is silent for A, and starts another.
-            ("freeze", "agent") => (node.agent_runs, node.agent_restart) = (false, Some(killed)),
-            ("crash", "agent") => (node.agent_runs, node.agent_restart) = (false, Some(restart)),
-            ("replace", "") => {
-                node.server.initdb(FOREIGN);
-                node.server.upstream = None;
-            }
-            ("tear", "") => node.server.torn |= !node.server.is_read_write(),
-            ("wipe", "") => {
-                let kind = node.kind;
-                self.world.add(name.clone(), kind);
-                self.join(&name)?;
-            }
-            (verb, what) => return Err(format!("can't {verb} a node's '{what}'")),
-        }
-        Ok(())
-    }
-
-    fn cut(&mut self, line: &Line) -> Result<(), String> {
-        let a = line.node(1)?;
-        let all: Vec<NodeId> = self.world.nodes.keys().filter(|n| **n != a).cloned().collect();
-        let (one_way, others) = match line.word(2) {
-            "" => (false, all),
-            ">" => (true, vec![line.node(3)?]),
-            _ => (false, vec![line.node(2)?]),
-        };
-        for b in others {
-            self.world.cut.insert((a.clone(), b.clone()));
-            if !one_way {
-                self.world.cut.insert((b, a.clone()));
-            }
-        }
-        Ok(())
-    }
-
-    /// As the HTTP API does it: foreseen by the agent that is asked, then
-    /// judged by the store.
-    fn operator(&mut self, line: &Line) -> Result<(), String> {
-        let names = !["losing", ""].contains(&line.word(1)) && line.word(0) != "durability";
-        let named = names.then(|| line.node(1)).transpose()?;
-        let must = || named.clone().ok_or("name a node".to_string());
-        let awake = |n: &&NodeId| self.world.nodes[*n].is_awake() && self.world.reaches_store(n);
-        let by = self.world.nodes.keys().find(awake).cloned().ok_or("nobody reaches the store")?;
-        let change = match line.word(0) {
-            "switchover" => self.switchover(&by, named),
-            "failover" => self.failover(&by, line, named)?,
-            "pause" => Ok(Change::Pause),
-            "resume" => Ok(Change::Resume),
-            "reinit" => Ok(Change::Reinit { node: must()? }),
-            "durability" => {
-                let durability = durability(line.word(1))?;
-                Ok(Change::SetSettings(Settings { durability, ..self.world.truth.settings.clone() }))
-            }
-            "remove" => Ok(Change::RemoveMember { node: must()? }),
-            _ => return self.add_member(&must()?),
-        };
-        let judged = change.and_then(|c| self.world.ask(&by, c).map_err(|e| (e.code(), e.to_string())));
-        self.world.refused = judged.err();
-        Ok(())
-    }
-
-    fn switchover(&mut self, by: &NodeId, to: Option<NodeId>) -> Result<Change, (&'static str, String)> {
-        let (state, reports) = (self.world.seen_by(by), self.world.reports(by));
-        let scene = Scene { state: &state, reports: &reports };
-        let found = forecast::switchover(scene, by, to.as_ref()).map_err(|e| (e.code(), e.to_string()))?;
-        self.world.said = format!("to {found}");
-        Ok(Change::Switchover { to, at_ms: None })
-    }
-
-    fn failover(
-        &mut self,
-        by: &NodeId,
-        line: &Line,
-        to: Option<NodeId>,
-    ) -> Result<Result<Change, (&'static str, String)>, String> {
-        let names = line.after("losing").unwrap_or("").split(',').filter(|n| !n.is_empty());
-        let dead: Result<BTreeSet<NodeId>, _> = names.map(NodeId::new).collect();
-        let accept_loss = dead.map_err(|e| e.to_string())?;
-        let (state, reports) = (self.world.seen_by(by), self.world.reports(by));
-        let asked = Asked { by: by.clone(), term: state.ctl.term.next(), to, accept_loss };
-        let scene = Scene { state: &state, reports: &reports };
-        let forecast = forecast::failover(scene, &asked);
-        Ok(forecast.map_err(|e| (e.code(), e.to_string())).map(|f| {
-            self.world.said = f.to_string();
-            asked.change()
-        }))
-    }
-
-    fn add_member(&mut self, node: &NodeId) -> Result<(), String> {
-        self.world.add(node.clone(), Kind::Data);
-        let by = self.world.open_leader().ok_or("nobody leads")?.1;
-        let change = Change::AddMember { node: node.clone(), registration: Registration::default() };
-        self.world.ask(&by, change).map_err(|e| e.to_string())?;
-        self.join(node)
+        let end = self.world.now + us(span);
+        if self.world.run_while(end, done) { Ok(()) } else { Err(format!("waited {span:?} for {what}")) }
     }
 
     fn expect(&mut self, line: &Line) -> Result<(), String> {
@@ -314,31 +283,33 @@ impl Teller {
         match held {
             None => self.until(within, &what, |w| check(w)),
             Some(held) => {
-                let end = self.world.now + held;
-                while self.world.now < end {
-                    if !check(&self.world) {
-                        return Err("it did not hold for so long".into());
-                    }
-                    self.world.step();
-                }
-                Ok(())
+                let end = self.world.now + us(held);
+                let fails = self.world.run_while(end, |w| !check(w));
+                if fails { Err("it did not hold for so long".into()) } else { Ok(()) }
             }
         }
     }
-}
 
-fn durability(word: &str) -> Result<Durability, String> {
-    match word {
-        "quorum" => Ok(Durability::Quorum),
-        "quorum-relaxed" => Ok(Durability::QuorumRelaxed),
-        "async" => Ok(Durability::Async),
-        other => Err(format!("'{other}' is no durability")),
+    /// No more writes; what is on its way settles, and the laws look at the rest.
+    fn end(&mut self) -> Result<(), String> {
+        self.world.load = false;
+        let term = self.world.truth.ctl.term;
+        self.world.run_for(Duration::from_secs(3));
+        self.world.judge(&Moment::Ended);
+        if self.world.broken.is_none() && self.world.truth.ctl.term != term {
+            return Err(format!("term {} ended with nothing wrong", term));
+        }
+        Ok(())
     }
 }
 
 fn rule_size(w: &World) -> Option<usize> {
     let stable = w.truth.rules.len() == 1 && w.truth.ctl.phase == Phase::Open;
     w.truth.newest_rule().filter(|_| stable).map(|r| r.rule.standbys().len())
+}
+
+fn fate(w: &World, name: &str) -> Option<Fate> {
+    w.named.get(name).map(|x| w.writes[*x as usize].fate)
 }
 
 type Check = Box<dyn Fn(&World) -> bool>;
@@ -350,11 +321,16 @@ fn condition(line: &Line) -> Result<Check, String> {
         "term" | "leader" => leads(line)?,
         "no" => Box::new(|w| w.open_leader().is_none()),
         "durable" => Box::new(move |w| {
-            let has = |n: &NodeId| w.nodes[n].server.wal.iter().any(|r| r.write.as_ref() == Some(&word));
-            w.open_leader().is_some_and(|(_, n)| has(&n))
+            let write = w.named.get(&word);
+            w.open_leader().zip(write).is_some_and(|((_, at), write)| w.hosts[at].server.wal.holds(*write))
         }),
-        "acked" => Box::new(move |w| w.writes.get(&word).is_some_and(|x| x.acked)),
-        "unacked" => Box::new(move |w| w.writes.get(&word).is_some_and(|x| !x.acked)),
+        "acked" => Box::new(move |w| fate(w, &word) == Some(Fate::Acked)),
+        "unacked" => Box::new(move |w| fate(w, &word).is_some_and(|f| f != Fate::Acked)),
+        "serving" => Box::new(|w| {
+            let last = w.witnessed.acked.last().map(|x| &w.writes[*x as usize]);
+            let recent = last.is_some_and(|x| x.acked_at + ms(1000) > w.now);
+            recent && w.open_leader().is_some_and(|(term, _)| last.is_some_and(|x| x.term == term))
+        }),
         "rule" => rule_is(line),
         "voter" => {
             let node = line.node(2)?;
@@ -381,8 +357,8 @@ fn leads(line: &Line) -> Result<Check, String> {
         line.after("leader").unwrap_or("").split('|').filter(|s| !s.is_empty()).map(Into::into).collect();
     Ok(Box::new(move |w| {
         let led = w.open_leader();
-        let named =
-            names.is_empty() || led.as_ref().is_some_and(|(_, n)| names.iter().any(|x| x == n.as_str()));
+        let named = names.is_empty()
+            || led.is_some_and(|(_, at)| names.iter().any(|x| x == w.hosts[at].name.as_str()));
         let termed = term.is_none_or(|t| {
             if names.is_empty() {
                 w.truth.ctl.term.0 == t
@@ -413,10 +389,4 @@ fn rule_is(line: &Line) -> Check {
         let holds = |r: &cluster::ActiveRule| names(r) == if everybody { others(r) } else { wanted.clone() };
         w.truth.rules.len() == 1 && w.truth.newest_rule().is_some_and(holds)
     })
-}
-
-/// Virtual time since the world began, for tests that look at more than stories say.
-#[must_use]
-pub fn elapsed(world: &World) -> Duration {
-    world.now.since(Time::default())
 }

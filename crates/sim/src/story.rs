@@ -1,26 +1,30 @@
 //! Stories as text: one deed or expectation a line, `#` begins a comment.
 //!
 //! ```text
-//! cluster n1 n2 n3 durability quorum      hosts; 'witness w' adds one without a database
+//! seed 7                                  chance plays a part from here on, this one; before the cluster
+//! cluster n1 n2 n3 durability quorum      hosts; 'witness w' adds one without a database, 'acks 2' sets k
+//! weather 1ms 3ms loss 10 twice 5 stray 5 delay of links and its jitter; per mille of words lost, doubled, strayed
+//! store lost 20 late 30 slow 40           per mille of answers lost, news that is late, processes slow to reload
 //! lead n1                                 n1 makes the cluster; go on until all are voters and in the rule
+//! late 3 tail                             or begin three terms later, with an old leader's unacknowledged tail
+//! load 6 60ms                             so many clients write and read, with pauses up to that
 //! write w1 | write w1 on n1               a client writes; without 'on', to the open leader, and waits
 //! try w1                                  the same, without waiting, if there is an open leader
-//! kill n1 postmaster | kill n1 | start n1 | wipe n1
-//! freeze n1 postmaster | freeze n1 agent | crash n1 agent
-//! replace n1                              somebody else's database lies in its place
-//! tear n1                                 its log, if it is no primary's, ends in a record that its leader has not finished
-//! cut n1 | cut n1 n2 | cut n1 > n2 | heal
+//! when promote:6 n2 kill it               the fault comes when n2's deed is about to do that step
 //! switchover [n2] | failover [n2] [losing n1,n3] | pause | resume | reinit n2 | remove n2 | add n4
-//! durability quorum | durability quorum-relaxed | durability async
+//! durability quorum | durability quorum-relaxed | durability async | acks 2
 //! maybe switchover n2                     any of these, whether it is refused or not
 //! forfeit w1                              an operator accepts that this write is lost
 //! wait 500ms
 //! expect term 2 leader n2|n3 within 1500ms
 //! expect leader n1 within 5s | expect term 1 for 2s | expect no leader for 2s
-//! expect durable w1 | expect unacked w2 | expect acked w2 within 2s
+//! expect durable w1 | expect unacked w2 | expect acked w2 within 2s | expect serving within 5s
 //! expect rule n2 n3 within 5s | expect rule nobody within 5s | expect voter n1 within 5s
 //! expect refused TAN0118 | expect refused "words" | expect accepted | expect said "words" | expect history "words"
+//! end                                     clients stop, and the laws look at what is left
 //! ```
+//! Faults are the words of `fault`, one kind a file there; any of them, as
+//! `kill n1 postmaster` or `cut n1 > n2 for 2s`, is a line of a story.
 
 use std::time::Duration;
 

@@ -1,397 +1,427 @@
-//! The world: hosts, links, one store, and virtual time in steps of 10 ms.
+//! The world: hosts, links, a store, clients, and one queue of what happens when.
 //!
-//! The store is modelled as one truth that a node reaches through a majority of
-//! voters; how that truth is kept is another crate's story.
+//! ```text
+//!   queue ──▶ agent (the code that ships) ──▶ deeds ──▶ server ◀──▶ streams ◀── clients
+//!                 ▲        │ commands                                   laws look on at every step
+//!                 └─ store ◀┘
+//! ```
+//! One thread, one source of chance, no clock but its own: the same seed and the
+//! same story always give the same trace.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::command::{Change, Command, Kind};
+use cluster::command::{Change, Kind};
 use cluster::report::{Report, ServerState};
 use cluster::state::Phase;
-use cluster::{Action, ClusterState, Lsn, MemberId, NodeId, Refused, Term, Time};
-use failover::{Event, Setback};
+use cluster::{ClusterState, NodeId, Term};
+use failover::Event;
 
-use crate::deed;
-use crate::node::Node;
-use crate::server::SyncRule;
+use crate::client::{Client, Write};
+use crate::clock::{Us, us};
+use crate::host::Host;
+use crate::law::{Broken, Moment, Witnessed};
+use crate::mutation::{Env, Mutation};
+use crate::network::{At, Network, Weather};
+use crate::point::{Armed, Point};
+use crate::rng::Rng;
+use crate::store::Store;
+use crate::stream::Stream;
+use crate::trace::Trace;
+use crate::wal::Record;
 
-/// One step of virtual time.
-pub const STEP: Duration = Duration::from_millis(10);
+/// Something that is due.
+#[derive(Debug)]
+pub enum What {
+    /// An agent's word reaches another agent.
+    Word(At, Rc<Report>),
+    /// An agent's loop wakes up.
+    Turn(At, u64),
+    /// An agent looks at its own server.
+    Probe(At, u64),
+    /// An agent's look at the leader's server has an answer.
+    Alive(At, u32),
+    /// A guard looks at its clock.
+    Guard(At, u64),
+    /// A guard starts an agent.
+    AgentStarts(At, u32),
+    /// A deed goes on.
+    Deed(At, u32, u32),
+    /// Something for the agent's process of that life.
+    Tell(At, u32, Box<Event>),
+    /// News of the store reaches a node.
+    Learn(At),
+    /// The store commits a command, or does not.
+    Commit(At, u32, Box<Change>),
+    /// A linearizable read of the store, begun then, is answered.
+    Read(At, u32, Us),
+    /// A server that was asked to shut down goes on with it, whoever asked.
+    ShutDown(At, u32),
+    /// A server that starts is ready.
+    Ready(At, u32),
+    /// A standby tries to stream.
+    Receive(At, u32),
+    /// The startup process reads its settings again.
+    StartupReloads(At, u32),
+    /// The checkpointer does.
+    CheckpointerReloads(At, u32),
+    /// A walsender does.
+    SenderReloads(u64),
+    /// The postmaster has signalled all its children.
+    Signalled(At, u32),
+    /// WAL reaches a walreceiver.
+    Chunk {
+        /// Of which stream.
+        id: u64,
+        /// The place of its first record.
+        from: usize,
+        /// The records.
+        chunk: Vec<Record>,
+        /// How often it was held up.
+        tries: u32,
+    },
+    /// A walreceiver's fsync is done.
+    Received(u64, usize),
+    /// A reply reaches a walsender.
+    Reply {
+        /// Of which stream.
+        id: u64,
+        /// Records flushed.
+        count: usize,
+        /// How often it was held up.
+        tries: u32,
+    },
+    /// A receiver's regular status.
+    Status(u64),
+    /// A walsender is over.
+    SenderEnds(u64),
+    /// A walreceiver learns that its stream is over.
+    ReceiverEnds(At, u64),
+    /// A primary's fsync is done.
+    Flushed(At, u32, usize),
+    /// Sessions that outlived their postmaster come to an end.
+    Orphans(At, u32, Vec<crate::server::Waiter>),
+    /// A client does its next operation.
+    Client(usize),
+    /// A client has waited long enough.
+    Patience(usize, u64),
+    /// A fault that lasts is over.
+    Over(Box<crate::fault::Over>),
+}
 
-/// A client's write and its fate.
-#[derive(Clone, Debug)]
-pub struct Write {
-    /// Where it was tried.
-    pub on: NodeId,
-    /// End of its record there.
-    pub lsn: Lsn,
-    /// Whether its client was told that it is committed.
-    pub acked: bool,
+struct Item {
+    at: Us,
+    number: u64,
+    what: What,
+}
+
+impl PartialEq for Item {
+    fn eq(&self, other: &Item) -> bool {
+        (self.at, self.number) == (other.at, other.number)
+    }
+}
+impl Eq for Item {}
+impl PartialOrd for Item {
+    fn partial_cmp(&self, other: &Item) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Item {
+    // The heap gives the greatest first, and the earliest is wanted.
+    fn cmp(&self, other: &Item) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+/// What a run came to, for the summary.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Faults that were really done.
+    pub faults: u64,
+    /// Terms that began after the first.
+    pub terms: u64,
+    /// Rule changes that were begun.
+    pub changes: u64,
+    /// Operations of clients that were begun.
+    pub operations: u64,
+    /// Events handled.
+    pub events: u64,
+    /// Acknowledged writes that async lost within its bound.
+    pub lost_in_async: u64,
 }
 
 /// Everything.
-#[derive(Debug, Default)]
 pub struct World {
     /// Now.
-    pub now: Time,
+    pub now: Us,
+    queue: BinaryHeap<Item>,
+    number: u64,
+    /// Chance.
+    pub rng: Rng,
+    /// Whether chance plays a part in how long things take.
+    pub chancy: bool,
+    /// Hosts.
+    pub hosts: Vec<Host>,
     /// Hosts by name.
-    pub nodes: BTreeMap<NodeId, Node>,
-    /// What the store holds.
+    pub places: BTreeMap<NodeId, At>,
+    /// Links.
+    pub network: Network,
+    /// What is agreed.
     pub truth: Arc<ClusterState>,
-    /// Links that are cut, one direction each.
-    pub cut: BTreeSet<(NodeId, NodeId)>,
-    /// Writes by name.
-    pub writes: BTreeMap<String, Write>,
+    /// How it is reached.
+    pub store: Store,
+    /// Connections of replication.
+    pub streams: BTreeMap<u64, Stream>,
+    pub(crate) next_stream: u64,
+    pub(crate) next_record: u32,
+    pub(crate) next_deed: u32,
+    /// Those who write and read.
+    pub clients: Vec<Client>,
+    /// Every write, by its number.
+    pub writes: Vec<Write>,
+    /// Writes that a story named.
+    pub named: BTreeMap<String, u32>,
+    /// Faults that wait for a moment.
+    pub armed: Vec<Armed>,
+    /// Faults that last.
+    pub lasting: u32,
     /// The last refusal: its code, and in words.
     pub refused: Option<(&'static str, String)>,
     /// What the last verb that was not refused was said to come to.
     pub said: String,
-    /// What broke a law, if anything.
-    pub broken: Option<String>,
-    mail: Vec<(NodeId, Report)>,
-    commands: Vec<(NodeId, Change)>,
+    /// The law that was broken, if one was.
+    pub broken: Option<Broken>,
+    /// What laws remember.
+    pub witnessed: Witnessed,
+    /// The deliberate mistake that is made.
+    pub mutation: Option<Mutation>,
+    /// What happened, for people.
+    pub trace: Trace,
+    /// What was reached.
+    pub marks: BTreeSet<String>,
+    /// What it came to.
+    pub counts: Counts,
+    /// Writes and reads go on.
+    pub load: bool,
+    /// What is asked right now is no agent's own idea.
+    pub rogue: bool,
 }
 
 impl World {
-    /// Whether bytes get from one running host to another and back.
+    /// A world with nobody in it.
     #[must_use]
-    pub fn linked(&self, a: &NodeId, b: &NodeId) -> bool {
-        let open = |x: &NodeId, y: &NodeId| !self.cut.contains(&(x.clone(), y.clone()));
-        a == b || (self.nodes[a].up && self.nodes[b].up && open(a, b) && open(b, a))
-    }
-
-    /// Whether `node` reaches a majority of the store's voters.
-    #[must_use]
-    pub fn reaches_store(&self, node: &NodeId) -> bool {
-        let voters: Vec<&NodeId> =
-            self.truth.members.iter().filter(|(_, m)| m.has_seat()).map(|(n, _)| n).collect();
-        if voters.is_empty() {
-            return true;
+    pub fn new(seed: Option<u64>) -> World {
+        World {
+            now: 0,
+            queue: BinaryHeap::new(),
+            number: 0,
+            rng: Rng::new(seed.unwrap_or(0)),
+            chancy: seed.is_some(),
+            hosts: Vec::new(),
+            places: BTreeMap::new(),
+            network: Network::new(Weather::calm()),
+            truth: Arc::new(ClusterState::default()),
+            store: Store::default(),
+            streams: BTreeMap::new(),
+            next_stream: 0,
+            next_record: 0,
+            next_deed: 0,
+            clients: Vec::new(),
+            writes: Vec::new(),
+            named: BTreeMap::new(),
+            armed: Vec::new(),
+            lasting: 0,
+            refused: None,
+            said: String::new(),
+            broken: None,
+            witnessed: Witnessed::default(),
+            mutation: None,
+            trace: Trace::default(),
+            marks: BTreeSet::new(),
+            counts: Counts::default(),
+            load: false,
+            rogue: false,
         }
-        let reached = |v: &&&NodeId| self.nodes[**v].is_awake() && self.linked(node, v);
-        voters.iter().filter(reached).count() * 2 > voters.len()
     }
 
-    /// The agreed state as `node` knows it.
-    #[must_use]
-    pub fn seen_by(&self, node: &NodeId) -> Arc<ClusterState> {
-        let view = self.nodes[node].controller.view(self.now, 0);
-        Arc::new(view.state.clone())
-    }
-
-    /// Unix milliseconds of virtual time.
-    #[must_use]
-    pub fn wall_ms(&self) -> u64 {
-        u64::try_from(self.now.0.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Asks the store, as an operator would through `by`.
-    ///
-    /// # Errors
-    /// The refusal.
-    pub fn ask(&mut self, by: &NodeId, change: Change) -> Result<(), Refused> {
-        let command = Command { at_ms: self.wall_ms(), by: by.clone(), change };
-        let next = self.truth.apply(&command)?;
-        self.truth = Arc::new(next);
-        Ok(())
-    }
-
-    /// What `by`'s agent knows of everybody, itself included, and how old that is.
-    pub fn reports(&mut self, by: &NodeId) -> BTreeMap<NodeId, (Report, u64)> {
-        let now = self.now;
-        let controller = &mut self.nodes.get_mut(by).expect("own name").controller;
-        let own = controller.next_report(now);
-        let view = controller.view(now, 0);
-        let age = |n: &NodeId| view.silent_ms(n).unwrap_or(u64::MAX);
-        let peers = view.peers.iter().map(|(n, h)| (n.clone(), (h.report.clone(), age(n))));
-        peers.chain(own.map(|r| (by.clone(), (r, 0)))).collect()
-    }
-
-    /// One step of time for everybody.
-    pub fn step(&mut self) {
-        self.now = self.now + STEP;
-        self.deliver();
-        self.guards();
-        self.replicate();
-        self.settle_writes();
-        let names: Vec<NodeId> = self.nodes.keys().cloned().collect();
-        for name in &names {
-            self.run_node(name);
+    /// Registers a host and starts its agent.
+    pub fn add(&mut self, name: &NodeId, kind: Kind) -> At {
+        let at = self.places.get(name).copied().unwrap_or(self.hosts.len());
+        let mut host = Host::new(name.clone(), kind);
+        if let Some(old) = self.hosts.get(at) {
+            (host.clock, host.disk) = (old.clock, old.disk);
+            host.agent.life = old.agent.life + 1;
+            host.server.life = old.server.life + 1;
+            host.guard.timer = old.guard.timer;
+            (host.agent.turn, host.agent.probe) = (old.agent.turn, old.agent.probe);
+            self.drop_streams(at);
+            self.hosts[at] = host;
+        } else {
+            self.hosts.push(host);
+            self.network.resize(self.hosts.len());
+            self.places.insert(name.clone(), at);
         }
-        self.settle_commands();
-        self.check_laws();
+        self.start_agent(at);
+        at
     }
 
-    /// Mail of the last step, and news from the store.
-    fn deliver(&mut self) {
-        for (from, report) in std::mem::take(&mut self.mail) {
-            let to: Vec<NodeId> = self.nodes.keys().filter(|n| **n != from).cloned().collect();
-            for name in to {
-                let open = !self.cut.contains(&(from.clone(), name.clone()));
-                let node = self.nodes.get_mut(&name).expect("names come from the map");
-                if open && node.is_awake() {
-                    node.inbox.push_back(Event::Heard(Box::new(report.clone())));
+    /// Puts something on the queue for `at`.
+    pub(crate) fn at(&mut self, at: Us, what: What) {
+        self.number += 1;
+        self.queue.push(Item { at: at.max(self.now), number: self.number, what });
+    }
+
+    /// Puts something on the queue for `delay` from now.
+    pub(crate) fn after(&mut self, delay: Us, what: What) {
+        self.at(self.now.saturating_add(delay), what);
+    }
+
+    /// From `low` to `high` by chance, or the middle where chance has no part.
+    pub(crate) fn span(&mut self, low: Us, high: Us) -> Us {
+        if self.chancy { self.rng.range(low, high) } else { low.midpoint(high) }
+    }
+
+    /// Runs until `end`, or until a law is broken.
+    pub fn run_until(&mut self, end: Us) {
+        while self.broken.is_none() && self.queue.peek().is_some_and(|i| i.at <= end) {
+            self.step();
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Runs until `done`, or `end`, or until a law is broken. Says whether it came to `done`.
+    pub fn run_while(&mut self, end: Us, done: impl Fn(&World) -> bool) -> bool {
+        loop {
+            if done(self) {
+                return true;
+            }
+            let next = self.queue.peek().map(|i| i.at);
+            if self.broken.is_some() || next.is_none_or(|at| at > end) {
+                self.now = self.now.max(end);
+                return false;
+            }
+            // Conditions change with events, but need not be looked at after every one.
+            let until = next.unwrap_or(end) + 2_000;
+            while self.broken.is_none() && self.queue.peek().is_some_and(|i| i.at <= until.min(end)) {
+                self.step();
+            }
+        }
+    }
+
+    /// Runs for `span` of virtual time.
+    pub fn run_for(&mut self, span: Duration) {
+        self.run_until(self.now + us(span));
+    }
+
+    fn step(&mut self) {
+        let Some(item) = self.queue.pop() else { return };
+        self.now = item.at;
+        self.counts.events += 1;
+        self.trace.count(item.at, &item.what);
+        self.handle(item.what);
+        self.judge(&Moment::Step);
+    }
+
+    fn handle(&mut self, what: What) {
+        match what {
+            What::Word(at, report) => self.hear(at, &report),
+            What::Turn(at, turn) => self.turn(at, turn),
+            What::Probe(at, probe) => self.probe(at, probe),
+            What::Alive(at, life) => self.tell(at, life, Event::LeaderAlive),
+            What::Guard(at, timer) => self.guard(at, timer),
+            What::AgentStarts(at, life) => self.agent_starts(at, life),
+            What::Deed(at, life, number) => self.deed(at, life, number),
+            What::Tell(at, life, event) => self.tell(at, life, *event),
+            What::Learn(at) => self.learn(at),
+            What::Commit(at, life, change) => self.commit(at, life, *change),
+            What::Read(at, life, began) => self.read(at, life, began),
+            What::ShutDown(at, life) => self.shut_down(at, life),
+            What::Ready(at, life) => self.ready(at, life),
+            What::Receive(at, life) if self.hosts[at].server.life == life => self.try_receive(at),
+            What::Receive(..) => {}
+            What::StartupReloads(at, life) => self.reload_startup(at, life),
+            What::CheckpointerReloads(at, life) => self.reload_checkpointer(at, life),
+            What::SenderReloads(id) => self.reload_sender(id),
+            What::Signalled(at, life) => self.signalled(at, life),
+            What::Chunk { id, from, chunk, tries } => self.chunk(id, from, chunk, tries),
+            What::Received(id, count) => self.received(id, count),
+            What::Reply { id, count, tries } => self.replied(id, count, tries),
+            What::Status(id) => self.status(id),
+            What::SenderEnds(id) => self.end_sender(id),
+            What::ReceiverEnds(at, id) => {
+                if self.hosts[at].server.receiver.as_ref().is_some_and(|r| r.stream == id) {
+                    self.end_receiver(at);
                 }
             }
-        }
-        let names: Vec<NodeId> = self.nodes.keys().cloned().collect();
-        for name in names {
-            let news = self.nodes[&name].revision < self.truth.revision && self.reaches_store(&name);
-            let truth = self.truth.clone();
-            let node = self.nodes.get_mut(&name).expect("names come from the map");
-            if news && node.is_awake() {
-                node.revision = truth.revision;
-                node.adopt_seat(&truth);
-                node.inbox.push_back(Event::State(truth));
-            }
+            What::Flushed(at, life, count) => self.synced(at, life, count),
+            What::Orphans(at, life, waiters) => self.orphans(at, life, waiters),
+            What::Client(client) => self.operate(client),
+            What::Patience(client, number) => self.lose_patience(client, number),
+            What::Over(over) => crate::fault::end(self, *over),
         }
     }
 
-    /// Guards restart dead agents and kill servers whose deadline has passed.
-    fn guards(&mut self) {
-        let now = self.now;
-        for node in self.nodes.values_mut().filter(|n| n.up) {
-            if node.agent_restart.is_some_and(|at| now >= at) {
-                node.restart_agent();
-            }
-            if node.deadline.is_some_and(|at| now >= at) && node.server.runs() {
-                node.server.kill();
-            }
+    /// Whether that mistake is being made.
+    #[must_use]
+    pub fn is(&self, env: Env) -> bool {
+        self.mutation == Some(Mutation::Env(env))
+    }
+
+    /// A moment that laws look at.
+    pub(crate) fn judge(&mut self, moment: &Moment) {
+        if self.broken.is_none() {
+            self.broken = crate::law::judge(self, moment);
+            self.remember(moment);
         }
     }
 
-    /// WAL flows one way, acknowledgements the other.
-    fn replicate(&mut self) {
-        let names: Vec<NodeId> = self.nodes.keys().cloned().collect();
-        for name in &names {
-            let upstream = self.nodes[name].server.upstream.clone();
-            let source = upstream.and_then(|(up, _)| self.nodes.get(&up).map(|n| (up, n.server.clone())));
-            let Some((up, source)) = source else {
-                self.nodes.get_mut(name).expect("own name").server.streaming = false;
-                continue;
-            };
-            let me = &self.nodes[name];
-            let flows = me.server.state == ServerState::Standby
-                && matches!(source.state, ServerState::Primary | ServerState::Standby)
-                && !source.stopped
-                && self.linked(name, &up)
-                && me.server.can_stream_from(&source);
-            let id = me.vows.member.clone();
-            let server = &mut self.nodes.get_mut(name).expect("own name").server;
-            server.streaming = flows;
-            if flows {
-                server.receive(&source);
-                let end = server.end();
-                let upstream = &mut self.nodes.get_mut(&up).expect("it streams").server;
-                upstream.acked.extend(id.map(|id| (id, end)));
-            } else if let Some(id) = id {
-                self.nodes.get_mut(&up).expect("it is configured").server.acked.remove(&id);
-            }
-        }
-        self.drop_stale_walsenders();
-    }
-
-    /// A walsender ends when its standby streams from elsewhere or is gone.
-    fn drop_stale_walsenders(&mut self) {
-        let streams: BTreeSet<(NodeId, MemberId)> = self
-            .nodes
-            .values()
-            .filter(|n| n.server.streaming)
-            .filter_map(|n| {
-                let up = n.server.upstream.as_ref().map(|(u, _)| u.clone())?;
-                Some((up, n.vows.member.clone()?))
-            })
-            .collect();
-        for (name, node) in &mut self.nodes {
-            node.server.acked.retain(|m, _| streams.contains(&(name.clone(), m.clone())));
+    /// A moment that armed faults wait for.
+    pub(crate) fn reach(&mut self, point: Point, at: At) {
+        if !self.armed.is_empty() {
+            crate::point::reach(self, point, at);
         }
     }
 
-    fn settle_writes(&mut self) {
-        for (name, write) in self.writes.iter_mut().filter(|(_, w)| !w.acked) {
-            let server = &self.nodes[&write.on].server;
-            // A server that was rewound since has another record in its place.
-            let there = server.holds(name, write.lsn);
-            write.acked = there && server.is_acknowledged(write.lsn);
+    /// A line of the trace, made only when somebody reads it.
+    pub(crate) fn note(&mut self, at: Option<At>, line: impl FnOnce() -> String) {
+        if self.trace.is_kept() {
+            let name = at.map_or("-", |at| self.hosts[at].name.as_str()).to_string();
+            self.trace.line(self.now, &name, &line());
         }
     }
 
-    fn run_node(&mut self, name: &NodeId) {
-        self.end_deed(name);
-        let node = &self.nodes[name];
-        if !node.is_awake() {
-            return;
-        }
-        let probe = node.probe(&self.truth_seen(name));
-        let alive = node.server.streaming && node.server.upstream.is_some();
-        let stopped = node.server.stopped;
-        let (now, term) = (self.now, self.truth.ctl.term);
-        let reads = self.reaches_store(name);
-        let node = self.nodes.get_mut(name).expect("own name");
-        node.inbox.push_back(probe);
-        node.inbox.push_back(Event::Hung(stopped));
-        if alive {
-            node.inbox.push_back(Event::LeaderAlive);
-        }
-        if reads {
-            node.inbox.push_back(Event::StoreRead(now, term));
-        }
-        node.inbox.push_back(Event::Tick);
-        while let Some(event) = self.nodes.get_mut(name).expect("own name").inbox.pop_front() {
-            self.feed(name, event);
-        }
-        self.heartbeat(name);
-    }
-
-    fn truth_seen(&self, name: &NodeId) -> ClusterState {
-        self.nodes[name].controller.view(self.now, 0).state.clone()
-    }
-
-    fn feed(&mut self, name: &NodeId, event: Event) {
-        let (now, wall) = (self.now, self.wall_ms());
-        let node = self.nodes.get_mut(name).expect("own name");
-        let effects = node.controller.step(now, wall, event);
-        if let Some(term) = effects.promise {
-            node.vows.promise = node.vows.promise.max(term);
-            node.inbox.push_back(Event::Vows(Box::new(node.vows.clone())));
-        }
-        if let Some(action) = effects.perform {
-            node.deed = Some((action.clone(), now + deed::duration(&action)));
-            deed::begin(self, name, &action);
-        }
-        if let Some(change) = effects.submit {
-            self.commands.push((name.clone(), change));
-        }
-        if effects.speak {
-            self.nodes.get_mut(name).expect("own name").spoke_at = Time::default();
+    /// Remembers that something was reached.
+    pub(crate) fn mark(&mut self, mark: &str) {
+        if !self.marks.contains(mark) {
+            self.marks.insert(mark.to_string());
         }
     }
 
-    fn end_deed(&mut self, name: &NodeId) {
-        let Some((action, until)) = self.nodes[name].deed.clone() else { return };
-        let awake = self.nodes[name].is_awake();
-        if !awake || self.now < until {
-            return;
-        }
-        if let Action::HandOver { .. } = action {
-            self.shut_down_cleanly(name);
-        }
-        let late = self.now.since(until) > deed::patience(&action);
-        if !late && !deed::is_over(self, name, &action) {
-            return;
-        }
-        let outcome = deed::finish(self, name, &action);
-        let seen = self.truth_seen(name);
-        let node = self.nodes.get_mut(name).expect("own name");
-        node.deed = None;
-        node.inbox.push_back(Event::Vows(Box::new(node.vows.clone())));
-        let probe = node.probe(&seen);
-        node.inbox.push_back(probe);
-        let outcome = outcome.map_err(|why| Setback { why, of_the_data: true });
-        node.inbox.push_back(Event::Done(Box::new(action), outcome));
-    }
-
-    /// Walsenders leave only when everything has been received.
-    fn shut_down_cleanly(&mut self, name: &NodeId) {
-        let server = &mut self.nodes.get_mut(name).expect("own name").server;
-        let end = server.end();
-        if server.acked.values().all(|at| *at >= end) {
-            server.kill();
-        }
-    }
-
-    fn heartbeat(&mut self, name: &NodeId) {
-        let now = self.now;
-        let beat = Duration::from_millis(self.truth.settings.timing.heartbeat_ms);
-        let node = self.nodes.get_mut(name).expect("own name");
-        node.deadline = node.controller.guard_deadline(now).or(node.deadline);
-        if now.since(node.spoke_at) >= beat {
-            node.spoke_at = now;
-            if let Some(report) = node.controller.next_report(now) {
-                self.mail.push((name.clone(), report));
-            }
-        }
-    }
-
-    fn settle_commands(&mut self) {
-        for (by, change) in std::mem::take(&mut self.commands) {
-            let answer = if !self.nodes[&by].is_awake() {
-                continue;
-            } else if self.reaches_store(&by) {
-                self.ask(&by, change).map_err(|refused| {
-                    self.refused = Some((refused.code(), refused.to_string()));
-                    refused.to_string()
-                })
-            } else {
-                Err("the store can't be reached".to_string())
-            };
-            let node = self.nodes.get_mut(&by).expect("own name");
-            node.inbox.push_back(Event::Submitted(answer));
-        }
-    }
-
-    /// I4: what is in force at the leader of the current term is agreed.
-    fn check_rule_in_force(&mut self) {
-        let term = self.truth.ctl.term;
-        let leads = |n: &&Node| {
-            let promoted = n.vows.promoting.is_some_and(|p| p.term == term);
-            promoted && n.server.state == ServerState::Primary
-        };
-        let agreed = |r: &SyncRule| match r {
-            SyncRule::Placeholder => true,
-            SyncRule::Set(rule) => self.truth.own_rules().any(|r| r.rule == *rule),
-        };
-        if let Some(node) = self.nodes.values().filter(leads).find(|n| !agreed(&n.server.rule)) {
-            let broken =
-                format!("I4: {} acknowledges under {:?}, which is not agreed", node.name, node.server.rule);
-            self.broken.get_or_insert(broken);
-        }
-    }
-
-    /// I1, I2 and I4, after every step.
-    fn check_laws(&mut self) {
-        self.check_rule_in_force();
-        let ackers: Vec<&NodeId> = self
-            .nodes
-            .values()
-            .filter(|n| n.server.is_acknowledged(n.server.end()))
-            .map(|n| &n.name)
-            .collect();
-        if ackers.len() > 1 {
-            self.broken.get_or_insert(format!("I2: {ackers:?} could both acknowledge at {:?}", self.now));
-        }
-        let open = self.truth.ctl.phase == Phase::Open;
-        let leader = self.truth.ctl.leader.as_ref().filter(|_| open).and_then(|l| self.nodes.get(&l.node));
-        let term = self.truth.ctl.term;
-        let Some(leader) = leader.filter(|n| n.vows.promoting.is_some_and(|p| p.term == term)) else {
-            return;
-        };
-        let lost = self
-            .writes
-            .iter()
-            .filter(|(_, w)| w.acked)
-            .find(|(name, _)| !leader.server.wal.iter().any(|r| r.write.as_ref() == Some(*name)));
-        if let Some((name, _)) = lost {
-            let leader = &leader.name;
-            self.broken.get_or_insert(format!(
-                "I1: acknowledged {name} is not on {leader}, which leads term {term}"
-            ));
-        }
-    }
-
-    /// Registers a host.
-    pub fn add(&mut self, name: NodeId, kind: Kind) {
-        self.nodes.insert(name.clone(), Node::new(name, kind));
+    /// The agreed state as that node's agent knows it.
+    #[must_use]
+    pub fn seen_by(&self, at: At) -> &ClusterState {
+        self.hosts[at].agent.controller.view(cluster::Time::default(), 0).state
     }
 
     /// The leader of the current term, once it takes writes.
     #[must_use]
-    pub fn open_leader(&self) -> Option<(Term, NodeId)> {
-        let open = self.truth.ctl.phase == Phase::Open;
-        let leader = self.truth.ctl.leader.clone().filter(|_| open)?;
-        let node = &self.nodes[&leader.node];
-        (node.up && node.server.state == ServerState::Primary).then_some((self.truth.ctl.term, leader.node))
+    pub fn open_leader(&self) -> Option<(Term, At)> {
+        if self.truth.ctl.phase != Phase::Open {
+            return None;
+        }
+        let at = *self.places.get(&self.truth.ctl.leader.as_ref()?.node)?;
+        let host = &self.hosts[at];
+        (host.up && host.server.state == ServerState::Primary).then_some((self.truth.ctl.term, at))
+    }
+
+    /// The host of that name.
+    ///
+    /// # Errors
+    /// That there is none.
+    pub fn place(&self, name: &NodeId) -> Result<At, String> {
+        self.places.get(name).copied().ok_or_else(|| format!("there is no {name}"))
     }
 }

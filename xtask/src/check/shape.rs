@@ -12,7 +12,7 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 /// Lines of the crate of words, tests not counted; a good third of them are the docstrings that every public
 /// word has, which the first figure of 2,000 had not foreseen.
-const CLUSTER_LINES_MAX: usize = 3_300;
+const CLUSTER_LINES_MAX: usize = 3_650;
 /// Lines of the machine around `decide`, tests not counted.
 const CONTROLLER: &str = "crates/failover/src/controller.rs";
 const CONTROLLER_LINES_MAX: usize = 300;

@@ -2,6 +2,8 @@
 
 use super::trigger;
 use crate::command::{Ballot, Change, Command, Evidence, Kind, MemberState, Trigger};
+use crate::lineage::TIMELINE_STRIDE;
+use crate::mutant::{Mutant, on};
 use crate::node::{MemberId, NodeId};
 use crate::policy::Durability;
 use crate::reason::{Missing, NotShown, Reason};
@@ -90,8 +92,11 @@ pub(super) fn elect(s: &mut ClusterState, c: &Command, b: &Ballot, planned: bool
         rule: rule.clone(),
         opened: None,
     });
+    if on(Mutant::OldRuleDropped) {
+        s.rules.clear();
+    }
     push_rule(s, &b.leader, rule.clone());
-    s.tli_next = s.tli_next.saturating_add(1);
+    s.tli_next = s.tli_next.saturating_add(TIMELINE_STRIDE);
     s.ctl.phase = Phase::Elected;
     s.ctl.leader = Some(b.leader.clone());
     s.ctl.since_ms = c.at_ms;
@@ -128,7 +133,7 @@ fn check_candidate(s: &ClusterState, b: &Ballot) -> Result<crate::Position, Refu
     if lineage.timeline != b.parent_tli {
         return Err(Refused::CandidateUnfit { node: node.clone(), why: "it is on another timeline".into() });
     }
-    if *base < needed {
+    if *base < needed && !on(Mutant::CandidateBehind) {
         let rule = s.rules.last().map_or_else(Rule::leader_only, |r| r.rule.clone());
         let what = NotShown::Reached;
         return Err(Refused::NotRecruited(Missing { term: needed.term, rule, leader: node.clone(), what }));
@@ -143,7 +148,7 @@ fn check_opening_rule(s: &ClusterState, leader: &MemberId, rule: &Rule) -> Resul
         return bad("a leader does not acknowledge its own commits");
     }
     if rule.is_leader_only() {
-        return if may_be_leader_only(s, leader) {
+        return if may_be_leader_only(s, leader) || on(Mutant::QuorumAlone) {
             Ok(())
         } else {
             bad("durability 'quorum' never waits for nobody")

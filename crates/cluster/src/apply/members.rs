@@ -6,8 +6,9 @@ use alloc::vec;
 
 use super::election::push_rule;
 use crate::command::{Addresses, Command, Kind, Member, MemberState, Registration};
-use crate::lineage::INITDB_TIMELINE;
+use crate::lineage::{INITDB_TIMELINE, TIMELINE_STRIDE};
 use crate::lsn::{Position, Timeline};
+use crate::mutant::{Mutant, on};
 use crate::node::{MemberId, NodeId};
 use crate::policy::Settings;
 use crate::reason::Reason;
@@ -42,7 +43,7 @@ pub(super) fn claim(
     settings: &Settings,
     members: &BTreeMap<NodeId, Registration>,
 ) -> Result<(), Refused> {
-    if s.exists() {
+    if s.exists() && !on(Mutant::SecondClaim) {
         return Err(Refused::ClusterExists(s.cluster.clone()));
     }
     settings.check().map_err(|why| Refused::BadSettings(why.to_string()))?;
@@ -63,7 +64,7 @@ pub(super) fn claim(
     if let Some(m) = s.members.get_mut(&c.by) {
         (m.incarnation, m.raft_id, m.state) = (1, 1, MemberState::Voter);
     }
-    (s.raft_id_next, s.tli_next) = (2, INITDB_TIMELINE.0 + 2);
+    (s.raft_id_next, s.tli_next) = (2, INITDB_TIMELINE.0 + 1 + TIMELINE_STRIDE);
     let leader = MemberId::new(c.by.clone(), 1);
     s.ctl.term = Term(1);
     s.ctl.phase = Phase::Elected;
@@ -106,6 +107,11 @@ pub(super) fn remove(s: &mut ClusterState, c: &Command, node: &NodeId) -> Result
     // The leader of a rule that no later term has overcome may be needed too:
     // its log can be the only other proof of what was acknowledged.
     let in_rules = s.is_needed(&id);
+    if s.members.get(node).is_some_and(|m| m.kind == Kind::Data) && s.is_alone(node) {
+        return Err(Refused::NoCandidate(
+            "it is the last data node, and nobody could lead without it".into(),
+        ));
+    }
     let Some(m) = s.members.get_mut(node) else { return Err(Refused::NoSuchNode(node.clone())) };
     if m.state == MemberState::Removed {
         return Err(Refused::NothingToDo("it was taken out before".into()));
@@ -153,7 +159,7 @@ pub(super) fn join(
 
 /// The next life. A witness holds no data, so it is a voter at once.
 fn renew(m: &mut Member) {
-    m.incarnation = m.incarnation.saturating_add(1);
+    m.incarnation = m.incarnation.saturating_add(u32::from(m.incarnation == 0 || !on(Mutant::RebornTrusted)));
     m.reinit = false;
     m.state = match m.kind {
         Kind::Data => MemberState::Clone,
@@ -203,7 +209,8 @@ pub(super) fn set_state(
     let Some(m) = s.members.get_mut(&member.node) else {
         return Err(Refused::NoSuchNode(member.node.clone()));
     };
-    if !may_become(&m.state, to) {
+    // A witness has no copy that could be made anew.
+    if !may_become(&m.state, to) || m.kind == Kind::Witness {
         return Err(Refused::BadMemberState { member: member.clone(), to: word(to).into() });
     }
     if matches!(to, MemberState::Catchup) {

@@ -5,6 +5,7 @@ use alloc::collections::BTreeSet;
 use super::election::{may_be_leader_only, push_rule};
 use crate::command::{Command, Member};
 use crate::lsn::Lsn;
+use crate::mutant::{Mutant, on};
 use crate::node::{MemberId, NodeId};
 use crate::policy::Durability;
 use crate::reason::Reason;
@@ -92,6 +93,9 @@ fn check_agreed(
     let over = |m: &MemberId| s.member(m).is_none_or(|m| m.reinit || !m.is_data_voter());
     let left = from.standbys().iter().filter(|m| !over(m)).count();
     let acks_min = from.acks().min(s.settings.acks) as usize;
+    if on(Mutant::AloneShrinks) {
+        return Ok(());
+    }
     let enough = rule.acks() as usize >= acks_min.min(left);
     let mut dropped = from.standbys().difference(rule.standbys());
     let another =
@@ -119,7 +123,7 @@ pub(super) fn end(
     let Some(kept) = s.own_rules().find(|r| r.sub == keep).map(|r| r.rule.clone()) else {
         return Err(Refused::WrongRule(keep));
     };
-    if keep < drop {
+    if keep < drop && !on(Mutant::EndBackwards) {
         return Err(bad(&kept, "a change goes only forward: the newer may be in force already"));
     }
     s.rules.retain(|r| r.sub != drop);

@@ -4,6 +4,7 @@ use alloc::collections::BTreeSet;
 
 use super::election::check_fit;
 use crate::command::{Kind, Member, MemberState, Trigger};
+use crate::mutant::{Mutant, on};
 use crate::node::{MemberId, NodeId};
 use crate::policy::Durability;
 use crate::refused::Refused;
@@ -27,7 +28,9 @@ pub(super) fn check(s: &ClusterState, trigger: &Trigger) -> Result<(), Refused> 
             Err(no_trigger("whoever resigned does not lead this term"))
         }
         Trigger::Missed { .. } if recruits => Err(no_trigger("nobody leads who could be missed")),
-        Trigger::Missed { .. } if s.ctl.paused => Err(no_trigger("automatic failover is paused")),
+        Trigger::Missed { .. } if s.ctl.paused && !on(Mutant::PauseIgnored) => {
+            Err(no_trigger("automatic failover is paused"))
+        }
         Trigger::Missed { by, .. } => check_missed(s, by),
         Trigger::Operator { to, accept_loss } => check_operator(s, to.as_ref(), accept_loss),
         Trigger::Stuck { .. } if s.ctl.phase == Phase::Open => Err(no_trigger("the term is open, not stuck")),
@@ -47,6 +50,9 @@ fn check_missed(s: &ClusterState, by: &BTreeSet<NodeId>) -> Result<(), Refused> 
     let ids: BTreeSet<MemberId> = by.iter().filter(speaks).filter_map(|n| s.member_id(n)).collect();
     if !ids.iter().any(|m| s.member(m).is_some_and(|m| m.kind == Kind::Data)) {
         return Err(no_trigger("no data node misses the leader"));
+    }
+    if s.elections.iter().all(|e| e.opened.is_none()) {
+        return Err(no_trigger("nobody else has a copy of the database yet"));
     }
     let could_block = |r: &ActiveRule| {
         if r.mode == Durability::Async && r.rule.is_leader_only() {

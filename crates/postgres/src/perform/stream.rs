@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cluster::{Lsn, Term};
 
-use crate::config::{Upstream, upstream};
+use crate::config::{NOBODY, Upstream, upstream, write_sync_names};
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::guard::tree;
@@ -33,6 +33,8 @@ impl Hands {
         }
         self.remove_credentials(None)?;
         upstream::write(&self.site.dir, None, self.site.programs.differences, self.site.run_as)?;
+        // A promotion that was broken off left its rule there, which may wait for nobody (I10).
+        write_sync_names(&self.site.dir, NOBODY, self.site.run_as)?;
         if self.site.guard.status().await?.postmaster.is_none() {
             return Ok(());
         }

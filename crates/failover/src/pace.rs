@@ -4,7 +4,7 @@
 //! An agent at rest costs what its wake-ups cost, and messages that arrive
 //! together cost one.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use cluster::state::Phase;
 

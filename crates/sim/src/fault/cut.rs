@@ -1,0 +1,43 @@
+//! Links are cut: `cut n1`, `cut n1 n2`, `cut n1 > n2`, each also `for 2s`; `heal`.
+
+use super::{Fault, Over, host_at, last, lasts, span_text};
+
+pub(super) const FAULT: Fault = Fault {
+    name: "cut",
+    verbs: &["cut", "heal"],
+    draw: |rng, scene| {
+        let ends =
+            if rng.chance(500) { format!(" for {}", span_text(rng, 100, 6000)) } else { String::new() };
+        match rng.below(5) {
+            0 => Some(format!("cut {}{ends}", scene.any(rng))),
+            1 | 2 => scene.two(rng).map(|(a, b)| format!("cut {a} > {b}{ends}")),
+            3 => scene.two(rng).map(|(a, b)| format!("cut {a} {b}{ends}")),
+            _ => Some("heal".to_string()),
+        }
+    },
+    act: |world, line| {
+        Some((|| {
+            if line.word(0) == "heal" {
+                world.network.heal();
+                return Ok(());
+            }
+            let a = host_at(world, line, 1)?;
+            let (one_way, others) = match line.word(2) {
+                "" | "for" => (false, (0..world.hosts.len()).filter(|b| *b != a).collect()),
+                ">" => (true, vec![host_at(world, line, 3)?]),
+                _ => (false, vec![host_at(world, line, 2)?]),
+            };
+            let span = lasts(line)?;
+            for b in others {
+                let ways = if one_way { vec![(a, b)] } else { vec![(a, b), (b, a)] };
+                for (x, y) in ways {
+                    world.network.cut(x, y);
+                    if let Some(span) = span {
+                        last(world, span, Over::Link(x, y));
+                    }
+                }
+            }
+            Ok(())
+        })())
+    },
+};

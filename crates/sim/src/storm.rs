@@ -1,0 +1,209 @@
+//! A story made by chance from one seed: a cluster, a weather, a past, clients,
+//! and faults, of which each seed leaves whole kinds out (swarm testing, Groce and
+//! others 2012). Then all faults end, and the cluster must heal and serve.
+
+use std::fmt::Write as _;
+
+use crate::fault::{FAULTS, Fault, Scene};
+use crate::rng::Rng;
+
+/// From the end of all faults until writes are acknowledged again.
+pub const SERVE_WITHIN: &str = "60s";
+/// From then until every member is back in the rule.
+pub const WHOLE_WITHIN: &str = "150s";
+
+const CLUSTERS: [(&str, &[&str], &[&str]); 9] = [
+    ("cluster n1 n2 witness w durability quorum", &["n1", "n2"], &["w"]),
+    ("cluster n1 n2 n3 durability quorum", &["n1", "n2", "n3"], &[]),
+    ("cluster n1 n2 n3 durability quorum", &["n1", "n2", "n3"], &[]),
+    ("cluster n1 n2 n3 durability quorum acks 2", &["n1", "n2", "n3"], &[]),
+    ("cluster n1 n2 witness w durability quorum-relaxed", &["n1", "n2"], &["w"]),
+    ("cluster n1 n2 n3 witness u witness v durability quorum", &["n1", "n2", "n3"], &["u", "v"]),
+    ("cluster n1 n2 n3 n4 n5 durability quorum acks 2", &["n1", "n2", "n3", "n4", "n5"], &[]),
+    ("cluster n1 n2 n3 durability async", &["n1", "n2", "n3"], &[]),
+    ("cluster n1 n2 witness w durability async", &["n1", "n2"], &["w"]),
+];
+
+/// Moments at which faults are armed: steps of deeds, and commands just agreed.
+pub const POINTS: [&str; 44] = [
+    "begin-term",
+    "elect",
+    "begin-and-elect",
+    "opened",
+    "rule-begin",
+    "rule-end",
+    "member-state",
+    "join",
+    "recruit:1",
+    "recruit:2",
+    "recruit:3",
+    "recruit:4",
+    "recruit:5",
+    "promote:1",
+    "promote:2",
+    "promote:3",
+    "promote:4",
+    "promote:5",
+    "promote:6",
+    "promote:7",
+    "barrier:1",
+    "change-rule:1",
+    "change-rule:2",
+    "change-rule:3",
+    "change-rule:4",
+    "follow:1",
+    "follow:2",
+    "follow:3",
+    "fence:1",
+    "fence:2",
+    "rewind:1",
+    "rewind:2",
+    "rewind:3",
+    "rewind:4",
+    "clone:1",
+    "clone:2",
+    "clone:3",
+    "clone:4",
+    "hand-over:1",
+    "hand-over:2",
+    "hand-over:3",
+    "hand-over:4",
+    "start:1",
+    "checkpoint:1",
+];
+
+/// The story of that seed.
+#[must_use]
+pub fn story(seed: u64) -> String {
+    let mut rng = Rng::new(seed ^ 0x5EED);
+    let (head, data, witnesses) = CLUSTERS[rng.below(CLUSTERS.len() as u64) as usize];
+    let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let asynchronous = head.contains("async");
+    let scene = Scene {
+        data: owned(data),
+        all: owned(data).into_iter().chain(owned(witnesses)).collect(),
+        asynchronous,
+        losses: rng.chance(300),
+        promoted: (!asynchronous && !head.contains("relaxed")).then(|| (*rng.of(data)).to_string()),
+        wiped: None,
+    };
+    let mut scene = scene;
+    // One disk of three may be lost, unless an operator gives up others.
+    if !asynchronous && data.len() > 2 && !scene.losses && rng.chance(350) {
+        scene.wiped = Some((*rng.of(data)).to_string());
+        scene.promoted = None;
+    }
+    let mut text = format!("seed {seed}\n{head}\n");
+    weather(&mut text, &mut rng);
+    past(&mut text, &mut rng, data.len());
+    let _ = writeln!(text, "load {} {}ms", rng.range(3, 5), rng.range(100, 240));
+    let kinds: Vec<&Fault> = FAULTS.iter().filter(|f| f.name != "calm" && rng.chance(450)).collect();
+    // With one disk lost, nobody else gives a copy up.
+    let kinds: Vec<&Fault> = kinds
+        .into_iter()
+        .filter(|f| scene.wiped.is_none() || !["operator", "rogue"].contains(&f.name))
+        .collect();
+    let steps = rng.range(18, 34);
+    let longest = *rng.of(&[500, 1200, 2000]);
+    for _ in 0..steps {
+        if rng.chance(250) {
+            arm(&mut text, &mut rng, &scene, &kinds);
+        } else {
+            let line = draw(&mut rng, &scene, &kinds);
+            let _ = writeln!(text, "{line}");
+        }
+        let _ = writeln!(text, "wait {}ms", rng.range(20, longest));
+    }
+    let everybody = if asynchronous { "nobody" } else { "all" };
+    let _ = write!(
+        text,
+        "calm\nwait 2s\nmaybe resume\nmaybe cancel\nexpect serving within {SERVE_WITHIN}\nmaybe resume\n\
+         expect rule {everybody} within {WHOLE_WITHIN}\nexpect serving within {SERVE_WITHIN}\nwait 4s\nend\n"
+    );
+    text
+}
+
+fn weather(text: &mut String, rng: &mut Rng) {
+    let (delay, jitter) = *rng.of(&[(200, 300), (500, 2000), (1000, 8000), (3000, 20_000)]);
+    let mut per_mille = |most: u64| if rng.chance(500) { 0 } else { rng.below(most) };
+    let (loss, twice, stray) = (per_mille(60), per_mille(40), per_mille(40));
+    let (lost, late, slow) = (per_mille(150), per_mille(150), per_mille(250));
+    let _ = writeln!(
+        text,
+        "weather {}ms {}ms loss {loss} twice {twice} stray {stray}",
+        (delay + 500) / 1000,
+        (jitter + 500) / 1000
+    );
+    let _ = writeln!(text, "store lost {lost} late {late} slow {slow}");
+}
+
+/// From the very beginning, or from a late state.
+fn past(text: &mut String, rng: &mut Rng, data: usize) {
+    let terms = rng.range(1, 6);
+    let tail = if terms > 1 && data > 2 && rng.chance(400) { " tail" } else { "" };
+    match rng.below(12) {
+        0 => text.push_str("lead n1\n"),
+        1 => drop(writeln!(text, "late {terms} changing")),
+        2 => drop(writeln!(text, "late {terms} revoking")),
+        3 => drop(writeln!(text, "late {terms} elected")),
+        _ => drop(writeln!(text, "late {terms}{tail}")),
+    }
+}
+
+/// What ends terms more surely than anything else.
+const ENDS_A_TERM: [&str; 6] = [
+    "kill leader postmaster",
+    "kill leader for 2500ms",
+    "crash leader guard",
+    "cut leader for 5500ms",
+    "maybe switchover",
+    "kill leader checkpointer",
+];
+
+fn draw(rng: &mut Rng, scene: &Scene, kinds: &[&Fault]) -> String {
+    if rng.chance(170) {
+        return (*rng.of(&ENDS_A_TERM)).to_string();
+    }
+    for _ in 0..20 {
+        if kinds.is_empty() {
+            break;
+        }
+        if let Some(line) = (rng.of(kinds).draw)(rng, scene) {
+            return line;
+        }
+    }
+    format!("kill {} postmaster", scene.node(rng))
+}
+
+/// Something at a point: mostly to whoever is there.
+fn arm(text: &mut String, rng: &mut Rng, scene: &Scene, kinds: &[&Fault]) {
+    let point = rng.of(&POINTS);
+    let most = if scene.asynchronous { 500 } else { 3000 };
+    if scene.wiped.is_none() && rng.chance(150) {
+        let special = rng.of(&[
+            "opened any freeze it checkpointer for 5s",
+            "recruit:5 any rogue 77 after 4ms",
+            "begin-term any rogue 78 after 60ms",
+            "recruit:5 any crash it agent\nwhen recruit:5 any cut it for 4s",
+            "change-rule:1 any kill it postmaster",
+            "change-rule:1 any freeze it walsender for 2s",
+        ]);
+        let number = rng.below(1_000_000);
+        let special = special
+            .replace("rogue 77", &format!("rogue {number}"))
+            .replace("rogue 78", &format!("rogue {number}"));
+        let _ = writeln!(text, "when {special}");
+        return;
+    }
+    let line = match rng.below(8) {
+        0 | 1 => "kill it".to_string(),
+        2 => "crash it agent".to_string(),
+        3 => format!("freeze it agent for {}ms", rng.range(100, 2500)),
+        4 => "kill it postmaster".to_string(),
+        5 => format!("cut it for {}ms", rng.range(100, 3000)),
+        6 => format!("pause-host it for {}ms", rng.range(50, most)),
+        _ => draw(rng, scene, kinds),
+    };
+    // A witness has no server whose processes could be killed.
+    let _ = writeln!(text, "when {point} any {line}");
+}

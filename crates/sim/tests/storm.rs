@@ -1,0 +1,83 @@
+//! What storms are worth: they hold, they are the same every time, and they
+//! catch every deliberate mistake.
+//!
+//! One test at a time, since a deliberate mistake is one of the whole process.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use sim::mutation::{self, Mutation};
+use sim::runner::told;
+use sim::{shrink, storm};
+
+/// Each mistake with a seed whose storm breaks a law, or does not heal, by it.
+const CAUGHT: &str = include_str!("caught.txt");
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn caught() -> Vec<(&'static str, u64)> {
+    let lines = CAUGHT.lines().filter(|l| !l.starts_with('#') && !l.is_empty());
+    let words = lines.map(|l| l.split_whitespace().collect::<Vec<_>>());
+    words.map(|w| (w[0], w[1].parse().unwrap())).collect()
+}
+
+#[test]
+fn every_mistake_is_caught_by_the_seed_that_is_pinned_for_it() {
+    let _alone = alone();
+    for (name, seed) in caught() {
+        let mistake = mutation::named(name).unwrap_or_else(|| panic!("there is no mistake '{name}'"));
+        let story = storm::story(seed);
+        assert!(told(&story, Some(mistake), false).1.is_err(), "{name} goes unnoticed by seed {seed}");
+        let well = told(&story, None, false).1;
+        assert!(well.is_ok(), "seed {seed} fails without {name}: {}", well.unwrap_err().text);
+    }
+    Mutation::arm(None);
+}
+
+#[test]
+fn every_mistake_has_a_pinned_seed() {
+    let pinned: BTreeSet<&str> = caught().iter().map(|(name, _)| *name).collect();
+    let all: BTreeSet<&str> = mutation::all().map(|(name, _)| name).collect();
+    let missing: Vec<_> = all.difference(&pinned).collect();
+    assert!(missing.is_empty(), "nothing shows that these are caught: {missing:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_byte_by_byte() {
+    let _alone = alone();
+    for seed in [3, 17, 4711] {
+        let story = storm::story(seed);
+        let (one, other) = (told(&story, None, true).0, told(&story, None, true).0);
+        assert_eq!(one.trace.text(), other.trace.text(), "seed {seed}");
+        assert_eq!(one.trace.digest(), other.trace.digest(), "seed {seed}");
+        assert!(one.trace.text().lines().count() > 50, "a trace tells what happened");
+    }
+}
+
+#[test]
+fn a_storm_that_fails_is_cut_down_to_a_story_that_still_does() {
+    let _alone = alone();
+    let (name, seed) = caught()[0];
+    let mistake = mutation::named(name);
+    let whole = storm::story(seed);
+    let short = shrink::shrink(&whole, mistake);
+    assert!(short.lines().count() < whole.lines().count() / 2, "{short}");
+    assert!(told(&short, mistake, false).1.is_err(), "{short}");
+    Mutation::arm(None);
+}
+
+#[test]
+fn storms_hold_and_the_cluster_heals() {
+    let _alone = alone();
+    let number =
+        |name: &str, default| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
+    let (first, count) = (number("FIRST", 1u64), number("SEEDS", 40u64));
+    for seed in first..first + count {
+        let outcome = told(&storm::story(seed), None, false).1;
+        assert!(outcome.is_ok(), "seed {seed}: {}", outcome.unwrap_err().text);
+    }
+}
