@@ -22,7 +22,7 @@ fn alone() -> MutexGuard<'static, ()> {
 fn caught() -> Vec<(&'static str, u64)> {
     let lines = CAUGHT.lines().filter(|l| !l.starts_with('#') && !l.is_empty());
     let words = lines.map(|l| l.split_whitespace().collect::<Vec<_>>());
-    words.map(|w| (w[0], w[1].parse().unwrap())).collect()
+    words.map(|w| (w[0], w[1].parse().expect("NAME SEED"))).collect()
 }
 
 #[test]
