@@ -27,6 +27,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
     // Stages. `drill` uses `peers` for the certificates and `postgres` for the passwords and processes of the
     // nodes that its stage sets up.
     ("sim", &["failover", "route", "wire", "consensus", "checker", "cluster"]),
+    ("model", &["cluster"]),
     ("drill", &["checker", "api", "peers", "postgres", "cluster"]),
     (
         "cli",
