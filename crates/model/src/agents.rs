@@ -88,6 +88,9 @@ impl Explorer {
         if forgets {
             it.promise = it.attached;
         }
+        if self.mutation == Some(Mutation::PromotesTwice) {
+            it.promoting = 0;
+        }
         next.crashes += 1;
         self.push(Step::Die(i), next);
     }
@@ -131,7 +134,10 @@ impl Explorer {
         let mut next = *world;
         let it = &mut next.nodes[i as usize];
         (it.server, it.term) = (Server::Following(leader), term);
-        (it.promise, it.attached) = (term, it.attached.max(term));
+        it.attached = it.attached.max(term);
+        if self.mutation != Some(Mutation::AttachKeepsPromise) {
+            it.promise = term;
+        }
         let log = it.log;
         let rule = next.nodes[leader as usize].rule;
         next.nodes[leader as usize].walsenders[i as usize] = walsender(rule, log);

@@ -79,6 +79,10 @@ pub enum Mutation {
     ResignBeforeKill,
     /// A server that was asked to promote lives on when its node is recruited (C-4).
     PromotingSurvives,
+    /// A leader forgets, when it dies, that it was promoted in its term.
+    PromotesTwice,
+    /// A standby attaches without promising the term of its leader. No law is known to break by it.
+    AttachKeepsPromise,
     /// Positions all claim to be of the same term, so only the LSN is compared.
     LsnOnly,
     /// What the new rule must have acknowledged is taken before every walsender has the rule, as

@@ -12,7 +12,7 @@ pub enum Law {
     AckDurable,
     /// I2: at most one server can acknowledge.
     OneAcker,
-    /// I3: whoever leads or promotes in a term was elected in it, and nobody else is.
+    /// I3: whoever leads or promotes in a term was elected in it, and promotes once.
     TermLeader,
     /// I4: a walsender that counts has a rule that is active.
     Intersect,
@@ -84,9 +84,14 @@ fn one_acker(world: &World, _: &Brief) -> bool {
 }
 
 fn term_leader(world: &World, brief: &Brief) -> bool {
-    let acts = world.nodes.iter().enumerate();
-    acts.filter(|(_, n)| matches!(n.server, Server::Primary | Server::Promoting))
-        .all(|(i, n)| brief.elected[n.term as usize] == Some(i as Index))
+    world.nodes.iter().enumerate().all(|(i, n)| match n.server {
+        Server::Primary => brief.elected[n.term as usize] == Some(i as Index),
+        // What it wrote in that term it wrote after an earlier promotion.
+        Server::Promoting => {
+            brief.elected[n.term as usize] == Some(i as Index) && n.log.last_term() != n.term
+        }
+        Server::Idle | Server::Following(_) => true,
+    })
 }
 
 /// Once all rules of its term were dropped, a later leader has what it acknowledged.

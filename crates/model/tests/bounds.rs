@@ -101,6 +101,11 @@ fn c4_a_server_that_promotes_after_its_report_loses_a_write() {
 }
 
 #[test]
+fn c4_a_promotion_that_is_forgotten_is_made_again() {
+    breaks(Mutation::PromotesTwice, Law::TermLeader, Bounds { crashes: 1, ..LEAST });
+}
+
+#[test]
 fn c1_lsns_compared_without_terms_lose_a_write() {
     breaks(Mutation::LsnOnly, Law::AckDurable, Bounds { terms: 3, writes: 3, ..LEAST });
 }
