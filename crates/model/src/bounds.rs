@@ -34,6 +34,9 @@ pub struct Bounds {
     /// k of the first rule, and of those that leaders open under.
     #[arg(long, default_value_t = 1)]
     pub acks: u8,
+    /// Durability `quorum-relaxed`: a rule may also be the leader alone.
+    #[arg(long)]
+    pub relaxed: bool,
     /// A leader may open under any rule that is accepted, not only the one with all others.
     #[arg(long)]
     pub any_opening: bool,
@@ -88,6 +91,8 @@ pub enum Mutation {
     /// What the new rule must have acknowledged is taken before every walsender has the rule, as
     /// the first design had it.
     EarlyDataBarrier,
+    /// The leader-only rule is left without a proof that the checkpointer has seen it (C-9).
+    NoCheckpointerProof,
     /// A rule change ends without the new rule's acknowledgement of what is older.
     NoDataBarrier,
     /// A rule change ends before every walsender has the new rule.

@@ -46,7 +46,7 @@ impl Explorer {
 
     /// M1, to every rule that there is.
     fn begin_change(&mut self, world: &World, by: Index) {
-        for rule in all_rules(self.bounds.nodes, by) {
+        for rule in self.all_rules(by) {
             let Some(state) = self.store.apply(world.state, Ask::RuleBegin { by, rule }) else { continue };
             let mut next = World { state, changes: world.changes + 1, ..*world };
             let newest = self.store.brief(state).own_rules().last().copied();
@@ -57,6 +57,13 @@ impl Explorer {
             }
             self.push(Step::RuleBegin(by, rule), next);
         }
+    }
+
+    /// Every rule that a leader may ask for.
+    fn all_rules(&self, leader: Index) -> Vec<Rule> {
+        let sets = (1u8..1 << self.bounds.nodes).filter(|set| set >> leader & 1 == 0);
+        let any = sets.flat_map(|set| (1..=set.count_ones() as u8).map(move |k| Rule::new(set, k)));
+        any.chain(self.bounds.relaxed.then_some(Rule::LEADER_ONLY)).collect()
     }
 
     /// What a member says of its own standing; that it is to be made anew may be heard much later.
@@ -91,7 +98,7 @@ impl Explorer {
         for reports in choices(world) {
             for leader in (0..self.bounds.nodes).filter(|l| reports[*l as usize].promise != 0) {
                 let usual = [self.store.all_but(leader, self.bounds.acks)];
-                let any = all_rules(self.bounds.nodes, leader);
+                let any = self.all_rules(leader);
                 let rules = if self.bounds.any_opening { any } else { usual.to_vec() };
                 for rule in rules {
                     let (ask, step) = if planned {
@@ -109,12 +116,6 @@ impl Explorer {
             }
         }
     }
-}
-
-/// Every `ANY k (S)` that a leader may ask for.
-fn all_rules(nodes: u8, leader: Index) -> Vec<Rule> {
-    let sets = (1u8..1 << nodes).filter(|set| set >> leader & 1 == 0);
-    sets.flat_map(|set| (1..=set.count_ones() as u8).map(move |k| Rule::new(set, k))).collect()
 }
 
 /// Of each node one of its reports, or none: every way to choose.

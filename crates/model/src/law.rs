@@ -3,7 +3,7 @@
 use crate::bounds::NODES_MAX;
 use crate::step::Explorer;
 use crate::store::Brief;
-use crate::world::{Index, Node, Report, Server, World};
+use crate::world::{Index, Node, Report, Rule, Server, World};
 
 /// A law that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,8 @@ pub enum Law {
     OneAcker,
     /// I3: whoever leads or promotes in a term was elected in it, and promotes once.
     TermLeader,
-    /// I4: a walsender that counts has a rule that is active.
+    /// I4: a walsender that counts has a rule that is active; and nobody is waited for only where
+    /// that rule is.
     Intersect,
     /// I7: a timeline is left and begun at one place on every disk, and given out once.
     TliUnique,
@@ -73,6 +74,9 @@ fn one_acker(world: &World, _: &Brief) -> bool {
     let can = |i: Index| {
         let leader = &world.nodes[i as usize];
         let Some(term) = leader.leads() else { return false };
+        if is_unwaited(leader) {
+            return true;
+        }
         let speaks = |s: Index| {
             let standby = &world.nodes[s as usize];
             standby.server == Server::Following(i) && standby.term == term
@@ -81,6 +85,11 @@ fn one_acker(world: &World, _: &Brief) -> bool {
         leader.counted().any(|(_, w)| count >= usize::from(w.rule.acks()))
     };
     (0..NODES_MAX as Index).filter(|i| can(*i)).count() <= 1
+}
+
+/// It acknowledges by itself, now or once its checkpointer has read the settings.
+fn is_unwaited(leader: &Node) -> bool {
+    leader.unwaited || leader.rule == Rule::LEADER_ONLY
 }
 
 fn term_leader(world: &World, brief: &Brief) -> bool {
@@ -98,7 +107,8 @@ fn term_leader(world: &World, brief: &Brief) -> bool {
 fn intersect(world: &World, brief: &Brief) -> bool {
     world.nodes.iter().filter_map(|n| Some((n, n.leads()?))).all(|(node, term)| {
         let active: Vec<_> = brief.rules.iter().filter(|r| r.term == term).map(|r| r.rule).collect();
-        active.is_empty() || node.counted().all(|(_, w)| active.contains(&w.rule))
+        let alone = !is_unwaited(node) || active.contains(&Rule::LEADER_ONLY);
+        active.is_empty() || alone && node.counted().all(|(_, w)| active.contains(&w.rule))
     })
 }
 

@@ -120,7 +120,8 @@ fn is_alone(world: &World, i: usize, brief: &Brief) -> bool {
         let exists = other.log.len() > 0 || other.rebuilding;
         j != i && exists && (other.promise <= term || other.server == Server::Following(i as Index))
     };
-    if node.agreed != Rule::default() || world.nodes.iter().enumerate().any(may_come) {
+    let waits = node.rule != Rule::LEADER_ONLY && !node.unwaited;
+    if !waits || node.agreed != Rule::default() || world.nodes.iter().enumerate().any(may_come) {
         return false;
     }
     let up = node.walsenders.iter().filter(|w| w.up);

@@ -29,6 +29,9 @@ impl Node {
 
     /// Whether k of S, by the settings as written, have flushed up to `lsn`.
     fn is_flushed(&self, rule: Rule, lsn: u8) -> bool {
+        if rule == Rule::LEADER_ONLY {
+            return true;
+        }
         let all = self.walsenders.iter().enumerate();
         let have = all.filter(|(i, w)| rule.names(*i as Index) && w.up && w.flush >= lsn);
         have.count() >= usize::from(rule.acks())
@@ -53,6 +56,9 @@ impl Node {
 
     /// What the leader's agent may truthfully ask the store for, of a change and of its opening.
     fn proven(&self, mutation: Option<Mutation>) -> (bool, bool) {
+        if self.barrier == 0 && self.before != Rule::default() {
+            return (false, false); // The checkpointer has not read the settings.
+        }
         if self.barrier == 0 {
             let careless = mutation == Some(Mutation::OpenedWithoutBarrier);
             return (false, careless || self.is_flushed(self.rule, self.opening));
@@ -82,6 +88,19 @@ impl World {
         }
     }
 
+    /// It keeps the flag at which commits look, and wakes those that wait when it clears it.
+    fn checkpointer(&mut self, leader: Index) {
+        let node = &mut self.nodes[leader as usize];
+        node.unwaited = node.rule == Rule::LEADER_ONLY;
+        if node.unwaited {
+            let write = node.log.last_write(node.term, node.log.len());
+            let acked = &mut self.acked[node.term as usize];
+            *acked = (*acked).max(write);
+        } else if node.before != Rule::default() && node.barrier == 0 {
+            write_barrier(node);
+        }
+    }
+
     fn release(&mut self, leader: Index, releaser: Index) {
         let node = &self.nodes[leader as usize];
         let write = node.log.last_write(node.term, node.released(releaser));
@@ -99,13 +118,22 @@ impl Explorer {
             let mut next = *world;
             next.writes += 1;
             next.nodes[leader as usize].log = node.log.with(term, true);
+            if node.unwaited {
+                next.acked[term as usize] = node.log.len() + 1;
+            }
             self.push(Step::Write(leader), next);
         }
         if node.agreed != Rule::default() {
             let mut next = *world;
-            set_rule(&mut next.nodes[leader as usize]);
+            set_rule(&mut next.nodes[leader as usize], self.mutation);
             next.prove(leader, self);
             self.push(Step::SetRule(leader, node.agreed), next);
+        }
+        if node.unwaited != (node.rule == Rule::LEADER_ONLY) {
+            let mut next = *world;
+            next.checkpointer(leader);
+            next.prove(leader, self);
+            self.push(Step::Checkpointer(leader), next);
         }
         for standby in (0..self.bounds.nodes).filter(|s| node.walsenders[*s as usize].up) {
             self.send(world, leader, standby);
@@ -163,11 +191,18 @@ impl Explorer {
     }
 }
 
-/// M2: the settings, a reload of which every child was told, and the barrier's record.
-fn set_rule(node: &mut Node) {
+/// M2: the settings, a reload of which every child was told, and the barrier's record. To leave
+/// the leader-only rule, the checkpointer must have read the settings before (C-9).
+fn set_rule(node: &mut Node, mutation: Option<Mutation>) {
     node.before = node.rule;
     (node.rule, node.sub) = (node.agreed, node.agreed_sub);
     (node.agreed, node.agreed_sub) = Default::default();
+    if !node.unwaited || node.rule == Rule::LEADER_ONLY || mutation == Some(Mutation::NoCheckpointerProof) {
+        write_barrier(node);
+    }
+}
+
+fn write_barrier(node: &mut Node) {
     node.log = node.log.with(node.term, false);
     node.barrier = node.log.len();
 }

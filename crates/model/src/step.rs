@@ -50,6 +50,8 @@ pub enum Step {
     Write(Index),
     /// M2: a leader's settings, the reload, and the barrier's record.
     SetRule(Index, Rule),
+    /// A leader's checkpointer reads the settings.
+    Checkpointer(Index),
     /// A standby flushes one more record and replies: leader, standby.
     Stream(Index, Index),
     /// A walsender reads the settings: leader, standby.
@@ -120,6 +122,9 @@ fn name(index: Index) -> &'static str {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Rule::LEADER_ONLY {
+            return f.write_str("the leader alone");
+        }
         write!(f, "any {} of", self.acks())?;
         (0..NODES.len() as u8).filter(|i| self.names(*i)).try_for_each(|i| write!(f, " {}", name(i)))
     }
@@ -149,6 +154,7 @@ impl fmt::Display for Step {
             Step::Rebuilt(l, n) => write!(f, "{} is a copy of {}", name(n), name(l)),
             Step::Write(n) => write!(f, "{} flushes a client's write", name(n)),
             Step::SetRule(n, rule) => write!(f, "{} sets {rule} and writes the barrier (M2)", name(n)),
+            Step::Checkpointer(n) => write!(f, "{}: the checkpointer reads the settings", name(n)),
             Step::Stream(l, s) => write!(f, "{} flushes one record of {} and replies", name(s), name(l)),
             Step::Reload(l, s) => write!(f, "{}: the walsender of {} reads the settings", name(l), name(s)),
             Step::Reply(l, s, lsn) => {

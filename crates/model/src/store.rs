@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use cluster::command::{Addresses, Ballot, Change, Command, Evidence, MemberState, Registration, Trigger};
 use cluster::state::Phase;
-use cluster::{ClusterState, Lsn, MemberId, NodeId, Position, Settings, Term, Timeline};
+use cluster::{ClusterState, Durability, Lsn, MemberId, NodeId, Position, Settings, Term, Timeline};
 
 use crate::bounds::{Bounds, Mutation, NODES_MAX};
 use crate::fingerprint::Quick;
@@ -136,6 +136,7 @@ impl Brief {
 pub struct Store {
     nodes: u8,
     lsn_only: bool,
+    relaxed: bool,
     states: Vec<ClusterState>,
     briefs: Vec<Brief>,
     numbers: HashMap<Vec<u8>, u32>,
@@ -150,6 +151,7 @@ impl Store {
         let mut store = Store {
             nodes: bounds.nodes,
             lsn_only: mutation == Some(Mutation::LsnOnly),
+            relaxed: bounds.relaxed,
             states: Vec::new(),
             briefs: Vec::new(),
             numbers: HashMap::new(),
@@ -313,7 +315,8 @@ impl Store {
     /// Made as a real cluster is: claimed, opened, joined by the others, then let into the rule.
     fn first(&self, acks: u8) -> ClusterState {
         let members = (0..self.nodes).map(|i| (node(i), Registration::default())).collect();
-        let settings = Settings { acks: acks.into(), ..Settings::default() };
+        let durability = if self.relaxed { Durability::QuorumRelaxed } else { Durability::Quorum };
+        let settings = Settings { acks: acks.into(), durability, ..Settings::default() };
         let mut changes = vec![(0, Change::Claim { cluster: "c".into(), settings, members })];
         let (term, switch_lsn) = (Term(1), Lsn(FIRST_SWITCH));
         changes.push((
@@ -437,10 +440,16 @@ fn index_of(member: &MemberId) -> Index {
 }
 
 fn rule_of(rule: Rule) -> cluster::Rule {
+    if rule == Rule::LEADER_ONLY {
+        return cluster::Rule::leader_only();
+    }
     let standbys = (0..NODES_MAX as u8).filter(|i| rule.names(*i)).map(member).collect();
     cluster::Rule::new(standbys, rule.acks().into()).expect("only rules that can be satisfied are asked for")
 }
 
 fn short(rule: &cluster::Rule) -> Rule {
+    if rule.is_leader_only() {
+        return Rule::LEADER_ONLY;
+    }
     Rule::new(rule.standbys().iter().fold(0, |bits, m| bits | 1 << index_of(m)), rule.acks() as u8)
 }

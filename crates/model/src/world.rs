@@ -15,11 +15,14 @@ pub type Index = u8;
 /// What they are called.
 pub const NODES: [&str; NODES_MAX] = ["n1", "n2", "n3", "n4"];
 
-/// `ANY k (S)`: k in the high four bits, one low bit for each standby; 0 is none.
+/// `ANY k (S)`: k in the high four bits, one low bit for each standby; 0 is no rule at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Rule(pub u8);
 
 impl Rule {
+    /// Commits wait for nobody: `synchronous_standby_names` is empty.
+    pub const LEADER_ONLY: Rule = Rule(0xF0);
+
     /// `ANY acks` of the nodes whose bits are set.
     pub fn new(standbys: u8, acks: u8) -> Rule {
         Rule(acks << 4 | standbys)
@@ -113,6 +116,8 @@ pub struct Node {
     pub agreed: Rule,
     /// Its number.
     pub agreed_sub: u8,
+    /// The checkpointer found the settings empty: commits wait for nobody, until it finds them otherwise.
+    pub unwaited: bool,
     /// End of the record that ended recovery.
     pub opening: u8,
     /// End of the record written after the last change of the settings; 0 if proven.
@@ -173,6 +178,7 @@ impl Node {
         self.server = Server::Idle;
         self.term = 0;
         (self.rule, self.sub, self.before) = Default::default();
+        self.unwaited = false;
         (self.agreed, self.agreed_sub) = Default::default();
         (self.opening, self.barrier, self.settled) = (0, 0, 0);
         self.walsenders = Default::default();

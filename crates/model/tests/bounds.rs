@@ -23,6 +23,7 @@ const LEAST: Bounds = Bounds {
     rebuilds: 0,
     switchovers: 0,
     acks: 1,
+    relaxed: false,
     any_opening: false,
     plain: false,
     liveness: false,
@@ -57,6 +58,13 @@ fn three_terms_keep_every_law_and_one_more_can_always_be_led() {
 fn a_rule_change_and_a_failover_in_any_order_keep_every_law() {
     let found = holds(Bounds { changes: 1, liveness: true, ..LEAST });
     assert_eq!((found.worlds, found.states), (119_427, 152));
+}
+
+#[test]
+fn a_leader_that_is_left_alone_and_joined_again_keeps_every_law() {
+    let relaxed = Bounds { nodes: 2, changes: 2, crashes: 1, relaxed: true, any_opening: true, ..LEAST };
+    let found = holds(Bounds { liveness: true, ..relaxed });
+    assert_eq!((found.worlds, found.states), (86_947, 214));
 }
 
 #[test]
@@ -123,6 +131,12 @@ fn c6_a_data_barrier_taken_before_the_config_barrier_loses_a_write() {
 #[test]
 fn c6_a_change_without_its_config_barrier_leaves_a_dropped_rule_in_force() {
     breaks(Mutation::NoConfigBarrier, Law::Intersect, Bounds { changes: 1, ..LEAST });
+}
+
+#[test]
+fn c9_leaving_the_leader_alone_without_the_checkpointer_lets_commits_wait_for_nobody() {
+    let bounds = Bounds { nodes: 2, changes: 2, relaxed: true, ..LEAST };
+    breaks(Mutation::NoCheckpointerProof, Law::Intersect, bounds);
 }
 
 #[test]
