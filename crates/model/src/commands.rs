@@ -1,9 +1,9 @@
 //! What the store is asked: anything, by anybody, at any time, with any of the reports.
 
-use crate::bounds::{Mutation, NODES_MAX};
+use crate::bounds::Mutation;
 use crate::step::{Explorer, Step};
 use crate::store::{Ask, Standing};
-use crate::world::{Index, Report, Rule, Sent, Server, World};
+use crate::world::{Choice, Index, Report, Rule, Sent, Server, World};
 
 impl Explorer {
     /// Every command that would be accepted now.
@@ -96,7 +96,9 @@ impl Explorer {
     fn elect(&mut self, world: &World, planned: bool) {
         let mut accepted: Vec<u32> = Vec::new();
         for reports in choices(world) {
-            for leader in (0..self.bounds.nodes).filter(|l| reports[*l as usize].promise != 0) {
+            for leader in
+                (0..self.bounds.nodes).filter(|l| reports[*l as usize].iter().any(|r| r.promise != 0))
+            {
                 let usual = [self.store.all_but(leader, self.bounds.acks)];
                 let any = self.all_rules(leader);
                 let rules = if self.bounds.any_opening { any } else { usual.to_vec() };
@@ -118,20 +120,21 @@ impl Explorer {
     }
 }
 
-/// Of each node one of its reports, or none: every way to choose.
-fn choices(world: &World) -> Vec<[Report; NODES_MAX]> {
-    let mut all = vec![[Report::default(); NODES_MAX]];
+/// Of each node none, one or two of its reports, in either order: every way to choose.
+fn choices(world: &World) -> Vec<Choice> {
+    let mut all = vec![Choice::default()];
     for (i, node) in world.nodes.iter().enumerate() {
-        for report in node.reports.iter().filter(|r| **r != Report::default()) {
-            let with = |choice: &[Report; NODES_MAX]| {
-                let mut choice = *choice;
-                choice[i] = *report;
-                choice
-            };
-            let without = all.iter().filter(|c| c[i] == Report::default());
-            let more: Vec<_> = without.map(with).collect();
-            all.extend(more);
-        }
+        let said = node.reports.iter().copied().filter(|r| *r != Report::default());
+        let ones = said.clone().map(|r| [r, Report::default()]);
+        let twos = said.clone().flat_map(|a| said.clone().filter(move |b| a != *b).map(move |b| [a, b]));
+        let ways: Vec<[Report; 2]> = ones.chain(twos).collect();
+        let with = |choice: &Choice, way: [Report; 2]| {
+            let mut choice = *choice;
+            choice[i] = way;
+            choice
+        };
+        let more: Vec<Choice> = all.iter().flat_map(|c| ways.iter().map(move |w| with(c, *w))).collect();
+        all.extend(more);
     }
     all
 }

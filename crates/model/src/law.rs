@@ -3,7 +3,7 @@
 use crate::bounds::NODES_MAX;
 use crate::step::Explorer;
 use crate::store::Brief;
-use crate::world::{Index, Node, Report, Rule, Server, World};
+use crate::world::{Choice, Index, Node, Report, Rule, Server, World};
 
 /// A law that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +49,10 @@ impl Explorer {
     /// Everybody is up, is recruited and speaks.
     fn is_electable(&mut self, world: &World) -> bool {
         let brief = self.store.brief(world.state);
-        let mut reports = [Report::default(); NODES_MAX];
+        let mut reports = Choice::default();
         for (i, node) in world.nodes.iter().enumerate().take(usize::from(self.bounds.nodes)) {
             let resigned = node.resigned.max(brief.last_elected(i as Index));
-            reports[i] = Report { promise: brief.term + 1, resigned, log: node.log };
+            reports[i][0] = Report { promise: brief.term + 1, resigned, log: node.log };
         }
         self.store.can_elect_again(world.state, reports)
     }

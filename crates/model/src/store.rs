@@ -14,7 +14,7 @@ use cluster::{ClusterState, Durability, Lsn, MemberId, NodeId, Position, Setting
 use crate::bounds::{Bounds, Mutation, NODES_MAX};
 use crate::fingerprint::Quick;
 use crate::log::{FIRST_SWITCH, timeline_of};
-use crate::world::{Index, Report, Rule, TERMS_MAX};
+use crate::world::{Choice, Index, Report, Rule, TERMS_MAX};
 
 const SYSID: u64 = 7;
 
@@ -29,8 +29,8 @@ pub enum Ask {
         leader: Index,
         /// The rule to open under.
         rule: Rule,
-        /// At most one report of each node.
-        reports: [Report; NODES_MAX],
+        /// What it rests on.
+        reports: Choice,
     },
     /// `Opened` for the current term.
     Opened {
@@ -63,8 +63,8 @@ pub enum Ask {
         leader: Index,
         /// The rule to open under.
         rule: Rule,
-        /// At most one report of each node.
-        reports: [Report; NODES_MAX],
+        /// What it rests on.
+        reports: Choice,
     },
     /// `RuleEnd` for the current term, dropping its oldest rule.
     RuleEnd {
@@ -142,7 +142,7 @@ pub struct Store {
     numbers: HashMap<Vec<u8>, u32>,
     answers: HashMap<(u32, Ask), Option<u32>, Quick>,
     renamed: HashMap<(u32, u8), u32, Quick>,
-    hopes: HashMap<(u32, [Report; NODES_MAX]), bool, Quick>,
+    hopes: HashMap<(u32, Choice), bool, Quick>,
 }
 
 impl Store {
@@ -196,7 +196,7 @@ impl Store {
     }
 
     /// Whether one more term can be given a leader once all have reported as in `reports`.
-    pub fn can_elect_again(&mut self, state: u32, reports: [Report; NODES_MAX]) -> bool {
+    pub fn can_elect_again(&mut self, state: u32, reports: Choice) -> bool {
         if let Some(known) = self.hopes.get(&(state, reports)) {
             return *known;
         }
@@ -284,11 +284,13 @@ impl Store {
         term: Term,
         leader: Index,
         rule: Rule,
-        reports: &[Report; NODES_MAX],
+        reports: &Choice,
     ) -> Option<Ballot> {
-        let said = reports.iter().enumerate().filter(|(_, r)| **r != Report::default());
+        let all = reports.iter().enumerate().flat_map(|(i, two)| two.iter().map(move |r| (i, r)));
+        let said = all.filter(|(_, r)| **r != Report::default());
         let evidence: Vec<Evidence> = said.map(|(i, r)| self.evidence(s, i as Index, r)).collect();
-        let parent_tli = evidence.iter().find(|e| e.member == member(leader))?.lineage.timeline;
+        let own = evidence.iter().find(|e| e.member == member(leader) && e.promise == term);
+        let parent_tli = own?.lineage.timeline;
         Some(Ballot {
             term,
             leader: member(leader),

@@ -82,6 +82,9 @@ pub struct Report {
     pub log: Log,
 }
 
+/// What a ballot rests on: of each node up to two of its reports, in this order.
+pub type Choice = [[Report; 2]; NODES_MAX];
+
 /// Most reports of one node that can still matter.
 pub const REPORTS_MAX: usize = 4;
 
