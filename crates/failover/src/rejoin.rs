@@ -103,7 +103,9 @@ enum Need {
 }
 
 fn need(view: &View<'_>, record: &Member, server: &ServerReport) -> Need {
-    let remake = record.reinit && view.me.rebuilt != view.term();
+    // Before the term is open nobody is let out of its rule, and it may open by us.
+    let bound = |me| view.phase() != Phase::Open && view.state.is_bound(&me, view.me.vows.attached);
+    let remake = record.reinit && view.me.rebuilt != view.term() && !view.my_id().is_some_and(bound);
     if remake || view.me.vows.rebuilding == Some(Rebuild::Clone) || server.state == ServerState::Empty {
         return Need::Clone;
     }
