@@ -3,7 +3,6 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cluster::command::Kind;
 use cluster::lineage::term_of;
 use cluster::{ClusterState, Lsn, MemberId, NodeId, Position};
 
@@ -68,7 +67,7 @@ impl Source {
     pub fn slots(&self) -> SlotNeed {
         let state = self.state();
         let others =
-            state.members.iter().filter(|(n, m)| m.kind == Kind::Data && m.has_seat() && **n != self.me);
+            state.members.iter().filter(|(n, m)| m.kind.keeps_wal() && m.has_seat() && **n != self.me);
         others.map(|(n, m)| (MemberId::new(n.clone(), m.incarnation), Lsn::ZERO)).collect()
     }
 

@@ -160,7 +160,7 @@ impl HostConfig {
         }
         if self.kind == Kind::Data && self.postgres.is_none() {
             return Err(
-                "a node with data needs a [postgres] section; a witness says kind = \"witness\"".into()
+                "a node with data needs a [postgres] section; a witness says kind = \"witness\" or \"wal-witness\"".into()
             );
         }
         let addresses = [("listen.api", &self.listen.api), ("listen.peers", &self.listen.peers)];

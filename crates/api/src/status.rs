@@ -67,7 +67,7 @@ pub struct Sync {
 pub struct MemberStatus {
     /// Its name.
     pub name: String,
-    /// `leader`, `standby` or `witness`.
+    /// `leader`, `standby`, `witness`, or `wal-witness` for one that keeps WAL.
     pub role: String,
     /// What it is doing.
     pub state: String,
@@ -114,10 +114,13 @@ pub fn status(
     let acks = rule.as_ref().map_or(0, cluster::Rule::acks);
     let present = state.members.iter().filter(|(_, m)| m.state != MemberState::Removed);
     let members: Vec<MemberStatus> = present.map(|(n, m)| member(state, n, m, fresh(n), end)).collect();
-    let lonely = acks == 0
-        && state.settings.durability != Durability::Async
-        && members.iter().filter(|m| m.role != "witness").count() > 1;
-    let problems = problems(state, writable, lonely, &members);
+    let several = members.iter().filter(|m| !m.role.ends_with("witness")).count() > 1;
+    let lonely = acks == 0 && state.settings.durability != Durability::Async && several;
+    // WAL without a base is no second copy ((g), C-15).
+    let data = |m: &MemberId| state.member(m).is_some_and(|m| m.kind == Kind::Data);
+    let baseless = acks > 0 && several && !rule.iter().flat_map(|r| r.standbys()).any(data);
+    let mut problems = problems(state, writable, lonely, &members);
+    problems.extend(baseless.then(one_copy));
     Status {
         cluster: state.cluster.clone(),
         term: state.ctl.term.0,
@@ -129,7 +132,7 @@ pub fn status(
         writable,
         durability: state.settings.durability.to_string(),
         sync: Sync { names, acks },
-        degraded: lonely,
+        degraded: lonely || baseless,
         paused: state.ctl.paused,
         switchover: state
             .ctl
@@ -171,6 +174,7 @@ fn member(
     let server = report.and_then(|r| r.server.as_ref());
     let role = match m.kind {
         Kind::Witness => "witness",
+        Kind::WalWitness => "wal-witness",
         Kind::Data if leads => "leader",
         Kind::Data => "standby",
     };
@@ -237,6 +241,15 @@ fn doing(m: &Member, report: Option<&Report>, leads: bool) -> &'static str {
         ServerState::Starting | ServerState::Primary | ServerState::Promoting => "catching-up",
         ServerState::Standby if server.streaming.is_some() && m.state == MemberState::Voter => "streaming",
         ServerState::Standby => "catching-up",
+    }
+}
+
+fn one_copy() -> Problem {
+    Problem {
+        code: "TAN0622".to_string(),
+        what: "commits wait for a witness alone: its WAL keeps them, and the database has one copy"
+            .to_string(),
+        advice: "bring a standby back; it acknowledges again by itself".to_string(),
     }
 }
 

@@ -256,6 +256,19 @@ pub enum Kind {
     Data,
     /// A voter without.
     Witness,
+    /// A voter without, which keeps WAL and acknowledges it as a standby does (protocol (g)).
+    WalWitness,
+}
+
+impl Kind {
+    /// Whether WAL is sent to it, so that a commit may wait for it.
+    #[must_use]
+    pub fn keeps_wal(self) -> bool {
+        match self {
+            Kind::Data | Kind::WalWitness => true,
+            Kind::Witness => false,
+        }
+    }
 }
 
 /// What a member may do.
@@ -305,7 +318,13 @@ impl Member {
     /// node whose copy is believed and that is not on its way out.
     #[must_use]
     pub fn is_data_voter(&self) -> bool {
-        self.kind == Kind::Data && self.state == MemberState::Voter && !self.leaving
+        self.kind == Kind::Data && self.is_wal_voter()
+    }
+
+    /// Whether a commit may wait for it: its WAL is believed and it is not on its way out.
+    #[must_use]
+    pub fn is_wal_voter(&self) -> bool {
+        self.kind.keeps_wal() && self.state == MemberState::Voter && !self.leaving
     }
 }
 

@@ -19,7 +19,7 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use crate::command::{Evidence, Kind, Member, MemberState};
+use crate::command::{Evidence, Member, MemberState};
 use crate::lsn::Position;
 use crate::mutant::{Mutant, on};
 use crate::node::MemberId;
@@ -127,7 +127,7 @@ impl Case<'_> {
         }
         let named = self.rule.rule.standbys().iter().chain([&self.rule.leader]).cloned();
         let voters =
-            self.state.members.iter().filter(|(_, m)| m.kind == Kind::Data && m.state == MemberState::Voter);
+            self.state.members.iter().filter(|(_, m)| m.kind.keeps_wal() && m.state == MemberState::Voter);
         let mut left = named
             .chain(voters.map(|(n, m)| MemberId::new(n.clone(), m.incarnation)))
             .filter(|m| !dead.contains(m));

@@ -388,3 +388,24 @@ fn an_opening_rule_names_nobody_who_can_not_be_asked_afterwards() {
     assert_eq!(code(ask(&s, "n2", elect(&s, "n2", evidence.clone(), rule(&["n3"], 1)))), "TAN0109");
     assert_eq!(code(ask(&s, "n2", elect(&s, "n2", evidence, rule(&["n1"], 1)))), "accepted");
 }
+
+#[test]
+fn c3_a_witness_that_keeps_wal_is_asked_as_a_standby_is_and_never_leads() {
+    let s = cluster(&["n1", "n2", "k1"], Durability::Quorum);
+    assert_eq!(s.newest_rule().map(|r| &r.rule), Some(&rule(&["k1", "n2"], 1)));
+    let s = must(&s, "n2", begin(&s, missed(&["n2", "k1"])));
+    let try_with = |leader: &str, evidence: Vec<Evidence>| {
+        let to = rule(&[if leader == "n2" { "k1" } else { "n2" }], 1);
+        code(ask(&s, "n2", elect(&s, leader, evidence, to)))
+    };
+    assert_eq!(try_with("n2", vec![says("n2", 2, 300), says("k1", 2, 300)]), "accepted");
+    assert_eq!(try_with("n2", vec![says("n2", 2, 300), says("k1", 2, 301)]), "TAN0106", "it has less");
+    assert_eq!(try_with("n2", vec![says("n2", 2, 300)]), "TAN0106", "the other may have more");
+    let blank = Evidence { position: None, ..says("k1", 2, 0) };
+    assert_eq!(try_with("n2", vec![says("n2", 2, 300), blank]), "TAN0106", "nor does a promise alone tell");
+    assert_eq!(try_with("k1", vec![says("n2", 2, 300), says("k1", 2, 301)]), "TAN0107", "no database");
+    // A copy that is being made anew is not believed.
+    let anew = must(&s, "k1", set_state("k1", MemberState::Quarantined { why: "x".into() }, 0));
+    let evidence = vec![says("n2", 2, 300), says("k1", 2, 300)];
+    assert_eq!(code(ask(&anew, "n2", elect(&anew, "n2", evidence, rule(&["n2"], 1)))), "TAN0106");
+}

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use cluster::command::{Change, Kind, Member, MemberState, Trigger};
+use cluster::command::{Change, Member, MemberState, Trigger};
 use cluster::mutant::{Mutant, on};
 use cluster::report::ServerState;
 use cluster::state::Phase;
@@ -10,7 +10,7 @@ use cluster::{Action, Term};
 
 use crate::view::View;
 use crate::waiting::Waiting;
-use crate::{election, fencing, rejoin, retry, rules, suspicion, switchover};
+use crate::{election, fencing, rejoin, retry, rules, salvage, suspicion, switchover};
 
 /// What an agent should do now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,9 +102,10 @@ fn outsider(view: &View<'_>) -> Option<Verdict> {
     }
 }
 
-/// A witness promises, judges silence, and has no server.
+/// A witness promises, judges silence, and has no server. One that keeps WAL goes the
+/// way of a standby: it has an ack path to be cut and a position to tell.
 fn witness(view: &View<'_>) -> Option<Verdict> {
-    if view.me.kind == Kind::Data {
+    if view.me.kind.keeps_wal() {
         return None;
     }
     let promise = (view.me.vows.promise < view.term()).then_some(view.term());
@@ -153,6 +154,8 @@ fn recruit_and_elect(view: &View<'_>) -> Option<Verdict> {
         verdict.promise = (view.me.vows.promise < term).then_some(term);
     } else if election::must_recruit(view) {
         return Some(Verdict::act(view, Action::Recruit { term }));
+    } else if let Some(action) = salvage::fast_forward(view) {
+        verdict = Verdict::act(view, action);
     }
     if election::is_our_turn(view) {
         match election::ballot(view) {

@@ -91,7 +91,7 @@ pub fn ballot(view: &View<'_>) -> Result<Change, Waiting> {
     Ok(Change::Elect(Ballot { term, leader, evidence: all, rule, parent_tli, tli }))
 }
 
-fn candidate<'a>(view: &View<'_>, all: &'a [Evidence], needed: Position) -> Option<&'a Evidence> {
+pub(crate) fn candidate<'a>(view: &View<'_>, all: &'a [Evidence], needed: Position) -> Option<&'a Evidence> {
     let alive = |m: &MemberId| m.node == view.me.node || view.fresh(m, view.timing().suspicion_ms).is_some();
     let fits = fit(view.state, view.term(), all, needed, alive);
     let patient = view.now.since(view.watch.phase_since) < PREFERRED_PATIENCE;
@@ -144,12 +144,12 @@ pub(crate) fn best<'a>(
 }
 
 /// Whether everybody who lives has spoken, or had time to.
-fn is_settled(view: &View<'_>, all: &[Evidence], grace: Duration) -> bool {
+pub(crate) fn is_settled(view: &View<'_>, all: &[Evidence], grace: Duration) -> bool {
     let waited = view.watch.recruited_since.is_some_and(|t| view.now.since(t) >= grace);
     let spoke = |id: &MemberId| all.iter().any(|e| e.member == *id && e.promise == view.term());
     let alive =
         |id: &MemberId| id.node == view.me.node || view.fresh(id, 3 * view.timing().heartbeat_ms).is_some();
-    waited || view.data_voters().all(|(id, _)| spoke(&id) || !alive(&id))
+    waited || view.wal_voters().all(|(id, _)| spoke(&id) || !alive(&id))
 }
 
 /// O-4: the voters that reported and can follow the new leader; where they are
@@ -164,7 +164,7 @@ pub(crate) fn opening_rule(
     if state.settings.durability == Durability::Async {
         return Rule::leader_only();
     }
-    let usable = |m: &MemberId| state.member(m).is_some_and(Member::is_data_voter);
+    let usable = |m: &MemberId| state.member(m).is_some_and(Member::is_wal_voter);
     let reported = all.iter().filter(|e| {
         e.member != *leader
             && usable(&e.member)
@@ -187,7 +187,7 @@ fn fill_up(state: &ClusterState, leader: &MemberId, standbys: &mut BTreeSet<Memb
     }
     for (node, m) in &state.members {
         let id = MemberId::new(node.clone(), m.incarnation);
-        if m.is_data_voter() && id != *leader {
+        if m.is_wal_voter() && id != *leader {
             standbys.insert(id);
         }
     }

@@ -113,7 +113,9 @@ impl Facts {
     /// Takes note of what a deed brought.
     pub(crate) fn achieve(&mut self, now: Time, action: Action, outcome: Outcome) {
         match (action, outcome) {
-            (Action::Recruit { .. }, Outcome::Recruited(answer)) => self.recruited = Some(answer),
+            (Action::Recruit { .. } | Action::FastForward { .. }, Outcome::Recruited(answer)) => {
+                self.recruited = Some(answer);
+            }
             (
                 Action::Barrier { term, sub, .. } | Action::ChangeRule { term, sub, .. },
                 Outcome::Proven(lsn),

@@ -22,6 +22,7 @@ use cluster::report::Report;
 use cluster::{ClusterState, Lsn, MemberId, NodeId, Position, Refused, Term, Timeline, Vows};
 
 use crate::election::{best, evidence_of, fit, opening_rule};
+use crate::salvage::short;
 pub use loss::{Loss, Unknown};
 pub use switchover::{LAG_BYTES_MAX, switchover};
 
@@ -243,6 +244,7 @@ pub fn failover(scene: Scene<'_>, asked: &Asked) -> Result<Forecast, Unwise> {
     let evidence: Vec<Evidence> = answers.map(|r| scene.answer(r, asked.term)).collect();
     let needed = recruited(&after, asked.term, &evidence);
     let needed = needed.map_err(|_| Unwise::WouldLose(absent(scene, &after, &evidence)))?;
+    let evidence = fast_forwarded(scene, &after, evidence, needed);
     let best = chosen(scene, &after, &evidence, needed)?;
     let (leader, base) = (best.member.clone(), best.position.unwrap_or_default());
     let loss = loss::of(scene, &after, &evidence, best, &asked.accept_loss);
@@ -256,6 +258,25 @@ pub fn failover(scene: Scene<'_>, asked: &Asked) -> Result<Forecast, Unwise> {
     };
     after.apply(&command(Change::Elect(ballot)))?;
     Ok(Forecast { term: asked.term, leader: leader.node, position: base, loss })
+}
+
+/// Where only one who can't lead has all that is needed, the others fetch it first.
+fn fast_forwarded(
+    scene: Scene<'_>,
+    after: &ClusterState,
+    mut evidence: Vec<Evidence>,
+    needed: Position,
+) -> Vec<Evidence> {
+    let term = after.ctl.term;
+    let Some((holder, behind)) = short(after, term, &evidence, needed, |m| scene.is_heard(m)) else {
+        return evidence;
+    };
+    let (position, lineage) = (holder.position, holder.lineage.clone());
+    let behind: BTreeSet<MemberId> = behind.iter().map(|e| e.member.clone()).collect();
+    for e in evidence.iter_mut().filter(|e| behind.contains(&e.member)) {
+        (e.position, e.lineage) = (position, lineage.clone());
+    }
+    evidence
 }
 
 /// Asked of a minority, the command would wait in a log, and could be agreed on

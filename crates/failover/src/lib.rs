@@ -26,6 +26,7 @@ pub mod pace;
 pub mod rejoin;
 pub mod retry;
 pub mod rules;
+pub mod salvage;
 mod speech;
 pub mod suspicion;
 pub mod switchover;

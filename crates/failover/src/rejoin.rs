@@ -8,7 +8,7 @@
 use alloc::string::String;
 use core::time::Duration;
 
-use cluster::command::{Change, Member, MemberState};
+use cluster::command::{Change, Kind, Member, MemberState};
 use cluster::local::Rebuild;
 use cluster::mutant::{Mutant, on};
 use cluster::report::{ServerReport, ServerState};
@@ -199,7 +199,8 @@ fn rebuild(view: &View<'_>, me: &MemberId, record: &Member, leader: &MemberId, c
         return Verdict::wait(Waiting::Opening(leader.node.clone()));
     }
     // Where our old copy may still be needed it stays until the new one is whole.
-    let clone = clone || view.phase() != Phase::Open || view.state.is_needed(me);
+    // A witness has no database that could be rewound.
+    let clone = clone || record.kind != Kind::Data || view.phase() != Phase::Open || view.state.is_needed(me);
     let (term, leader) = (view.term(), leader.clone());
     // With it come the roles that a copy is made through, and what a rewind reads.
     let checkpointed = view.leader_leading().is_some_and(|l| l.checkpointed);
@@ -236,6 +237,11 @@ fn leave_first(view: &View<'_>, me: &MemberId) -> Verdict {
 fn standing(view: &View<'_>, me: &MemberId, record: &Member, server: &ServerReport) -> Verdict {
     let attached = view.me.vows.attached;
     let ask = |state| Verdict::ask(Change::SetMemberState { member: me.clone(), state, attached });
+    // (g): before it must drop WAL that somebody may need it stands back. Once out of the
+    // rule it may drop that, and is well again.
+    if record.kind == Kind::WalWitness && record.state == MemberState::Voter && server.trouble.is_some() {
+        return Verdict { wants_out: true, ..Verdict::wait(Waiting::LeavingRule) };
+    }
     match record.state {
         MemberState::Clone => ask(MemberState::Catchup),
         MemberState::Catchup if caught_up(view, server) => ask(MemberState::Voter),

@@ -154,7 +154,7 @@ fn wanted(view: &View<'_>, current: &Rule) -> (Rule, BTreeSet<NodeId>) {
             Standing::Gone(by) => agreed_by.extend(by),
         }
     }
-    standbys.extend(view.data_voters().map(|(id, _)| id).filter(|id| may_grow(view, id)));
+    standbys.extend(view.wal_voters().map(|(id, _)| id).filter(|id| may_grow(view, id)));
     let strict = view.state.settings.durability == Durability::Quorum;
     if standbys.is_empty() && strict && !view.state.is_alone(&view.me.node) {
         return (current.clone(), BTreeSet::new());
@@ -175,7 +175,7 @@ enum Standing {
 
 fn standing(view: &View<'_>, member: &MemberId) -> Standing {
     let Some(record) = view.state.member(member) else { return Standing::Leaving };
-    if record.reinit || !record.is_data_voter() {
+    if record.reinit || !record.is_wal_voter() {
         return Standing::Leaving;
     }
     let report = view.fresh(member, view.timing().shrink_ms);

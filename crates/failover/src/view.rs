@@ -184,6 +184,12 @@ impl<'a> View<'a> {
             .map(|(n, m)| (MemberId::new(n.clone(), m.incarnation), m))
     }
 
+    /// Members whom a commit may wait for, our own node included.
+    pub fn wal_voters(&self) -> impl Iterator<Item = (MemberId, &'a Member)> {
+        let all = self.state.members.iter().filter(|(_, m)| m.is_wal_voter());
+        all.map(|(n, m)| (MemberId::new(n.clone(), m.incarnation), m))
+    }
+
     /// Our turn when several agents could do the same: milliseconds to hold
     /// back, 0 for the first. Duels are harmless but slow.
     #[must_use]

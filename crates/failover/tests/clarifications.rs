@@ -312,3 +312,20 @@ fn a_restart_for_the_leader_is_done_once_a_term_and_tried_until_it_is() {
     assert_eq!(done.first(), Some(&follow(true)));
     assert!(done.iter().skip(1).all(|a| *a == follow(false)), "{done:?}");
 }
+
+#[test]
+fn c3_the_promise_of_a_witness_that_keeps_wal_counts_once_its_ack_path_is_cut() {
+    let mut scene = Scene::of("n2", 1_000);
+    scene.state.ctl.term = Term(2);
+    scene.state.ctl.phase = Phase::Revoking;
+    scene.hear("n3", 1_000, &[], None);
+    let counts = |scene: &mut Scene, kind: Kind| {
+        scene.state.members.get_mut(&node("n3")).expect("it is a member").kind = kind;
+        scene.peers.get_mut(&node("n3")).expect("it spoke").report.vows.promise = Term(2);
+        let all = failover::election::evidence(&scene.view(), Term(2));
+        all.iter().any(|e| e.member == id("n3") && e.promise == Term(2))
+    };
+    assert!(counts(&mut scene, Kind::Witness), "it has none");
+    assert!(!counts(&mut scene, Kind::WalWitness), "it may acknowledge still");
+    assert!(!counts(&mut scene, Kind::Data));
+}

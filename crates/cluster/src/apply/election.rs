@@ -37,7 +37,7 @@ pub(super) fn begin(s: &mut ClusterState, c: &Command, term: Term, trigger: &Tri
 pub(super) fn check_fit(s: &ClusterState, node: &NodeId, named: bool) -> Result<(), Refused> {
     let unfit = |why: &'static str| Err(Refused::CandidateUnfit { node: node.clone(), why: why.into() });
     let Some(m) = s.members.get(node) else { return Err(Refused::NoSuchNode(node.clone())) };
-    if m.kind == Kind::Witness {
+    if m.kind != Kind::Data {
         return unfit("it is a witness and has no database");
     }
     if m.tags.no_failover && !named {
@@ -157,12 +157,11 @@ fn check_opening_rule(s: &ClusterState, leader: &MemberId, rule: &Rule) -> Resul
     if s.settings.durability == Durability::Async {
         return bad("durability 'async' waits for nobody");
     }
-    let usable =
-        |m: &MemberId| s.member(m).is_some_and(|m| m.kind == Kind::Data && may_acknowledge(&m.state));
+    let usable = |m: &MemberId| s.member(m).is_some_and(|m| m.kind.keeps_wal() && may_acknowledge(&m.state));
     if rule.standbys().iter().all(usable) {
         Ok(())
     } else {
-        bad("it names somebody who is no data node, or whose word is not to be believed")
+        bad("it names somebody who keeps no WAL, or whose word is not to be believed")
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn claim(
     settings.check().map_err(|why| Refused::BadSettings(why.to_string()))?;
     match members.get(&c.by) {
         None => return Err(Refused::NoSuchNode(c.by.clone())),
-        Some(r) if r.kind == Kind::Witness => {
+        Some(r) if r.kind != Kind::Data => {
             let why = "it is a witness and has no database".into();
             return Err(Refused::CandidateUnfit { node: c.by.clone(), why });
         }
@@ -157,12 +157,12 @@ pub(super) fn join(
     Ok(())
 }
 
-/// The next life. A witness holds no data, so it is a voter at once.
+/// The next life. A witness that keeps nothing is a voter at once.
 fn renew(m: &mut Member) {
     m.incarnation = m.incarnation.saturating_add(u32::from(m.incarnation == 0 || !on(Mutant::RebornTrusted)));
     m.reinit = false;
     m.state = match m.kind {
-        Kind::Data => MemberState::Clone,
+        Kind::Data | Kind::WalWitness => MemberState::Clone,
         Kind::Witness => MemberState::Voter,
     };
 }

@@ -72,11 +72,11 @@ fn check_members(s: &ClusterState, leader: &MemberId, from: &Rule, rule: &Rule) 
     if rule.is_leader_only() && from != rule && !may_be_leader_only(s, leader) {
         return Err(bad(rule, "durability 'quorum' never waits for nobody"));
     }
-    let voter = |m: &MemberId| s.member(m).is_some_and(Member::is_data_voter);
+    let voter = |m: &MemberId| s.member(m).is_some_and(Member::is_wal_voter);
     if rule.standbys().difference(from.standbys()).all(voter) {
         Ok(())
     } else {
-        Err(bad(rule, "it adds somebody who is no caught-up data node"))
+        Err(bad(rule, "it adds somebody who keeps no WAL or has not caught up"))
     }
 }
 
@@ -90,7 +90,7 @@ fn check_agreed(
     rule: &Rule,
     agreed_by: &BTreeSet<NodeId>,
 ) -> Result<(), Refused> {
-    let over = |m: &MemberId| s.member(m).is_none_or(|m| m.reinit || !m.is_data_voter());
+    let over = |m: &MemberId| s.member(m).is_none_or(|m| m.reinit || !m.is_wal_voter());
     let left = from.standbys().iter().filter(|m| !over(m)).count();
     let acks_min = from.acks().min(s.settings.acks) as usize;
     if on(Mutant::AloneShrinks) {

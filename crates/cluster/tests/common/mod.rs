@@ -36,7 +36,11 @@ pub fn set_state(name: &str, state: MemberState, attached: u64) -> Change {
 
 pub fn claim(names: &[&str], durability: Durability) -> Change {
     let registration = |n: &&str| {
-        let kind = if n.starts_with('w') { Kind::Witness } else { Kind::Data };
+        let kind = match n.as_bytes()[0] {
+            b'w' => Kind::Witness,
+            b'k' => Kind::WalWitness,
+            _ => Kind::Data,
+        };
         (node(n), Registration { kind, ..Registration::default() })
     };
     Change::Claim {

@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::fmt;
 
-use cluster::command::{Evidence, Kind};
+use cluster::command::Evidence;
 use cluster::recruited::recruited;
 use cluster::{ClusterState, NodeId};
 
@@ -75,7 +75,7 @@ pub(super) fn of(
     if recruited(&careful, after.ctl.term, evidence).is_ok_and(|needed| base >= needed) {
         return Loss::Nothing;
     }
-    let data = |n: &&NodeId| scene.state.members.get(*n).is_some_and(|m| m.kind == Kind::Data);
+    let data = |n: &&NodeId| scene.state.members.get(*n).is_some_and(|m| m.kind.keeps_wal());
     let had = |node: &NodeId| {
         let said = scene.reports.get(node);
         let known_bytes = said.and_then(|(r, _)| {
