@@ -286,7 +286,7 @@ async fn listen_to_peers(
                     }
                 });
             }
-            Word::Answer => {}
+            Word::Answer | Word::Wal => {}
         }
     }
 }

@@ -24,6 +24,8 @@ pub enum Kind {
     Request,
     /// That answer.
     Answer,
+    /// A question for WAL, with one answer as well.
+    Wal,
 }
 
 impl Kind {
@@ -33,11 +35,22 @@ impl Kind {
             Kind::Report => 2,
             Kind::Request => 3,
             Kind::Answer => 4,
+            Kind::Wal => 5,
         }
     }
 
     fn from_byte(byte: u8) -> Option<Kind> {
-        [Kind::Raft, Kind::Report, Kind::Request, Kind::Answer].into_iter().find(|k| k.to_byte() == byte)
+        let all = [Kind::Raft, Kind::Report, Kind::Request, Kind::Answer, Kind::Wal];
+        all.into_iter().find(|k| k.to_byte() == byte)
+    }
+
+    /// Whether an answer is owed to it.
+    #[must_use]
+    pub fn is_question(self) -> bool {
+        match self {
+            Kind::Request | Kind::Wal => true,
+            Kind::Raft | Kind::Report | Kind::Answer => false,
+        }
     }
 }
 

@@ -17,4 +17,4 @@ pub mod transport;
 pub use error::PeersError;
 pub use frame::{Frame, Kind};
 pub use identity::Identity;
-pub use transport::{Config, Incoming, Peers};
+pub use transport::{Config, Incoming, Peers, TlsStream};

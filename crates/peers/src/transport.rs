@@ -124,10 +124,22 @@ impl Peers {
     /// # Errors
     /// `Unreachable`, `Timeout`, `BadFrame`.
     pub async fn ask(&self, address: &str, body: Bytes) -> Result<(NodeId, Bytes), PeersError> {
+        self.ask_as(Kind::Request, address, body).await
+    }
+
+    /// Asks for WAL, over a connection of its own, so that it delays no heartbeat.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Timeout`, `BadFrame`.
+    pub async fn ask_for_wal(&self, address: &str, body: Bytes) -> Result<(NodeId, Bytes), PeersError> {
+        self.ask_as(Kind::Wal, address, body).await
+    }
+
+    async fn ask_as(&self, kind: Kind, address: &str, body: Bytes) -> Result<(NodeId, Bytes), PeersError> {
         let asking = async {
             let (mut stream, who) = connect(&self.identity, address).await?;
             let gone = |e: std::io::Error| unreachable_at(address, e);
-            frame::write(&mut stream, &Frame { kind: Kind::Request, body }).await.map_err(gone)?;
+            frame::write(&mut stream, &Frame { kind, body }).await.map_err(gone)?;
             let answer = frame::read(&mut stream).await?;
             answer.map(|f| (who, f.body)).ok_or_else(|| unreachable_at(address, "it hung up"))
         };
@@ -168,7 +180,7 @@ async fn serve(socket: TcpStream, tls: TlsAcceptor, tx: mpsc::Sender<Incoming>) 
         .and_then(node_of)
         .ok_or_else(|| unreachable_at(&peer, "its certificate names no node"))?;
     while let Some(frame) = frame::read(&mut stream).await? {
-        if frame.kind == Kind::Request {
+        if frame.kind.is_question() {
             answer(&mut stream, &from, frame, &tx).await?;
             continue;
         }
@@ -247,17 +259,30 @@ async fn say(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::R
     stream.flush().await
 }
 
-type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
+/// A connection to another node that has proven its name.
+pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 
 async fn connect(identity: &Identity, address: &str) -> Result<(TlsStream, NodeId), PeersError> {
     let gone = |e: std::io::Error| unreachable_at(address, e);
     let socket = TcpStream::connect(address).await.map_err(gone)?;
     tune(&socket);
-    let name = ServerName::try_from(COMMON_NAME).map_err(|e| unreachable_at(address, e))?;
-    let stream = TlsConnector::from(identity.client.clone()).connect(name, socket).await.map_err(gone)?;
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
-    let who = certificate.and_then(node_of);
-    who.map(|who| (stream, who)).ok_or_else(|| unreachable_at(address, "its certificate names no node"))
+    identity.secure(socket, address).await
+}
+
+impl Identity {
+    /// TLS over a connection that somebody else has opened and that may have said
+    /// something already, as PostgreSQL's clients do; and whose it is, by certificate.
+    ///
+    /// # Errors
+    /// `Unreachable`: it is no node of this cluster's.
+    pub async fn secure(&self, socket: TcpStream, address: &str) -> Result<(TlsStream, NodeId), PeersError> {
+        let gone = |e: std::io::Error| unreachable_at(address, e);
+        let name = ServerName::try_from(COMMON_NAME).map_err(|e| unreachable_at(address, e))?;
+        let stream = TlsConnector::from(self.client.clone()).connect(name, socket).await.map_err(gone)?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
+        let who = certificate.and_then(node_of);
+        who.map(|who| (stream, who)).ok_or_else(|| unreachable_at(address, "its certificate names no node"))
+    }
 }
 
 /// Small messages go at once, and a silent cut breaks the connection.
