@@ -16,10 +16,12 @@ pub mod os_user;
 pub mod perform;
 pub mod programs;
 pub mod roles;
+pub mod salvage;
 pub mod secrets;
 pub mod sql;
 pub mod version;
 pub mod wal;
+pub mod witness;
 
 pub use error::{Error, Result};
 pub use layout::NodeDir;

@@ -174,7 +174,66 @@ pub(super) fn scan_past(
         Some(lsn) => record_before(&mut view, form, past, lsn)?,
         None => Some(redo),
     };
-    let Some(start) = start else { return Ok(None) };
+    match start {
+        Some(start) => walk_on(view, form, past, start, replayed),
+        None => Ok(None),
+    }
+}
+
+/// The end of a log that no control file tells of, along one past: walked from a
+/// record shortly before `near`, or else from the first one at or after `begin`.
+/// All between the two must be known to be whole.
+///
+/// # Errors
+/// `Read`.
+pub(crate) fn end_near(
+    pg_wal: &Path,
+    form: &Form,
+    past: &Lineage,
+    begin: Lsn,
+    near: Lsn,
+) -> Result<Option<WalEnd>, WalError> {
+    let mut view = View::new(pg_wal, form, past);
+    let found = if near > begin { record_before(&mut view, form, past, near)? } else { None };
+    let start = match found.filter(|lsn| *lsn >= begin) {
+        Some(start) => Some(start),
+        None => first_record(&mut view, form, past, begin)?,
+    };
+    match start {
+        Some(start) => walk_on(view, form, past, start, None),
+        None => Ok(None),
+    }
+}
+
+/// Start of the first record at or after `begin`, over pages that are believed.
+fn first_record(
+    view: &mut View<'_>,
+    form: &Form,
+    past: &Lineage,
+    begin: Lsn,
+) -> Result<Option<Lsn>, WalError> {
+    let mut at = form.page_start(begin.0);
+    // Bounded by the log on this disk.
+    loop {
+        let Some(bytes) = view.page(at)? else { return Ok(None) };
+        if page::judge(bytes, at, form, past).is_err() {
+            return Ok(None);
+        }
+        if let Some(start) = first_start(view, form, past, at)? {
+            return Ok(Some(start));
+        }
+        at += u64::from(form.page_bytes);
+    }
+}
+
+/// Walks from the record at `start` to the last whole one.
+fn walk_on(
+    mut view: View<'_>,
+    form: &Form,
+    past: &Lineage,
+    start: Lsn,
+    replayed: Option<Lsn>,
+) -> Result<Option<WalEnd>, WalError> {
     let mut walk = Walk::new(form, past, start);
     let mut last: Option<Record> = None;
     // Bounded by the log on this disk: each turn reads at least 24 bytes of it.
