@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::local::{Promoting, Rebuild};
-use cluster::report::Recruited;
+use cluster::report::{Progress, Recruited};
 use cluster::state::Phase;
 use cluster::{Action, MemberId, Position, Term};
 use failover::{Event, Outcome, Setback};
@@ -20,7 +20,11 @@ use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::keeper::Keeper;
+use crate::shared::Shared;
 use crate::source::Source;
+use crate::wal_over_peers::{Stretch, fetch};
+use crate::wal_witness::WalHands;
+use peers::Peers;
 use postgres::Error as HandsError;
 use postgres::perform::{Hands, PromoteOrder};
 use store::Store;
@@ -35,6 +39,12 @@ pub const HAND_OVER_LIMIT: Duration = Duration::from_secs(3);
 pub struct Tools {
     /// The own server.
     pub hands: Arc<Hands>,
+    /// What a witness that keeps WAL has in its place.
+    pub wal: Option<Arc<WalHands>>,
+    /// Other agents, who may have WAL for us.
+    pub peers: Peers,
+    /// What everybody last said.
+    pub shared: Arc<Shared>,
     /// The promises.
     pub keeper: Arc<Keeper>,
     /// The store, to validate a promotion.
@@ -81,21 +91,29 @@ impl Executor {
 impl Tools {
     async fn tell_end(&self, action: Action, outcome: Result<Outcome, Setback>) {
         self.tell(Event::Vows(Box::new(self.keeper.vows())));
-        let probe = self.hands.probe().await;
-        self.tell(Event::Probed(Box::new(probe.server), probe.leading.map(Box::new)));
+        match &self.wal {
+            Some(wal) => self.tell(Event::Probed(Box::new(wal.look().await.server), None)),
+            None => {
+                let probe = self.hands.probe().await;
+                self.tell(Event::Probed(Box::new(probe.server), probe.leading.map(Box::new)));
+            }
+        }
         self.tell(Event::Done(Box::new(action), outcome));
     }
 
-    fn vow(&self, change: impl FnOnce(&mut cluster::Vows)) -> Result<(), HandsError> {
+    pub(crate) fn vow(&self, change: impl FnOnce(&mut cluster::Vows)) -> Result<(), HandsError> {
         self.keeper.vow(change).map_err(|e| called_off(&e.to_string()))
     }
 
     /// The loop's end of the channel only closes when the agent ends.
-    fn tell(&self, event: Event) {
+    pub(crate) fn tell(&self, event: Event) {
         let _ = self.events.send(event);
     }
 
     async fn perform(&self, action: &Action) -> Result<Outcome, HandsError> {
+        if let Some(wal) = &self.wal {
+            return self.perform_on_wal(wal, action).await;
+        }
         match action {
             Action::Initdb => self.hands.initdb().await?,
             Action::StartCut => self.hands.start_cut().await?,
@@ -103,7 +121,11 @@ impl Tools {
             Action::Recruit { term } => return self.recruit(*term).await.map(Outcome::Recruited),
             Action::HandOver { term } => self.hand_over(*term).await?,
             Action::Prepare { .. } => self.hands.prepare().await?,
-            Action::FastForward { .. } => return Err(called_off("no holder of WAL is asked yet")),
+            Action::FastForward { term, holder, timeline, from, to } => {
+                let (holder, timeline) = (holder.clone(), *timeline);
+                let stretch = Stretch { holder, timeline, from: *from, to: *to };
+                return self.fast_forward(*term, &stretch).await.map(Outcome::Recruited);
+            }
             Action::Promote { term, .. } => self.promote(*term, action).await?,
             Action::Barrier { rule, .. } => {
                 return self.hands.barrier(rule, BARRIER_LIMIT).await.map(Outcome::Proven);
@@ -163,6 +185,31 @@ impl Tools {
         Ok(Recruited { term, position, lineage, replay })
     }
 
+    /// (a) 5: gets the WAL that we lack and reports again. Our receiver is off since we
+    /// were recruited; only whole records are taken.
+    async fn fast_forward(&self, term: Term, stretch: &Stretch) -> Result<Recruited, HandsError> {
+        self.hands.cut().await?;
+        let state = self.source.state();
+        let holder = state.member(&stretch.holder).ok_or_else(|| called_off("the holder is no member"))?;
+        let site = self.hands.site();
+        let ours = self.hands.wal_end().await?.lineage.timeline;
+        let percent = |at: cluster::Lsn| {
+            let whole = stretch.to.bytes_past(stretch.from).max(1);
+            u8::try_from(at.bytes_past(stretch.from).saturating_mul(100) / whole).ok()
+        };
+        let progress = |at| {
+            let what = "fast-forward".to_string();
+            let detail = format!("WAL up to {} from {}", stretch.to, stretch.holder.node);
+            self.tell(Event::Progress(Some(Progress { what, percent: percent(at), detail })));
+        };
+        let (address, pgdata) = (&holder.addresses.peers, site.dir.pgdata());
+        let fetched = fetch(&self.peers, address, stretch, ours, &pgdata, site.run_as, progress).await;
+        // Also after a failure: part of it may be in its place.
+        self.hands.forget_still();
+        fetched?;
+        self.recruit(term).await
+    }
+
     /// P1 and P2's first half.
     async fn hand_over(&self, term: Term) -> Result<(), HandsError> {
         let end = self.hands.shut_down_for_handover(HAND_OVER_LIMIT).await?;
@@ -208,7 +255,7 @@ impl Tools {
     }
 
     /// Attaching is itself a promise: to that term, and to having attached (O-8).
-    async fn follow(&self, term: Term, leader: &MemberId) -> Result<(), HandsError> {
+    pub(crate) fn vow_to_follow(&self, term: Term) -> Result<(), HandsError> {
         let vows = self.keeper.vows();
         if vows.promise > term {
             return Err(called_off("a later term is promised"));
@@ -219,6 +266,11 @@ impl Tools {
                 v.attached = v.attached.max(term);
             })?;
         }
+        Ok(())
+    }
+
+    async fn follow(&self, term: Term, leader: &MemberId) -> Result<(), HandsError> {
+        self.vow_to_follow(term)?;
         let address = self.source.postgres_address(leader)?;
         self.hands.follow(term, &address).await
     }

@@ -16,4 +16,7 @@ pub mod shared;
 pub mod source;
 pub mod start;
 pub mod vows;
+pub mod wal_house;
+pub mod wal_over_peers;
+pub mod wal_witness;
 pub mod watchers;

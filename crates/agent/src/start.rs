@@ -15,6 +15,7 @@ use peers::{Identity, Kind as Word, Peers};
 use postgres::config::{Floor, ServerConfig, Tls, Transport};
 use postgres::guard::client::Client as Guard;
 use postgres::perform::{Hands, Site};
+use postgres::salvage::Shelf;
 use postgres::{NodeDir, Programs, RunAs, Secrets, durable};
 use store::Store;
 use store::embedded::{self, Outgoing, Start, Wire};
@@ -30,7 +31,8 @@ use crate::run::{Agent, Wires};
 use crate::seat;
 use crate::shared::Shared;
 use crate::source::Source;
-use crate::watchers;
+use crate::wal_witness::WalHands;
+use crate::{wal_house, wal_over_peers, watchers};
 
 /// Reports that may wait to be sent; an older one is dropped for a newer.
 const OUTBOX: usize = 4;
@@ -105,6 +107,7 @@ pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
             name: config.name.clone(),
         });
     }
+    let wal = wal_hands(&config, &identity)?;
     let (guard, news) = Guard::connect(&guard_socket(&config)).await?;
     let hands = Arc::new(hands(&config, guard)?);
     let (guard_tx, guard_rx) = watch::channel(None);
@@ -118,11 +121,11 @@ pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
     let (store, wire, keeper, incoming) = take_seat(&config, &peers, &hands.site().guard, incoming).await?;
     let source = Source::new(config.name.clone());
     let seats = Seats { store: store.clone(), cluster: config.cluster.clone(), shared: shared.clone() };
-    tokio::spawn(listen_to_peers(incoming, wire, seats, events_tx.clone()));
+    tokio::spawn(listen_to_peers(incoming, wire, seats, config.clone(), events_tx.clone()));
     tokio::spawn(gone::mind_seat(config.clone(), peers.clone(), store.clone()));
     tokio::spawn(follow_members(store.clone(), peers.clone(), hands.clone(), config.clone()));
     let (outbox, outbox_rx) = mpsc::channel(OUTBOX);
-    tokio::spawn(speak(outbox_rx, peers));
+    tokio::spawn(speak(outbox_rx, peers.clone()));
     let again = Arc::new(Notify::new());
     tokio::spawn(watchers::hear_guard(news, again.clone()));
     let read = Arc::new(Notify::new());
@@ -134,15 +137,55 @@ pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
         overrides::watch(hands.clone(), deeds.clone());
         deeds.spawn(watchers::keep_house(hands.clone(), source.clone(), shared.clone()));
     }
+    if let Some(wal) = &wal {
+        let (wal, source, shared) = (wal.clone(), source.clone(), shared.clone());
+        deeds.spawn(wal_house::probe(wal, source, shared, events_tx.clone(), again.clone()));
+    }
     http::serve(&config, shared.clone(), store.clone(), hands.site().guard.clone()).await?;
     let facts = Facts::new(config.name.clone(), boot_number(), config.kind, keeper.vows());
-    let tools =
-        Tools { hands, keeper, store: store.clone(), source, events: events_tx.clone(), runtime: deeds };
+    let (store_of_tools, events_of_tools) = (store.clone(), events_tx.clone());
+    let tools = Tools {
+        hands,
+        wal,
+        peers,
+        shared: shared.clone(),
+        keeper,
+        store: store_of_tools,
+        source,
+        events: events_of_tools,
+        runtime: deeds,
+    };
     let agent = Agent::new(Controller::new(facts), tools, shared);
     agent
         .run(Wires { events, events_tx, state: store.watch(), outbox, look, again, read, guard: guard_tx })
         .await;
     Ok(())
+}
+
+/// Where a witness keeps WAL.
+#[must_use]
+pub fn wal_dir(config: &HostConfig) -> PathBuf {
+    config.data_dir.join("wal")
+}
+
+fn wal_hands(config: &HostConfig, identity: &Identity) -> Result<Option<Arc<WalHands>>, StartError> {
+    if config.kind != Kind::WalWitness {
+        return Ok(None);
+    }
+    let secrets = NodeDir::new(&config.data_dir)?.secrets();
+    let secrets = Secrets::load(&secrets)?.ok_or(StartError::NoSecrets(secrets))?;
+    let bytes_max = config.wal_max_mb.saturating_mul(1 << 20);
+    let hands = WalHands::new(wal_dir(config), identity.clone(), secrets.replication, bytes_max);
+    Ok(Some(Arc::new(hands)))
+}
+
+/// Where the WAL is that we may be asked for.
+fn shelf(config: &HostConfig) -> postgres::Result<Shelf> {
+    if config.kind == Kind::Data {
+        Shelf::of_server(&pgdata(config))
+    } else {
+        Shelf::of_witness(&wal_dir(config))
+    }
 }
 
 fn boot_number() -> u64 {
@@ -264,6 +307,7 @@ async fn listen_to_peers(
     mut incoming: mpsc::Receiver<peers::Incoming>,
     wire: Wire,
     seats: Seats,
+    config: HostConfig,
     events: mpsc::UnboundedSender<Event>,
 ) {
     while let Some(message) = incoming.recv().await {
@@ -286,7 +330,18 @@ async fn listen_to_peers(
                     }
                 });
             }
-            Word::Answer | Word::Wal => {}
+            Word::Wal => {
+                let (shared, config) = (seats.shared.clone(), config.clone());
+                tokio::spawn(async move {
+                    let state = shared.picture().state.clone();
+                    let give = move || shelf(&config);
+                    let answer = wal_over_peers::answer(&state, &message.from, &message.body, give).await;
+                    if let Some(reply) = message.answer {
+                        let _ = reply.send(answer);
+                    }
+                });
+            }
+            Word::Answer => {}
         }
     }
 }

@@ -45,6 +45,9 @@ pub struct HostConfig {
     /// Among equals the highest leads.
     #[serde(default)]
     pub priority: i32,
+    /// A witness that keeps WAL wants out of the commit rule when it keeps more than so many megabytes.
+    #[serde(default = "wal_max_mb")]
+    pub wal_max_mb: u64,
     /// Where we listen.
     pub listen: Listen,
     /// Our certificates.
@@ -93,6 +96,12 @@ pub struct Postgres {
     /// Folder for its unix socket, where the data folder's path is too long.
     #[serde(default)]
     pub socket_dir: Option<PathBuf>,
+}
+
+/// What a witness that keeps WAL may keep unless its host says otherwise: 16 GB.
+#[must_use]
+pub fn wal_max_mb() -> u64 {
+    16 * 1024
 }
 
 fn loopback() -> Vec<String> {

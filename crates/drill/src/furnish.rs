@@ -83,6 +83,7 @@ impl Stage {
             allow_drills: true,
             zone: String::new(),
             priority: 0,
+            wal_max_mb: api::host_config::wal_max_mb(),
             listen: Listen { api: at(node, node.api), peers: at(node, node.peers) },
             tls: Tls { ca: dir.join("ca.crt"), cert: dir.join("node.crt"), key: dir.join("node.key") },
             postgres: (node.kind == Kind::Data).then_some(server),

@@ -22,6 +22,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Data nodes, `NODES` without it; two get a witness besides.
     pub nodes: Option<u16>,
+    /// A witness that keeps WAL, to any number of data nodes.
+    pub wal_witness: bool,
     /// First port; `None` is the documented default, 0 free ones.
     pub base_port: Option<u16>,
     /// PostgreSQL's programs; `None` finds the newest installed.
@@ -87,12 +89,20 @@ impl Plan {
         self.nodes.iter().filter(|n| n.kind == Kind::Data)
     }
 
+    /// The nodes that may be in the commit rule, were they not to lead.
+    pub fn wal_nodes(&self) -> impl Iterator<Item = &PlannedNode> {
+        self.nodes.iter().filter(|n| n.kind.keeps_wal())
+    }
+
     /// What was asked for and is otherwise here, in words.
     #[must_use]
     pub fn differs(&self, asked: &Options) -> Option<String> {
         let nodes = self.data_nodes().count();
         if let Some(n) = asked.nodes.filter(|n| usize::from(*n) != nodes) {
             return Some(format!("it has {nodes} data nodes, not {n}"));
+        }
+        if asked.wal_witness && self.nodes.iter().all(|n| n.kind != Kind::WalWitness) {
+            return Some("it has no witness that keeps WAL".to_string());
         }
         if let Some(d) = asked.durability.filter(|d| *d != self.durability) {
             return Some(format!("its durability is {}, not {}", self.durability, d));

@@ -169,7 +169,8 @@ impl Stage {
         let pg_bin = options.pg_bin.clone().or_else(find_postgres).ok_or(StageError::NoPostgres)?;
         postgres::Programs::find(&pg_bin).map_err(|e| StageError::Material(e.to_string()))?;
         refuse_others(&options.dir)?;
-        let all = data + u16::from(data == 2);
+        let witness = if options.wal_witness { Kind::WalWitness } else { Kind::Witness };
+        let all = data + u16::from(data == 2 || options.wal_witness);
         let ports: Vec<(u16, u16, u16)> =
             (0..all).map(|i| ports_of(options, i)).collect::<Result<_, StageError>>()?;
         let dir = reachable(&options.dir)?;
@@ -178,14 +179,15 @@ impl Stage {
         let network = if options.isolate { Some(Network::make(&dir)?) } else { None };
         let mut nodes = Vec::new();
         for (i, (api, peers, postgres)) in (0..all).zip(ports) {
-            let kind = if i < data { Kind::Data } else { Kind::Witness };
+            let kind = if i < data { Kind::Data } else { witness };
             let name = if kind == Kind::Data { format!("n{}", i + 1) } else { "w1".to_string() };
             let name = NodeId::new(&name).map_err(|e| StageError::Material(e.to_string()))?;
             let postgres = if kind == Kind::Data { postgres } else { 0 };
             let address = network.map_or_else(|| "127.0.0.1".to_string(), |n: Network| n.address(i));
             nodes.push(PlannedNode { name, kind, address, api, peers, postgres });
         }
-        let relaxed = if data == 2 { Durability::QuorumRelaxed } else { Durability::Quorum };
+        let relaxed =
+            if data == 2 && !options.wal_witness { Durability::QuorumRelaxed } else { Durability::Quorum };
         let durability = options.durability.unwrap_or(relaxed);
         let plan = Plan { dir, binary, pg_bin, durability, nodes, network };
         let stage = Stage { plan };
@@ -297,7 +299,7 @@ impl Stage {
         if let Some(node) = self.plan.data_nodes().find(|n| self.pids(n).postmaster.is_none()) {
             return format!("{} has no server yet", node.name);
         }
-        let standbys = self.plan.data_nodes().count() - 1;
+        let standbys = self.plan.wal_nodes().count() - 1;
         let in_rule = self.plan.durability == Durability::Async || status.sync.names.len() == standbys;
         if in_rule { String::new() } else { format!("commits wait for {:?} only", status.sync.names) }
     }

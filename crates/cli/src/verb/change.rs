@@ -76,6 +76,9 @@ enum MemberDeed {
         /// A voter without PostgreSQL.
         #[arg(long)]
         witness: bool,
+        /// A voter without PostgreSQL that keeps WAL and acknowledges it.
+        #[arg(long, conflicts_with = "witness")]
+        wal_witness: bool,
     },
     /// Take a node out.
     Remove {
@@ -190,9 +193,13 @@ pub async fn reinit(client: &Client, args: &ReinitArgs, json: bool) -> Result<Ex
 
 pub async fn member(client: &Client, args: &MemberArgs, json: bool) -> Result<ExitCode> {
     let done: Done = match &args.deed {
-        MemberDeed::Add { name, address, witness } => {
+        MemberDeed::Add { name, address, witness, wal_witness } => {
             let addresses = Addresses { peers: address.clone(), ..Addresses::default() };
-            let kind = if *witness { Kind::Witness } else { Kind::Data };
+            let kind = match (witness, wal_witness) {
+                (_, true) => Kind::WalWitness,
+                (true, false) => Kind::Witness,
+                (false, false) => Kind::Data,
+            };
             let registration = Registration { kind, addresses, ..Registration::default() };
             client.send("POST", "/v1/members", &MemberBody { name: name.clone(), registration }).await?
         }

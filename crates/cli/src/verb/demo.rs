@@ -27,6 +27,9 @@ pub struct Args {
     /// Data nodes.
     #[arg(long, default_value_t = 3)]
     nodes: u16,
+    /// A witness that keeps WAL.
+    #[arg(long)]
+    wal_witness: bool,
     /// Its folder, an empty or a new one; removed at the end.
     #[arg(long, default_value = "./demo")]
     dir: PathBuf,
@@ -58,6 +61,7 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
     let options = Options {
         dir: args.dir.clone(),
         nodes: Some(args.nodes),
+        wal_witness: args.wal_witness,
         base_port: Some(args.base_port),
         pg_bin: args.pg_bin.clone(),
         durability: None,

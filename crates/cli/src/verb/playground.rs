@@ -25,6 +25,9 @@ enum Deed {
         /// Data nodes, 3 without it; 2 adds a witness.
         #[arg(long)]
         nodes: Option<u16>,
+        /// A witness that keeps WAL: two nodes and it are as safe as three, in durability quorum.
+        #[arg(long)]
+        wal_witness: bool,
         /// First port; 0 takes free ones.
         #[arg(long)]
         base_port: Option<u16>,
@@ -90,10 +93,11 @@ impl From<Mode> for Durability {
 
 pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
     match &args.deed {
-        Deed::Up { at, nodes, base_port, pg_bin, durability, isolate } => {
+        Deed::Up { at, nodes, wal_witness, base_port, pg_bin, durability, isolate } => {
             let options = Options {
                 dir: at.dir.clone(),
                 nodes: *nodes,
+                wal_witness: *wal_witness,
                 base_port: *base_port,
                 pg_bin: pg_bin.clone(),
                 durability: durability.map(Into::into),

@@ -15,3 +15,4 @@ mod members;
 mod network;
 mod refusals;
 mod story;
+mod wal_witness;

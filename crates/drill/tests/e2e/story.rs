@@ -60,6 +60,7 @@ impl Story {
         let mut options = Options {
             dir: dir.clone(),
             nodes: None,
+            wal_witness: false,
             base_port: Some(0),
             pg_bin: None,
             durability: None,
