@@ -72,3 +72,70 @@ fn needed_from(picture: &Picture, begin: Lsn) -> Option<Lsn> {
     let all: Option<Vec<Lsn>> = positions(picture).into_iter().collect();
     all?.into_iter().filter(|lsn| *lsn >= begin).min()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster::command::{Addresses, Member, Tags};
+    use cluster::report::{Report, ServerReport};
+    use cluster::{ClusterState, MemberId, NodeId, Term, Vows};
+
+    fn picture(all: &[(&str, Kind, MemberState, Option<u64>)]) -> Picture {
+        let mut picture = Picture::default();
+        let mut state = ClusterState::default();
+        for (name, kind, standing, end) in all {
+            let node = NodeId::new(name).unwrap();
+            let member = Member {
+                incarnation: 1,
+                raft_id: 1,
+                nonce: 0,
+                kind: *kind,
+                addresses: Addresses::default(),
+                tags: Tags::default(),
+                state: standing.clone(),
+                leaving: false,
+                reinit: false,
+            };
+            state.members.insert(node.clone(), member);
+            let Some(end) = end else { continue };
+            let report = Report {
+                member: MemberId::new(node.clone(), 1),
+                boot: 1,
+                up_ms: 0,
+                seq: 1,
+                term_seen: Term(1),
+                revision_seen: 1,
+                hears: std::collections::BTreeMap::new(),
+                misses: None,
+                vows: Vows::default(),
+                recruited: None,
+                server: Some(ServerReport { end: Lsn(*end), ..ServerReport::default() }),
+                leading: None,
+                progress: None,
+                wants_out: false,
+            };
+            // Also of one that has been away for long.
+            picture.reports.insert(node, (report, 1_000_000));
+        }
+        picture.state = Arc::new(state);
+        picture
+    }
+
+    #[test]
+    fn wal_is_kept_for_the_data_node_that_is_farthest_behind_and_that_it_can_help() {
+        use MemberState::{Clone, Registered, Voter};
+        let data = |name, end| (name, Kind::Data, Voter, end);
+        let at = |all: &[_], begin| needed_from(&picture(all), Lsn(begin)).map(|l| l.0);
+        let two = [data("n1", Some(900)), data("n2", Some(300))];
+        assert_eq!(at(&two, 100), Some(300));
+        assert_eq!(at(&two, 400), Some(900), "what n2 needs is not here");
+        assert_eq!(at(&[data("n1", Some(900)), data("n2", None)], 100), None, "n2 may be anywhere");
+        let others = [
+            data("n1", Some(900)),
+            ("n2", Kind::Data, Registered, None),
+            ("n3", Kind::Data, Clone, Some(0)),
+            ("w", Kind::WalWitness, Voter, Some(100)),
+        ];
+        assert_eq!(at(&others, 100), Some(900), "nor for who is made anew, or is no database");
+    }
+}

@@ -329,3 +329,19 @@ fn c3_the_promise_of_a_witness_that_keeps_wal_counts_once_its_ack_path_is_cut() 
     assert!(!counts(&mut scene, Kind::WalWitness), "it may acknowledge still");
     assert!(!counts(&mut scene, Kind::Data));
 }
+
+#[test]
+fn a_wal_witness_whose_disk_fills_wants_out_and_a_standby_in_trouble_does_not() {
+    for (kind, wants_out) in [(Kind::WalWitness, true), (Kind::Data, false)] {
+        let mut scene = Scene::of("n2", 1_000);
+        scene.state.members.get_mut(&node("n2")).expect("it is a member").kind = kind;
+        scene.me.kind = kind;
+        scene.hear("n1", 1_000, &[("n2", 0)], None);
+        let server = scene.me.server.as_mut().expect("it was probed");
+        server.streaming = Some(Term(1));
+        assert!(!decide(&scene.view()).wants_out, "all is well");
+        let server = scene.me.server.as_mut().expect("it was probed");
+        server.trouble = Some("it keeps 20000 MB of WAL".into());
+        assert_eq!(decide(&scene.view()).wants_out, wants_out, "{kind:?}");
+    }
+}

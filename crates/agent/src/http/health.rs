@@ -7,6 +7,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use cluster::command::Kind;
 use cluster::report::{Report, ServerState};
 use cluster::state::Phase;
 use serde::Deserialize;
@@ -44,7 +45,11 @@ impl Here {
     fn of(desk: &Desk) -> Here {
         let picture = desk.shared.picture();
         let report = picture.reports.get(&desk.config.name).map(|(r, _)| r.clone());
-        Here { picture, report, name: desk.config.name.to_string() }
+        Here {
+            picture,
+            report: report.map(|r| readable(desk.config.kind, r)),
+            name: desk.config.name.to_string(),
+        }
     }
 
     fn server(&self) -> ServerState {
@@ -108,6 +113,11 @@ impl Here {
         let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         (status, Json(self.document())).into_response()
     }
+}
+
+/// A witness that keeps WAL reports as a standby does, and nobody can read from it.
+fn readable(kind: Kind, report: Report) -> Report {
+    Report { server: report.server.filter(|_| kind == Kind::Data), ..report }
 }
 
 async fn root(State(desk): State<Desk>) -> Response {
@@ -182,4 +192,43 @@ async fn members(State(desk): State<Desk>) -> Response {
     };
     let members: Vec<Value> = status.members.iter().map(member).collect();
     Json(json!({ "members": members, "scope": status.cluster, "pause": status.paused })).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster::report::ServerReport;
+    use cluster::{MemberId, NodeId, Term, Vows};
+
+    #[test]
+    fn no_client_is_sent_to_a_witness_that_keeps_wal() {
+        let server =
+            ServerReport { state: ServerState::Standby, streaming: Some(Term(1)), ..ServerReport::default() };
+        let report = Report {
+            member: MemberId::new(NodeId::new("w").unwrap(), 1),
+            boot: 1,
+            up_ms: 0,
+            seq: 1,
+            term_seen: Term(1),
+            revision_seen: 1,
+            hears: std::collections::BTreeMap::new(),
+            misses: None,
+            vows: Vows::default(),
+            recruited: None,
+            server: Some(server),
+            leading: None,
+            progress: None,
+            wants_out: false,
+        };
+        let turned_ms = u64::try_from(clock::now().0.as_millis()).unwrap();
+        let picture = std::sync::Arc::new(Picture { turned_ms, ..Picture::default() });
+        let here = |kind| Here {
+            picture: picture.clone(),
+            report: Some(readable(kind, report.clone())),
+            name: "w".to_string(),
+        };
+        assert!(here(Kind::Data).is_replica());
+        assert!(!here(Kind::WalWitness).is_replica());
+        assert_eq!(here(Kind::WalWitness).server(), ServerState::Down);
+    }
 }
