@@ -27,7 +27,11 @@ enum Question {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Answer {
     Histories(Vec<(Timeline, Vec<u8>)>),
-    Bytes { timeline: Timeline, at: Lsn, bytes: Vec<u8> },
+    /// The bytes themselves follow it: a serializer would look at each of them.
+    Bytes {
+        timeline: Timeline,
+        at: Lsn,
+    },
     No(String),
 }
 
@@ -51,23 +55,26 @@ where
 {
     let may = state.members.get(from).is_some_and(|m| m.kind == Kind::Data && m.has_seat());
     let question = postcard::from_bytes::<Question>(body);
-    let answer = match question {
-        _ if !may => Answer::No(format!("{from} has no seat with a database here")),
-        Err(why) => Answer::No(why.to_string()),
+    let no = |why: String| (Answer::No(why), Vec::new());
+    let (answer, bytes) = match question {
+        _ if !may => no(format!("{from} has no seat with a database here")),
+        Err(why) => no(why.to_string()),
         Ok(question) => {
             let read = durable::off_loop(move || look_up(&shelf()?, question));
-            read.await.unwrap_or_else(|why| Answer::No(why.to_string()))
+            read.await.unwrap_or_else(|why| no(why.to_string()))
         }
     };
-    postcard::to_allocvec(&answer).unwrap_or_default().into()
+    let mut body = postcard::to_allocvec(&answer).unwrap_or_default();
+    body.extend(bytes);
+    body.into()
 }
 
-fn look_up(shelf: &Shelf, question: Question) -> postgres::Result<Answer> {
+fn look_up(shelf: &Shelf, question: Question) -> postgres::Result<(Answer, Vec<u8>)> {
     match question {
-        Question::Histories => Ok(Answer::Histories(shelf.histories()?)),
+        Question::Histories => Ok((Answer::Histories(shelf.histories()?), Vec::new())),
         Question::Bytes { timeline, at, bytes_max } => {
             let Piece { timeline, at, bytes } = shelf.read(timeline, at, bytes_max)?;
-            Ok(Answer::Bytes { timeline, at, bytes })
+            Ok((Answer::Bytes { timeline, at }, bytes))
         }
     }
 }
@@ -88,7 +95,7 @@ pub async fn fetch(
 ) -> postgres::Result<()> {
     let mut stage = Stage::begin(pgdata, ours, stretch.from, owner)?;
     let mut lineage = Lineage { ancestors: Vec::new(), timeline: stretch.timeline };
-    let Answer::Histories(histories) = ask(peers, address, stretch, Question::Histories).await? else {
+    let (Answer::Histories(histories), _) = ask(peers, address, stretch, Question::Histories).await? else {
         return Err(unasked());
     };
     for (timeline, text) in histories.into_iter().filter(|(t, _)| *t <= stretch.timeline) {
@@ -105,8 +112,8 @@ pub async fn fetch(
         let bytes_max = u32::try_from(stretch.to.bytes_past(at)).unwrap_or(u32::MAX).min(PIECE_BYTES_MAX);
         let question = Question::Bytes { timeline: stretch.timeline, at, bytes_max };
         match ask(peers, address, stretch, question).await? {
-            Answer::Bytes { timeline, at: start, bytes } if start == at => {
-                at = stage.put(&Piece { timeline, at, bytes })?;
+            (Answer::Bytes { timeline, at: start }, bytes) if start == at => {
+                at = stage.put(&Piece { timeline, at, bytes: bytes.to_vec() })?;
                 progress(at);
             }
             _ => return Err(unasked()),
@@ -116,16 +123,21 @@ pub async fn fetch(
     durable::off_loop(move || stage.finish(&lineage, to)).await
 }
 
-async fn ask(peers: &Peers, address: &str, of: &Stretch, question: Question) -> postgres::Result<Answer> {
+async fn ask(
+    peers: &Peers,
+    address: &str,
+    of: &Stretch,
+    question: Question,
+) -> postgres::Result<(Answer, Bytes)> {
     let body = postcard::to_allocvec(&question).unwrap_or_default();
     let asked = peers.ask_for_wal(address, Bytes::from(body)).await;
     let (who, answer) = asked.map_err(|e| Error::Unreachable(e.to_string()))?;
     if who != of.holder.node {
         return Err(Error::BadAnswer(format!("{who} answers where {} was asked", of.holder.node)));
     }
-    match postcard::from_bytes(&answer) {
-        Ok(Answer::No(why)) => Err(Error::BadAnswer(format!("{who} has no such WAL to give: {why}"))),
-        Ok(answer) => Ok(answer),
+    match postcard::take_from_bytes(&answer) {
+        Ok((Answer::No(why), _)) => Err(Error::BadAnswer(format!("{who} has no such WAL to give: {why}"))),
+        Ok((said, rest)) => Ok((said, answer.slice_ref(rest))),
         Err(why) => Err(Error::BadAnswer(why.to_string())),
     }
 }

@@ -409,3 +409,12 @@ fn c3_a_witness_that_keeps_wal_is_asked_as_a_standby_is_and_never_leads() {
     let evidence = vec![says("n2", 2, 300), says("k1", 2, 300)];
     assert_eq!(code(ask(&anew, "n2", elect(&anew, "n2", evidence, rule(&["n2"], 1)))), "TAN0106");
 }
+
+#[test]
+fn c13_a_witness_that_keeps_wal_is_dropped_on_anothers_word_only() {
+    let s = cluster(&["n1", "n2", "k1"], Durability::Quorum);
+    let drop = |by: &[&str]| code(ask(&s, "n1", change_rule(1, 2, rule(&["n2"], 1), by)));
+    assert_eq!(drop(&[]), "TAN0109");
+    assert_eq!(drop(&["n1"]), "TAN0109", "the leader's own word is none");
+    assert_eq!(drop(&["n2"]), "accepted");
+}
