@@ -191,7 +191,6 @@ impl Tools {
         self.hands.cut().await?;
         let state = self.source.state();
         let holder = state.member(&stretch.holder).ok_or_else(|| called_off("the holder is no member"))?;
-        let site = self.hands.site();
         let ours = self.hands.wal_end().await?.lineage.timeline;
         let percent = |at: cluster::Lsn| {
             let whole = stretch.to.bytes_past(stretch.from).max(1);
@@ -202,11 +201,7 @@ impl Tools {
             let detail = format!("WAL up to {} from {}", stretch.to, stretch.holder.node);
             self.tell(Event::Progress(Some(Progress { what, percent: percent(at), detail })));
         };
-        let (address, pgdata) = (&holder.addresses.peers, site.dir.pgdata());
-        let fetched = fetch(&self.peers, address, stretch, ours, &pgdata, site.run_as, progress).await;
-        // Also after a failure: part of it may be in its place.
-        self.hands.forget_still();
-        fetched?;
+        fetch(&self.peers, &holder.addresses.peers, stretch, ours, &self.hands, progress).await?;
         self.recruit(term).await
     }
 

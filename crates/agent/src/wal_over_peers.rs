@@ -10,10 +10,10 @@ use bytes::Bytes;
 use cluster::command::Kind;
 use cluster::{ClusterState, Lineage, Lsn, MemberId, NodeId, Timeline};
 use peers::Peers;
+use postgres::perform::Hands;
 use postgres::salvage::{PIECE_BYTES_MAX, Piece, Shelf, Stage};
-use postgres::{Error, RunAs, durable, history};
+use postgres::{Error, durable, history};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,8 +79,8 @@ fn look_up(shelf: &Shelf, question: Question) -> postgres::Result<(Answer, Vec<u
     }
 }
 
-/// Fetches `stretch` from the agent at `address` into the log of the standby in
-/// `pgdata`, whose last record is on `ours`. No receiver may run there.
+/// Fetches `stretch` from the agent at `address` into the log of our standby, whose
+/// last record is on `ours`. No receiver may run there.
 ///
 /// # Errors
 /// That it can't be reached, has it not, or sent what is not whole: nothing was changed.
@@ -89,11 +89,11 @@ pub async fn fetch(
     address: &str,
     stretch: &Stretch,
     ours: Timeline,
-    pgdata: &Path,
-    owner: RunAs,
+    hands: &Hands,
     progress: impl Fn(Lsn),
 ) -> postgres::Result<()> {
-    let mut stage = Stage::begin(pgdata, ours, stretch.from, owner)?;
+    let site = hands.site();
+    let mut stage = Stage::begin(&site.dir.pgdata(), ours, stretch.from, site.run_as)?;
     let mut lineage = Lineage { ancestors: Vec::new(), timeline: stretch.timeline };
     let (Answer::Histories(histories), _) = ask(peers, address, stretch, Question::Histories).await? else {
         return Err(unasked());
@@ -119,8 +119,7 @@ pub async fn fetch(
             _ => return Err(unasked()),
         }
     }
-    let to = stretch.to;
-    durable::off_loop(move || stage.finish(&lineage, to)).await
+    hands.put_in_place(stage, lineage, stretch.to).await
 }
 
 async fn ask(

@@ -14,7 +14,7 @@ use failover::Outcome;
 use peers::Identity;
 use postgres::perform::{WalEnd, split_address};
 use postgres::secrets::Password;
-use postgres::witness::{Receiver, Store, Upstream, receiver};
+use postgres::witness::{Receiver, Store, Upstream, begin_anew};
 use postgres::{Error as HandsError, RunAs};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -146,24 +146,34 @@ impl WalHands {
     async fn cut(&self) -> Result<(), HandsError> {
         let mut keeps = self.keeps.lock().await;
         if let Keeps::Receiving(receiver) = &mut *keeps {
-            let store = receiver.stop().await?;
-            *keeps = Keeps::Still(Box::new(store), None);
+            *keeps = match receiver.stop().await? {
+                Some(store) => Keeps::Still(Box::new(store), None),
+                None => Keeps::Unread,
+            };
         }
-        self.read(&mut keeps)?;
+        // That it can't be read now does not undo the cut.
+        if let Err(why) = self.read(&mut keeps) {
+            tracing::warn!(%why, "the WAL that is kept can't be read");
+        }
         if let Keeps::Still(store, end) = &mut *keeps {
-            *end = store.end()?;
+            *end = store.end().unwrap_or_else(|why| {
+                tracing::warn!(%why, "where the WAL ends can't be told");
+                None
+            });
         }
         Ok(())
     }
 
-    async fn wal_end(&self) -> Result<WalEnd, HandsError> {
-        let keeps = self.keeps.lock().await;
-        let end = if let Keeps::Still(_, end) = &*keeps { end.clone() } else { None };
-        end.ok_or_else(|| HandsError::BadAnswer("no whole record of WAL is here yet".to_string()))
+    /// Where the log ends, by the look after the cut; on disk.
+    async fn wal_end(&self) -> Option<WalEnd> {
+        match &*self.keeps.lock().await {
+            Keeps::Still(_, end) => end.clone(),
+            Keeps::Unread | Keeps::Nothing | Keeps::Receiving(_) => None,
+        }
     }
 
     async fn follow(&self, up: Upstream, leader: &MemberId, address: &str) -> Result<(), HandsError> {
-        let again = |k: &Keeps| matches!(k, Keeps::Receiving(r) if r.term() == up.term);
+        let again = |k: &Keeps| matches!(k, Keeps::Receiving(r) if r.term() == up.term && !r.is_dead());
         if again(&*self.keeps.lock().await) {
             return Ok(());
         }
@@ -194,7 +204,7 @@ impl WalHands {
         let mut keeps = self.keeps.lock().await;
         *keeps = Keeps::Unread;
         let connect = self.connector(leader, address);
-        let store = receiver::begin_anew(&self.dir, RunAs::current(), up, oldest, connect).await?;
+        let store = begin_anew(&self.dir, RunAs::current(), up, oldest, connect).await?;
         let sysid = store.origin().sysid;
         *keeps = Keeps::Still(Box::new(store), None);
         Ok(sysid)
@@ -288,13 +298,12 @@ impl Tools {
         self.vow(|v| v.promise = v.promise.max(term))?;
         hands.cut().await?;
         match hands.wal_end().await {
-            Ok(end) => {
+            Some(end) => {
                 let position = self.source.position_of(&end);
                 Ok(Recruited { term, position, lineage: end.lineage, replay: end.end })
             }
-            Err(why) => {
+            None => {
                 // It blocks, but discovers nothing (C-3).
-                tracing::warn!(%why, "the end of the WAL can't be told");
                 Ok(Recruited {
                     term,
                     position: None,

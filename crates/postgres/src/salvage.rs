@@ -210,7 +210,7 @@ impl Stage {
         for (timeline, text) in &self.histories {
             durable::replace_if_other(&self.pg_wal.join(history::file_name(*timeline)), text, self.owner)?;
         }
-        clear(&self.dir)
+        Ok(())
     }
 
     /// What our log has in a file that is about to be replaced must be what came. In a
@@ -232,6 +232,13 @@ impl Stage {
             return Err(WalError::Misplaced { at: Lsn(start), why }.into());
         }
         Ok(())
+    }
+}
+
+impl Drop for Stage {
+    /// What was broken off would only take room.
+    fn drop(&mut self) {
+        let _ = clear(&self.dir);
     }
 }
 

@@ -261,8 +261,7 @@ impl Hands {
         matches!(status.as_str(), "ready" | "standby")
     }
 
-    /// The log of a server that is down was changed: its end is to be looked for again.
-    pub fn forget_still(&self) {
+    pub(super) fn forget_still(&self) {
         *self.still.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

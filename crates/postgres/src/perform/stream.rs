@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cluster::{Lsn, Term};
+use cluster::{Lineage, Lsn, Term};
 
 use crate::config::{NOBODY, Upstream, upstream, write_sync_names};
 use crate::durable;
@@ -12,6 +12,7 @@ use crate::layout::term_of_passfile;
 use crate::perform::life::LOOK;
 use crate::perform::{Hands, WalEnd, split_address};
 use crate::roles::REPLICATION;
+use crate::salvage::Stage;
 use crate::sql::read;
 use crate::wal::{self, ScanStart};
 
@@ -150,6 +151,23 @@ impl Hands {
             Err(why) => tracing::warn!(%why, "what follows the last whole record could not be cut off"),
         }
         Ok(())
+    }
+
+    /// Puts WAL that was fetched into its place, up to `to` on `lineage`. Also where nobody
+    /// waits for it any more, nothing starts or replaces the directory meanwhile.
+    ///
+    /// # Errors
+    /// As `Stage::finish`.
+    pub async fn put_in_place(&self, stage: Stage, lineage: Lineage, to: Lsn) -> Result<()> {
+        let held = self.cutting.clone().lock_owned().await;
+        let put = durable::off_loop(move || {
+            let _held = held;
+            stage.finish(&lineage, to)
+        });
+        let put = put.await;
+        // Also after a failure: part of it may be there.
+        self.forget_still();
+        put
     }
 
     /// Where our log ends, on disk when this returns. Works with the server

@@ -7,10 +7,12 @@
 //!
 //! Never opens anything: without a copy of the database no WAL is one.
 
+pub mod anew;
 pub mod receiver;
 pub mod replication;
 pub mod store;
 
+pub use anew::begin_anew;
 pub use receiver::{Receiver, Upstream};
 pub use replication::{Replication, System};
 pub use store::{Origin, Store};

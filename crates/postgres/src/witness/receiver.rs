@@ -23,13 +23,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
-use crate::history;
 use crate::perform::WalEnd;
 use crate::secrets::Password;
 use crate::wal::page::Form;
 use crate::wal::segment::holders;
-use crate::witness::replication::{Heard, Replication, System};
-use crate::witness::store::{Origin, Store};
+use crate::witness::replication::{Heard, Replication};
+use crate::witness::store::Store;
 
 /// Longest that connecting and asking may take.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -43,8 +42,6 @@ pub const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 pub const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Bytes that may come in before they are fsynced, however fast more comes.
 const UNSYNCED_BYTES_MAX: u64 = 4 << 20;
-/// SQLSTATE of a segment that is not there any more (`undefined_file`).
-const UNDEFINED_FILE: &str = "58P01";
 
 /// A leader to receive from.
 #[derive(Clone, Debug)]
@@ -100,6 +97,7 @@ pub struct Receiver {
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     back: oneshot::Receiver<Store>,
+    thread: std::thread::JoinHandle<()>,
 }
 
 impl Receiver {
@@ -142,8 +140,8 @@ impl Receiver {
             let _ = give.send(store);
         };
         let spawned = std::thread::Builder::new().name("wal-receiver".to_string()).spawn(work);
-        spawned.map_err(Error::file("start", "a thread"))?;
-        Ok(Receiver { term, shared, stop: Some(stop), back })
+        let thread = spawned.map_err(Error::file("start", "a thread"))?;
+        Ok(Receiver { term, shared, stop: Some(stop), back, thread })
     }
 
     /// The term of the leader it receives from.
@@ -152,10 +150,22 @@ impl Receiver {
         self.term
     }
 
+    /// Whether it has ended without having been told to: a bug of ours, which is not to
+    /// look like a stream that is merely quiet.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// How it goes.
     #[must_use]
     pub fn state(&self) -> State {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.is_dead() {
+            let trouble = Some("what receives WAL has died".to_string());
+            return State { streams: false, trouble, ..state };
+        }
+        state
     }
 
     /// WAL before `keep` is not needed any more.
@@ -164,16 +174,16 @@ impl Receiver {
     }
 
     /// Ends it: nothing is acknowledged any more when this returns. May be tried again.
+    /// `None` where it had died, and its store with it; what is on disk is as good.
     ///
     /// # Errors
     /// `AckPathStays` when it is still in an fsync after `STOP_LIMIT`.
-    pub async fn stop(&mut self) -> Result<Store> {
+    pub async fn stop(&mut self) -> Result<Option<Store>> {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
         match timeout(STOP_LIMIT, &mut self.back).await {
-            Ok(Ok(store)) => Ok(store),
-            Ok(Err(_)) => Err(Error::BadAnswer("what receives WAL has died".to_string())),
+            Ok(back) => Ok(back.ok()),
             Err(_) => Err(Error::AckPathStays { pid: std::process::id(), limit: STOP_LIMIT }),
         }
     }
@@ -361,101 +371,6 @@ fn leg_after(timeline: Timeline, end: Lsn, leader: &Lineage, form: &Form) -> Leg
     Leg { timeline: newest, at: Lsn(form.segment_start(segment)) }
 }
 
-/// Begins a store with what the leader has: from the segment of `oldest`, which
-/// somebody may need, or else from its newest.
-///
-/// # Errors
-/// `Unreachable`, `Sql`, `BadAnswer`, `File`.
-pub async fn begin_anew<S, C, F>(
-    dir: &std::path::Path,
-    owner: crate::RunAs,
-    upstream: &Upstream,
-    oldest: Option<Lsn>,
-    connect: C,
-) -> Result<Store>
-where
-    C: Fn() -> F,
-    F: Future<Output = Result<S>>,
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let name = upstream.me.to_string();
-    let asking = async {
-        let mut leader = Replication::login(connect().await?, &upstream.password, &name).await?;
-        let system = leader.identify().await?;
-        let origin = newest_origin(&mut leader, system).await?;
-        let lineage = leaders_lineage(&mut leader, system).await?;
-        let form = origin.form()?;
-        let from = |lsn: Lsn| {
-            let segment = form.segment_of(lsn.min(system.flushed).0);
-            let holder = holders(&lineage, &form, segment).first().map_or(system.timeline, |s| s.timeline);
-            Origin { begin: Lsn(form.segment_start(segment)), timeline: holder.0, ..origin }
-        };
-        let newest = from(system.flushed);
-        let wanted = oldest.map_or(newest, from);
-        // Nothing is known to be there before it has been sent.
-        let has = match leader.start(&upstream.me.slot_name(), Timeline(wanted.timeline), wanted.begin).await
-        {
-            Ok(_) if wanted == newest => true,
-            Ok(streams) => streams && first_bytes(&mut leader).await?,
-            Err(Error::Sql { sqlstate, .. }) if sqlstate == UNDEFINED_FILE => false,
-            Err(why) => return Err(why),
-        };
-        Ok(if has { wanted } else { newest })
-    };
-    let late = Error::Hung { what: "answer the WAL witness", limit: CONNECT_LIMIT };
-    let origin = timeout(CONNECT_LIMIT, asking).await.map_err(|_| late)??;
-    Store::anew(dir, owner, origin)
-}
-
-/// Whether the stream that was begun brings WAL.
-async fn first_bytes<S: AsyncRead + AsyncWrite + Unpin>(leader: &mut Replication<S>) -> Result<bool> {
-    loop {
-        match leader.next().await {
-            Ok(Heard::Wal { .. }) => return Ok(true),
-            Ok(Heard::Alive { .. }) => {}
-            Ok(Heard::Ended) => return Ok(false),
-            Err(Error::Sql { sqlstate, .. }) if sqlstate == UNDEFINED_FILE => return Ok(false),
-            Err(why) => return Err(why),
-        }
-    }
-}
-
-async fn newest_origin<S>(leader: &mut Replication<S>, system: System) -> Result<Origin>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let number = |text: String| text.parse::<u32>().map_err(|_| Error::BadAnswer(format!("'{text}'")));
-    let version = number(leader.show("server_version_num").await?)?;
-    let page_bytes = number(leader.show("wal_block_size").await?)?;
-    let size = leader.show("wal_segment_size").await?;
-    let segment_bytes = bytes_of(&size).ok_or_else(|| Error::BadAnswer(format!("a segment of '{size}'")))?;
-    let (sysid, timeline) = (system.sysid, system.timeline.0);
-    Ok(Origin { sysid, major: version / 10_000, page_bytes, segment_bytes, begin: Lsn::ZERO, timeline })
-}
-
-async fn leaders_lineage<S>(leader: &mut Replication<S>, system: System) -> Result<Lineage>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    if system.timeline == INITDB_TIMELINE {
-        return Ok(Lineage::initdb());
-    }
-    Ok(history::parse(system.timeline, &leader.history(system.timeline).await?)?)
-}
-
-/// Reads `4MB` or `1GB`, as `SHOW` puts it.
-fn bytes_of(size: &str) -> Option<u32> {
-    let (digits, unit) = size.split_at(size.find(|c: char| !c.is_ascii_digit())?);
-    let shift = match unit {
-        "B" => 0,
-        "kB" => 10,
-        "MB" => 20,
-        "GB" => 30,
-        _ => return None,
-    };
-    digits.parse::<u32>().ok()?.checked_mul(1 << shift)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -475,14 +390,5 @@ mod tests {
         assert_eq!(after(4, at(7, 1)), leg(4, at(7, 1)));
         assert_eq!(after(4, at(8, 0)), leg(5, at(8, 0)));
         assert_eq!(after(5, at(9, 5)), leg(5, at(9, 5)));
-    }
-
-    #[test]
-    fn sizes_are_read_as_the_server_shows_them() {
-        assert_eq!(bytes_of("4MB"), Some(4 << 20));
-        assert_eq!(bytes_of("1GB"), Some(1 << 30));
-        for bad in ["", "16", "MB", "9GB", "1TB"] {
-            assert_eq!(bytes_of(bad), None, "{bad}");
-        }
     }
 }
