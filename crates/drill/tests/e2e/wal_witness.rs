@@ -55,6 +55,11 @@ fn a_standby_that_is_behind_gets_the_rest_from_the_wal_witness_and_leads() {
         // All that is acknowledged from here on is on the leader and the witness only.
         story.wait_until("the witness alone", by_the_witness_alone).await;
         story.writes_flow().await;
+        // Over a timeline, too: the leader crashes and is elected again, by the witness's word.
+        fault::kill_postmaster(&story.stage, &leader);
+        story.next_term(term).await;
+        assert_eq!(story.leader().await.name, leader.name);
+        let term = story.term().await;
         fault::kill_node(&story.stage, &leader);
         fault::heal(&story.stage, &standby).unwrap();
         story.next_term(term).await;
