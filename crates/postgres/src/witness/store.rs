@@ -11,6 +11,7 @@
 //! Never removes WAL by itself, and never writes over a record that is whole with
 //! another timeline's: those go to files of their own.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -69,6 +70,9 @@ pub struct Store {
     origin: Origin,
     form: Form,
     open: Option<(Segment, File)>,
+    /// An fsync failed: the kernel may have thrown away what was to be written and call
+    /// it clean, so what is read from now on may not be on the disk.
+    doubted: Cell<bool>,
 }
 
 impl Store {
@@ -81,7 +85,7 @@ impl Store {
         let origin: Origin = serde_json::from_slice(&text)
             .map_err(|e| Error::BadAnswer(format!("{} is damaged: {e}", dir.join(ORIGIN).display())))?;
         let form = origin.form()?;
-        Ok(Some(Store { dir: dir.to_owned(), owner, origin, form, open: None }))
+        Ok(Some(Store { dir: dir.to_owned(), owner, origin, form, open: None, doubted: Cell::new(false) }))
     }
 
     /// Throws away what is in `dir` and begins at `origin`.
@@ -97,7 +101,7 @@ impl Store {
         }
         durable::make_dir(dir, 0o700, owner)?;
         durable::sync_dir(dir.parent().unwrap_or(dir))?;
-        let store = Store { dir: dir.to_owned(), owner, origin, form, open: None };
+        let store = Store { dir: dir.to_owned(), owner, origin, form, open: None, doubted: Cell::new(false) };
         store.write_origin().map(|()| store)
     }
 
@@ -152,6 +156,7 @@ impl Store {
     /// # Errors
     /// What the scan says: then there is no position.
     pub fn end(&self) -> Result<Option<WalEnd>> {
+        self.refuse_doubted()?;
         let files: BTreeSet<Segment> =
             segment::list(&self.dir, self.form.segment_bytes)?.into_iter().collect();
         let mut best: Option<scan::WalEnd> = None;
@@ -161,7 +166,7 @@ impl Store {
             best = best.into_iter().chain(found).max_by_key(|e| (e.timeline, e.end));
         }
         let Some(found) = best else { return Ok(None) };
-        segment::sync(&self.dir, &found.files)?;
+        segment::sync(&self.dir, &found.files).inspect_err(|_| self.doubted.set(true))?;
         let (last_start, end) = (found.record.start, found.end);
         Ok(Some(WalEnd { lineage: found.lineage, last_start, end, replay: end }))
     }
@@ -213,9 +218,18 @@ impl Store {
     /// # Errors
     /// `File`: nothing may be acknowledged then.
     pub fn sync(&mut self) -> Result<()> {
+        self.refuse_doubted()?;
         let Some((segment, file)) = &self.open else { return Ok(()) };
         let path = self.dir.join(segment.file_name(self.form.segment_bytes));
-        file.sync_data().map_err(Error::file("fsync", path))
+        let synced = file.sync_data();
+        // Trying again would succeed, and prove nothing.
+        self.doubted.set(synced.is_err());
+        synced.map_err(Error::file("fsync", path))
+    }
+
+    fn refuse_doubted(&self) -> Result<()> {
+        let why = "an fsync of its WAL has failed: look at the disk, then 'tanist reinit' this witness";
+        if self.doubted.get() { Err(Error::BadAnswer(why.to_string())) } else { Ok(()) }
     }
 
     fn turn_to(&mut self, segment: Segment) -> Result<(PathBuf, &File)> {
