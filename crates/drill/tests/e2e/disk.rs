@@ -121,3 +121,29 @@ fn a_full_disk_under_a_standby_stops_nobody_and_heals_when_there_is_room() {
         story.end().await;
     });
 }
+
+#[test]
+fn a_full_disk_under_a_wal_witness_stops_nobody_and_heals_when_there_is_room() {
+    if !may_be_root("a full disk under a WAL witness") {
+        return;
+    }
+    told(async {
+        let mut disk = None;
+        let story = Story::begin_with("full-witness", |o| {
+            (o.nodes, o.wal_witness) = (Some(2), true);
+            disk = Some(SmallDisk::mount(&o.dir.join("w1")));
+        })
+        .await;
+        let (disk, term) = (disk.unwrap(), story.term().await);
+        disk.fill();
+        let leader = story.leader().await;
+        write_log(&story, &leader);
+        story.writes_flow().await;
+        story.wait_until("it to leave the rule", |s| !s.sync.names.contains(&"w1".to_string())).await;
+        story.writes_flow().await;
+        disk.free();
+        story.whole().await;
+        assert_eq!(story.term().await, term, "a term began");
+        story.end().await;
+    });
+}
