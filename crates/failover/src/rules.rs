@@ -7,7 +7,7 @@
 
 use alloc::collections::BTreeSet;
 
-use cluster::command::{Change, Kind, Member};
+use cluster::command::{Change, Member};
 use cluster::mutant::{Mutant, on};
 use cluster::report::{Report, ServerState, StandbyProgress};
 use cluster::state::Phase;
@@ -110,7 +110,7 @@ pub fn opens_nowhere(view: &View<'_>) -> bool {
         let report = view.fresh(&id, view.timing().suspicion_ms);
         let streams = |r: &Report| r.server.as_ref().is_some_and(|s| s.streaming == Some(view.term()));
         let spare = |r: &Report| hopeless && streams(r) && !newest.rule.names(&id);
-        *node != view.me.node && member.kind == Kind::Data && report.is_some_and(|r| r.wants_out || spare(r))
+        *node != view.me.node && member.kind.keeps_wal() && report.is_some_and(|r| r.wants_out || spare(r))
     };
     elected && !can_be_satisfied(view, &newest.rule) && view.state.members.iter().any(there)
 }

@@ -162,7 +162,7 @@ impl World {
             Action::HandOver { term } => self.hand_over(at, deed, term, waited),
             Action::Prepare { .. } => self.checkpoint_steps(at, deed.step, 2),
             Action::Checkpoint { .. } => self.checkpoint_steps(at, deed.step, 1),
-            Action::FastForward { .. } => failed("no holder of WAL is asked yet", false),
+            Action::FastForward { term, holder, .. } => self.fast_forward(at, deed.step, term, &holder),
             Action::Promote { term, timeline, rule, sub } => {
                 self.promote(at, deed, waited, Order { term, timeline, sub }, &rule)
             }

@@ -49,7 +49,11 @@ impl Late<'_> {
     }
 
     fn data(&self) -> Vec<At> {
-        (0..self.world.hosts.len()).filter(|at| self.world.hosts[*at].kind == Kind::Data).collect()
+        (0..self.world.hosts.len()).filter(|at| self.world.hosts[*at].kind.keeps_wal()).collect()
+    }
+
+    fn electable(&self, old: At) -> Vec<At> {
+        self.data().into_iter().filter(|at| *at != old && self.world.hosts[*at].kind == Kind::Data).collect()
     }
 
     fn id(&self, at: At) -> MemberId {
@@ -184,7 +188,7 @@ impl Late<'_> {
     fn change_leader(&mut self, tail: bool) -> Result<(), String> {
         let old = self.leader;
         self.write_some(old);
-        let others: Vec<At> = self.data().into_iter().filter(|at| *at != old).collect();
+        let others = self.electable(old);
         let next = *self.world.rng.of(&others);
         let (term, ballot) = self.election(next, tail)?;
         self.stop(old, tail);
@@ -274,7 +278,7 @@ impl Late<'_> {
         if !(revoking || elected) {
             return Ok(());
         }
-        let others: Vec<At> = self.data().into_iter().filter(|at| *at != self.leader).collect();
+        let others = self.electable(self.leader);
         let next = *self.world.rng.of(&others);
         if revoking {
             let trigger = Trigger::Operator { to: None, accept_loss: BTreeSet::new() };

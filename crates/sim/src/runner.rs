@@ -150,7 +150,7 @@ impl Teller {
     }
 
     fn cluster(&mut self, line: &Line) -> Result<(), String> {
-        let mut words = line.words.iter().skip(1);
+        let mut words = line.words.iter().skip(1).peekable();
         while let Some(word) = words.next() {
             match word.as_str() {
                 "durability" => {
@@ -159,7 +159,9 @@ impl Teller {
                 "acks" => self.settings.acks = words.next().and_then(|w| w.parse().ok()).ok_or("acks N")?,
                 "witness" => {
                     let name = words.next().ok_or("witness NAME")?;
-                    self.add(&NodeId::new(name).map_err(|e| e.to_string())?, Kind::Witness);
+                    let wal = words.next_if(|w| *w == "wal").is_some();
+                    let kind = if wal { Kind::WalWitness } else { Kind::Witness };
+                    self.add(&NodeId::new(name).map_err(|e| e.to_string())?, kind);
                 }
                 name => self.add(&NodeId::new(name).map_err(|e| e.to_string())?, Kind::Data),
             }
@@ -229,7 +231,7 @@ impl Teller {
         for node in others {
             fault::join(&mut self.world, &node)?;
         }
-        let data = self.world.hosts.iter().filter(|n| n.kind == Kind::Data).count() - 1;
+        let data = self.world.hosts.iter().filter(|n| n.kind.keeps_wal()).count() - 1;
         let expected = if self.settings.durability == Durability::Async { 0 } else { data };
         self.until(PATIENCE, "the cluster to be whole", |w| {
             let whole = w.truth.members.values().all(|m| m.state == MemberState::Voter);
@@ -378,11 +380,8 @@ fn rule_is(line: &Line) -> Check {
             r.rule.standbys().iter().map(|m| m.node.to_string()).collect::<BTreeSet<_>>()
         };
         let others = |r: &cluster::ActiveRule| {
-            let data = w
-                .truth
-                .members
-                .iter()
-                .filter(|(_, m)| m.kind == Kind::Data && m.state != MemberState::Removed);
+            let data =
+                w.truth.members.iter().filter(|(_, m)| m.kind.keeps_wal() && m.state != MemberState::Removed);
             data.map(|(n, _)| n.to_string()).filter(|n| *n != r.leader.node.as_str()).collect::<BTreeSet<_>>()
         };
         let everybody = wanted.contains("all");

@@ -12,7 +12,8 @@ pub const SERVE_WITHIN: &str = "60s";
 /// From then until every member is back in the rule.
 pub const WHOLE_WITHIN: &str = "150s";
 
-const CLUSTERS: [(&str, &[&str], &[&str]); 9] = [
+const CLUSTERS: [(&str, &[&str], &[&str]); 10] = [
+    ("cluster n1 n2 witness w wal durability quorum", &["n1", "n2"], &["w"]),
     ("cluster n1 n2 witness w durability quorum", &["n1", "n2"], &["w"]),
     ("cluster n1 n2 n3 durability quorum", &["n1", "n2", "n3"], &[]),
     ("cluster n1 n2 n3 durability quorum", &["n1", "n2", "n3"], &[]),
@@ -84,7 +85,7 @@ pub fn story(seed: u64) -> String {
         all: owned(data).into_iter().chain(owned(witnesses)).collect(),
         asynchronous,
         losses: rng.chance(300),
-        promoted: (!asynchronous && !head.contains("relaxed")).then(|| (*rng.of(data)).to_string()),
+        promoted: (!asynchronous && data.len() > 2).then(|| (*rng.of(data)).to_string()),
         wiped: None,
     };
     let mut scene = scene;

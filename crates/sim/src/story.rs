@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! seed 7                                  chance plays a part from here on, this one; before the cluster
-//! cluster n1 n2 n3 durability quorum      hosts; 'witness w' adds one without a database, 'acks 2' sets k
+//! cluster n1 n2 n3 durability quorum      hosts; 'witness w' adds one without a database, 'witness w wal' one that keeps WAL, 'acks 2' sets k
 //! weather 1ms 3ms loss 10 twice 5 stray 5 delay of links and its jitter; per mille of words lost, doubled, strayed
 //! store lost 20 late 30 slow 40           per mille of answers lost, news that is late, processes slow to reload
 //! lead n1                                 n1 makes the cluster; go on until all are voters and in the rule

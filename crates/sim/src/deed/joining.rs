@@ -127,4 +127,29 @@ impl World {
         self.hosts[at].ghost.acked = None;
         self.judge(&Moment::Rebuilt { at, from: up });
     }
+
+    /// The rest of the holder's log, if ours is its beginning; then where that ends.
+    pub(super) fn fast_forward(&mut self, at: At, step: u8, term: Term, holder: &MemberId) -> Next {
+        let Some(from) = self.places.get(&holder.node).copied() else {
+            return failed("the holder has no address", false);
+        };
+        if !self.network.both(at, from) || !self.hosts[from].is_awake() {
+            return failed("the holder can't be reached", false);
+        }
+        if step == 0 {
+            return Next::Step(self.span(ms(20), ms(300)) + self.fsync(at));
+        }
+        let theirs = self.hosts[from].server.wal.clone();
+        let host = &mut self.hosts[at];
+        if !host.server.wal.is_prefix_of(&theirs) {
+            return failed("the holder's log does not go on where ours ends", false);
+        }
+        let wal = &mut host.server.wal;
+        wal.records.clone_from(&theirs.records);
+        wal.lineage = theirs.log_lineage();
+        (wal.torn, wal.half_streamed) = (false, None);
+        wal.sync();
+        self.replay(at);
+        Next::Done(Ok(failover::Outcome::Recruited(self.hosts[at].position(term))))
+    }
 }

@@ -3,7 +3,6 @@
 
 use super::{Fault, fresh, join};
 use crate::world::World;
-use cluster::command::Kind;
 
 pub(super) const FAULT: Fault = Fault {
     name: "wipe",
@@ -31,7 +30,7 @@ pub(super) const FAULT: Fault = Fault {
 /// Whether every data node is a voter, in the one rule there is, and streams.
 fn is_whole(world: &World) -> bool {
     let Some((_, leader)) = world.open_leader() else { return false };
-    let data = world.hosts.iter().filter(|h| h.kind == Kind::Data).count();
+    let data = world.hosts.iter().filter(|h| h.kind.keeps_wal()).count();
     let voters = world.truth.members.values().filter(|m| m.is_data_voter() && !m.reinit).count();
     let rule = world.truth.newest_rule().map_or(0, |r| r.rule.standbys().len());
     let streaming = world.hosts[leader].server.senders.len();
