@@ -18,7 +18,7 @@ use postgres::wal::record::End;
 use postgres::wal::segment::Segment;
 use postgres::wal::unfinished::{KEPT_BYTES_MAX, KEPT_FILES_MAX, cut_off};
 use postgres::wal::{ScanStart, WalEnd, scan_end};
-use real::hands::hands;
+use real::hands::{hands, hands_on_stopped};
 use real::{Server, bin15, copy_wal, run_ok, scratch, wait_until, waldump_last};
 
 const SEGMENT_MB: u64 = 1;
@@ -72,7 +72,7 @@ fn forget_from(pgdata: &Path, number: u64) {
 /// and that no record follows.
 fn check_cut(what: &str, pgdata: &Path, keep: &Path) -> Vec<u8> {
     let (before, redo) = (end_of(pgdata), ControlFile::read(pgdata).unwrap().redo);
-    assert_eq!(before.after, End::Torn, "{what}");
+    assert!(matches!(before.after, End::Torn(_)), "{what}");
     let number = before.end.0 / SEGMENT;
     let own = before.files.iter().find(|p| p.to_str().unwrap().ends_with(&format!("{number:08X}"))).unwrap();
     let wal = |p: &PathBuf| fs::read(p).unwrap();
@@ -178,6 +178,42 @@ async fn gets_nothing(follower: &Server, hands: &Hands, whole: Lsn) {
     }
     assert!(refused() || called_streaming > 30, "{called_streaming}");
     eprintln!("refused: {}, waits: {}, called streaming {called_streaming} times of 40", refused(), waits());
+}
+
+/// PostgreSQL would ask the next leader for the segment after, get it when the leader has
+/// come so far, and acknowledge it with a hole before it (conformance: torn).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_goes_on_in_a_later_segment_is_cut_off_before_another_leader_is_asked() {
+    let dir = scratch();
+    let (server, message) = crashed_with_a_long_record(dir.path());
+    let pgdata = &server.pgdata;
+    let (first, own) = (message.0 / SEGMENT, file(pgdata, 1, message.0 / SEGMENT));
+    forget_from(pgdata, first + 1);
+    let torn = End::Torn(Lsn((first + 1) * SEGMENT));
+    let whole = fs::read(&own).unwrap();
+    let hands = hands_on_stopped(dir.path(), &server).await;
+    // The log is looked at first, and then the address is none.
+    let follow = async |term| assert!(hands.follow(Term(term), "nowhere").await.is_err());
+
+    let upstream = pgdata.join("tanist.upstream.conf");
+    let of_term_7 = "primary_conninfo = 'passfile=''/n1/secrets/repl-t7.pass'''\n";
+    fs::write(&upstream, of_term_7).unwrap();
+    follow(7).await;
+    assert_eq!(end_of(pgdata).after, torn, "its own leader has the rest of it");
+
+    // Within one segment nothing would be left out.
+    let page = message.0 / 8192 * 8192 + 8192;
+    write_at(&own, &vec![0; (SEGMENT - page % SEGMENT) as usize], page % SEGMENT);
+    follow(8).await;
+    assert_eq!(end_of(pgdata).after, End::Torn(Lsn(page)));
+
+    for settings in [of_term_7, ""] {
+        fs::write(&upstream, settings).unwrap();
+        write_at(&own, &whole, 0);
+        assert_eq!(end_of(pgdata).after, torn);
+        follow(8).await;
+        assert_eq!((end_of(pgdata).end, end_of(pgdata).after), (message, End::Length(0)));
+    }
 }
 
 /// What stands behind the last whole record is a leftover, or nothing: PostgreSQL gives

@@ -13,7 +13,7 @@ use cluster::{MemberId, Term};
 use crate::config::quote::{conninfo, setting_line};
 use crate::durable;
 use crate::error::Result;
-use crate::layout::{NodeDir, UPSTREAM_CONF};
+use crate::layout::{NodeDir, UPSTREAM_CONF, term_of_passfile};
 use crate::os_user::RunAs;
 use crate::roles::REPLICATION;
 use crate::version::Differences;
@@ -110,13 +110,26 @@ pub fn write(
     differences: &Differences,
     owner: RunAs,
 ) -> Result<bool> {
-    let (file, text) = if differences.standby_signal {
-        (UPSTREAM_CONF, render(dir, upstream, differences))
+    let text = if differences.standby_signal {
+        render(dir, upstream, differences)
     } else {
-        // On 11 this file also is what makes the server a standby.
-        (RECOVERY_CONF, render_recovery_conf(dir, upstream, differences))
+        render_recovery_conf(dir, upstream, differences)
     };
-    durable::replace_if_other(&dir.conf(file), text.as_bytes(), owner)
+    durable::replace_if_other(&dir.conf(file_name(differences)), text.as_bytes(), owner)
+}
+
+/// The term of the leader that the settings on disk name; `None`: cut.
+///
+/// # Errors
+/// `File`.
+pub fn term_on_disk(dir: &NodeDir, differences: &Differences) -> Result<Option<Term>> {
+    let text = durable::text_if_there(&dir.conf(file_name(differences)))?;
+    Ok(text.split('\'').find_map(term_of_passfile))
+}
+
+/// On 11 this file also is what makes the server a standby.
+fn file_name(differences: &Differences) -> &'static str {
+    if differences.standby_signal { UPSTREAM_CONF } else { RECOVERY_CONF }
 }
 
 /// PostgreSQL 11's file.
@@ -153,6 +166,28 @@ fn render_recovery_conf(dir: &NodeDir, upstream: Option<&Upstream>, differences:
 mod tests {
     use super::*;
     use crate::version::TABLE;
+
+    #[test]
+    fn the_settings_on_disk_tell_their_term() {
+        let at = tempfile::tempdir().unwrap();
+        let dir = NodeDir::new(at.path()).unwrap();
+        std::fs::create_dir(dir.pgdata()).unwrap();
+        let upstream = Upstream {
+            term: Term(12),
+            host: "10.0.0.1".to_string(),
+            port: 5432,
+            me: "n2_1".parse().unwrap(),
+            transport: Transport::Plain,
+        };
+        let owner = RunAs::current();
+        for row in &TABLE {
+            assert_eq!(term_on_disk(&dir, row).unwrap(), None);
+            write(&dir, Some(&upstream), row, owner).unwrap();
+            assert_eq!(term_on_disk(&dir, row).unwrap(), Some(Term(12)), "{}", row.major);
+            write(&dir, None, row, owner).unwrap();
+            assert_eq!(term_on_disk(&dir, row).unwrap(), None);
+        }
+    }
 
     #[test]
     fn c5_the_conninfo_names_the_terms_credential_and_no_password() {

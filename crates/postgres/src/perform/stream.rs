@@ -101,6 +101,7 @@ impl Hands {
         if !self.has_data() {
             return Err(Error::StartFailed("there is no data directory".to_string()));
         }
+        self.come_with_no_hole(term).await?;
         let (host, port) = split_address(address)?;
         let credential = self.site.secrets.replication.passfile_line(REPLICATION);
         durable::replace_if_other(&dir.passfile(term), credential.as_bytes(), owner)?;
@@ -113,6 +114,42 @@ impl Hands {
         // Also when the file says so already: whoever wrote it may have died before it signalled.
         self.site.guard.signal(SIGHUP).await?;
         self.resume_replay().await
+    }
+
+    /// Before the first connection to the leader of a term: where our log ends within a
+    /// record that goes on in a later segment, that is cut off. PostgreSQL would stream
+    /// from there on, and acknowledge what it has not got all of.
+    async fn come_with_no_hole(&self, term: Term) -> Result<()> {
+        let known = upstream::term_on_disk(&self.site.dir, self.site.programs.differences)?;
+        if known == Some(term) {
+            return Ok(());
+        }
+        if known.is_some() {
+            // Of a term from which nobody recruited us: it must not go on while we look.
+            self.cut().await?;
+        }
+        if !self.leads_behind_a_hole().await {
+            return Ok(());
+        }
+        self.stop_and_cut_off().await?;
+        if self.leads_behind_a_hole().await {
+            return Err(Error::StartFailed("its log ends within a record that can't be cut off".to_string()));
+        }
+        Ok(())
+    }
+
+    async fn leads_behind_a_hole(&self) -> bool {
+        let replayed = self.replayed().await.ok();
+        let pgdata = self.site.dir.pgdata();
+        let looked = durable::off_loop(move || {
+            let from = replayed.map_or(ScanStart::Redo, ScanStart::Replayed);
+            Ok(wal::unfinished::leads_behind_a_hole(&pgdata, from)?)
+        });
+        looked.await.unwrap_or_else(|why| {
+            // A rewound directory, say, ends before the point at which it is consistent.
+            tracing::info!(%why, "whether the log ends within a record can't be told");
+            false
+        })
     }
 
     /// A server whose replay is paused looks at its settings no more (finding 1),

@@ -80,8 +80,8 @@ pub enum End {
     Length(u32),
     /// The start is none: inside a page header, or inside a record.
     NotAStart,
-    /// The record begins and is not all there.
-    Torn,
+    /// The record begins and is not all there: its rest would stand on this page.
+    Torn(Lsn),
     /// It does not continue the record before it, so it is a leftover.
     Previous(Lsn),
     /// Its checksum is wrong.
@@ -168,7 +168,7 @@ impl<'a> Walk<'a> {
                 return Ok(self.judge_whole(&record, start, page_at + used as u64, head.overwrites));
             }
             let Some(next) = page_at.checked_add(u64::from(self.form.page_bytes)) else {
-                return Ok(Try::Ended(End::Torn));
+                return Ok(Try::Ended(End::Torn(Lsn(page_at))));
             };
             page_at = next;
             match self.continue_on(pages, page_at, &mut record)? {
@@ -198,16 +198,17 @@ impl<'a> Walk<'a> {
         page_at: u64,
         record: &mut Gathering,
     ) -> Result<Result<usize, Try>, P::Error> {
-        let Some(page) = pages.page(page_at)? else { return Ok(Err(Try::Ended(End::Torn))) };
+        let torn = Try::Ended(End::Torn(Lsn(page_at)));
+        let Some(page) = pages.page(page_at)? else { return Ok(Err(torn)) };
         let Ok(head) = page::judge(page, page_at, self.form, self.lineage) else {
-            return Ok(Err(Try::Ended(End::Torn)));
+            return Ok(Err(torn));
         };
         if head.overwrites {
             return Ok(Err(Try::Replaced(page_at)));
         }
         let expected = record.total - record.got;
         if !head.continued || head.remaining as usize != expected {
-            return Ok(Err(Try::Ended(End::Torn)));
+            return Ok(Err(torn));
         }
         Ok(Ok(head.bytes + record.feed(page.get(head.bytes..).unwrap_or_default())))
     }
@@ -248,7 +249,7 @@ impl<'a> Walk<'a> {
         } else {
             after.checked_next_multiple_of(8)
         };
-        let Some(end) = end else { return Try::Ended(End::Torn) };
+        let Some(end) = end else { return Try::Ended(End::Torn(Lsn(after))) };
         whole.end = Lsn(end);
         match self.lineage.end_of(timeline) {
             Some(switch) if whole.end > switch => Try::Ended(End::PastSwitch),

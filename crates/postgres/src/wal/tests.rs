@@ -158,7 +158,7 @@ fn a_torn_or_damaged_tail_ends_the_log_before_it() {
         assert_eq!(ends(&records), [whole], "zeros from {cut}");
     }
     let (records, end) = walk(&log.bytes[..PAGE as usize], &timeline_1(), SEGMENT);
-    assert_eq!((ends(&records), end), (vec![whole], End::Torn));
+    assert_eq!((ends(&records), end), (vec![whole], End::Torn(Lsn(SEGMENT + PAGE))));
     let (records, end) = walk(&log.bytes[..PAGE as usize - 1], &timeline_1(), SEGMENT);
     assert_eq!((records.len(), end), (0, End::Page(BadPage::Short)), "PostgreSQL reads whole pages only");
     let mut flipped = log.bytes.clone();
@@ -238,7 +238,11 @@ fn c1_bytes_below_the_switch_count_for_the_parent() {
 fn a_page_of_another_branch_is_no_page_of_this_past() {
     let (bytes, lineage, ..) = promoted();
     let (records, end) = walk(&bytes, &timeline_1(), SEGMENT);
-    assert_eq!((records.len(), end), (2, End::Torn), "timeline 1 never wrote the second page");
+    assert_eq!(
+        (records.len(), end),
+        (2, End::Torn(Lsn(SEGMENT + PAGE))),
+        "timeline 1 never wrote the second page"
+    );
     let mut overrun = lineage;
     overrun.ancestors[0].end.0 += 8;
     assert_eq!(walk(&bytes, &overrun, SEGMENT).1, End::PastSwitch);

@@ -10,6 +10,11 @@
 //! `streaming`. What follows the last whole record was never acknowledged, and the
 //! stream brings again whatever the new leader has of it.
 //!
+//! When the new leader has written so far, it is worse: the standby streams from behind
+//! the hole, and acknowledges commits that it does not have, until its startup process
+//! reads on and the server ends with a PANIC (seen on 15 to 18). So such a record is cut
+//! off before the first connection to a new leader.
+//!
 //! Any other end needs no cut: at a leftover of a recycled file, at zeros or at a
 //! wrong checksum PostgreSQL gives the record up, goes back to the page on which it
 //! begins and asks for that. Nor do the segments behind it: nothing leads to them
@@ -24,6 +29,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use cluster::Lsn;
 
 use super::WalError;
 use super::page::Form;
@@ -47,7 +54,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// As `scan_end`; `Write` or `Sync` of the file concerned.
 pub fn cut_off(pgdata: &Path, keep: &Path) -> Result<bool, WalError> {
     let end = scan::scan_end(pgdata, ScanStart::Redo)?;
-    if end.after != End::Torn {
+    if !matches!(end.after, End::Torn(_)) {
         return Ok(false);
     }
     let form = ControlFile::read(pgdata)?.form()?;
@@ -58,6 +65,19 @@ pub fn cut_off(pgdata: &Path, keep: &Path) -> Result<bool, WalError> {
     }
     blank(path, offset, u64::from(form.segment_bytes))?;
     Ok(true)
+}
+
+/// Whether PostgreSQL would ask another leader for a segment behind a hole: the record
+/// that begins at the end of the log and is not all there goes on in a later segment.
+/// In the same one it asks for that segment from its start, and nothing is left out.
+///
+/// # Errors
+/// As `scan_end`.
+pub fn leads_behind_a_hole(pgdata: &Path, from: ScanStart) -> Result<bool, WalError> {
+    let end = scan::scan_end(pgdata, from)?;
+    let form = ControlFile::read(pgdata)?.form()?;
+    let later = |page: Lsn| form.segment_of(page.0) > form.segment_of(end.end.0);
+    Ok(matches!(end.after, End::Torn(page) if later(page)))
 }
 
 /// The file in which the next record would begin. Say timeline 2 begins at `end`:

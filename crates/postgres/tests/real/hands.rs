@@ -15,9 +15,9 @@ use tokio::net::UnixListener;
 
 use super::{Server, bin15};
 
-/// A guard that says of everything that the postmaster lives. It sends signals, but fails
-/// at the second.
-async fn guard(socket: &Path, pid: i32) -> Client {
+/// A guard that says of everything that the postmaster lives, or that there is none. It
+/// sends signals, but fails at the second.
+async fn guard(socket: &Path, pid: Option<i32>) -> Client {
     let listener = UnixListener::bind(socket).unwrap();
     let (client, _news) = Client::connect(socket).await.unwrap();
     let (read, mut write) = listener.accept().await.unwrap().0.into_split();
@@ -29,10 +29,11 @@ async fn guard(socket: &Path, pid: i32) -> Client {
             let signal = asked.ask.pointer("/signal/signal").and_then(serde_json::Value::as_i64);
             signals += u32::from(signal.is_some());
             let answer = match signal.map(|n| Signal::try_from(n as i32).unwrap()) {
-                None => Answer::Status(Status { postmaster: Some(pid), deadline_ms: None, fired: false }),
+                None if asked.ask == "kill" && pid.is_none() => Answer::Done,
+                None => Answer::Status(Status { postmaster: pid, deadline_ms: None, fired: false }),
                 Some(_) if signals == 2 => Answer::Failed("not now".to_string()),
                 Some(signal) => {
-                    kill(Pid::from_raw(pid), signal).unwrap();
+                    kill(Pid::from_raw(pid.unwrap()), signal).unwrap();
                     Answer::Done
                 }
             };
@@ -45,6 +46,15 @@ async fn guard(socket: &Path, pid: i32) -> Client {
 }
 
 pub async fn hands(dir: &Path, server: &Server) -> Hands {
+    hands_on(dir, server, Some(server.pid())).await
+}
+
+/// On a server that is down.
+pub async fn hands_on_stopped(dir: &Path, server: &Server) -> Hands {
+    hands_on(dir, server, None).await
+}
+
+async fn hands_on(dir: &Path, server: &Server, pid: Option<i32>) -> Hands {
     let node = NodeDir::with_sockets(server.dir.clone(), server.dir.clone()).unwrap();
     let config = ServerConfig {
         node: "n1".to_string(),
@@ -62,7 +72,7 @@ pub async fn hands(dir: &Path, server: &Server) -> Hands {
         run_as: RunAs::for_server().unwrap(),
         secrets: Secrets::generate().unwrap(),
         transport: Transport::Plain,
-        guard: guard(&dir.join("guard.sock"), server.pid()).await,
+        guard: guard(&dir.join("guard.sock"), pid).await,
     };
     Hands::new(site, config)
 }
