@@ -2,7 +2,7 @@
 # The longer scripts are in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test bench install release
+.PHONY: help demo check test soak bench install release
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -22,6 +22,10 @@ check: ## format, lints, house rules, pure tests; no root, no network, nothing i
 test: ## all that CI runs: installs what the tests need, then check, then real servers
 	@tools/install test
 	@tools/test
+
+soak: ## what takes too long for `make test`: the tests of conformance on PostgreSQL 16, 17 and 18
+	@tools/install test
+	@tools/conformance
 
 bench: ## every figure of docs/benchmarks.md, beside Patroni in the same run (hours; BENCH="--help" for less)
 	@tools/install bench

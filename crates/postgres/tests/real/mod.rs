@@ -126,6 +126,12 @@ impl Server {
     }
 
     pub fn start(&mut self) {
+        self.spawn();
+        wait_until("the server to take connections", || self.try_sql("select 1").is_ok());
+    }
+
+    /// Without waiting for anything.
+    pub fn spawn(&mut self) {
         assert!(self.running.is_none());
         let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).unwrap();
         let mut command = Command::new(self.bin.join("postgres"));
@@ -133,7 +139,6 @@ impl Server {
         command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         RunAs::for_server().unwrap().apply(&mut command);
         self.running = Some(command.spawn().unwrap());
-        wait_until("the server to take connections", || self.try_sql("select 1").is_ok());
     }
 
     pub fn pid(&self) -> i32 {
@@ -167,7 +172,8 @@ impl Server {
     }
 
     pub fn try_sql(&self, sql: &str) -> Result<String, String> {
-        let mut psql = Command::new(bin15().join("psql"));
+        let own = self.bin.join("psql");
+        let mut psql = Command::new(if own.exists() { own } else { bin15().join("psql") });
         psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d"])
             .arg(self.conninfo() + " dbname=postgres");
         let (ok, out, err) = run(psql.arg("-c").arg(sql));
@@ -196,8 +202,13 @@ impl Server {
     }
 
     fn stop_by(&mut self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
+        self.wait_until_ended();
+    }
+
+    /// For its postmaster to end, and reaps it.
+    pub fn wait_until_ended(&mut self) {
         let mut child = self.running.take().unwrap();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
         wait_until("the server to end", || child.try_wait().unwrap().is_some());
     }
 
