@@ -131,7 +131,10 @@ fn c7_a_second_fresh_connection_proves_that_all_were_signalled() {
         crowd[59].pid,
     ];
     for round in 0..12 {
+        let signalled = |pid: &i32| process::has_pending(*pid, Signal::SIGHUP);
+        wait_until("the round before to be taken up", || !watched.iter().any(signalled));
         let frozen: Vec<Frozen> = watched.iter().map(|pid| Frozen::new(*pid)).collect();
+        assert!(!watched.iter().any(signalled));
         let value = format!("ANY 1 (r{round})");
         eye.sql(&format!("alter system set {NAMES} = '{value}'"));
         process::send(primary.pid(), Signal::SIGHUP);
@@ -139,8 +142,9 @@ fn c7_a_second_fresh_connection_proves_that_all_were_signalled() {
             Session::open(&primary).sql(&format!("show {NAMES}")) == value
         });
         Session::open(&primary);
-        let signalled = frozen.iter().all(|f| f.has_pending(Signal::SIGHUP));
-        assert!(signalled, "round {round}: a child was not signalled before the second connection");
+        let all = watched.iter().all(signalled);
+        assert!(all, "round {round}: a child was not signalled before the second connection");
+        drop(frozen);
     }
     drop((first, last));
 }

@@ -18,7 +18,8 @@ use postgres::wal::segment::Segment;
 use postgres::wal::{ScanStart, WalEnd, scan_end};
 
 use crate::real::{Server, wait_until};
-use crate::stage::process;
+use crate::stage::process::{self, Frozen};
+use crate::stage::relay::Relay;
 use crate::stage::session::Session;
 use crate::stage::{
     Stage, conninfo, flushed, set, wait_until_caught_up, wait_until_streams, wait_until_sure,
@@ -104,9 +105,17 @@ fn a_standby_with_half_a_record_acknowledges_commits_that_it_does_not_have() {
     }
     set(&leader, "synchronous_standby_names", "ANY 1 (n3)");
     let waiting = client.begin_waiting("insert into t values ('acknowledged')", &eye);
-    standby.make_standby(Some(&conninfo(&leader, "n3")));
+
+    // The startup process is slow to read what the walreceiver brings.
+    let relay = Relay::new(&stage.folder("relay"), &leader);
+    relay.close();
+    standby.make_standby(Some(&relay.conninfo("n3")));
     standby.spawn();
+    wait_until("WAL on its way", || relay.is_holding());
+    let startup = Frozen::new(process::find(&standby, "startup").unwrap());
+    relay.open();
     waiting.outcome().expect("acknowledged by a standby with a hole");
+    drop(startup);
     standby.wait_until_ended();
     assert!(standby.log().contains("PANIC:  could not open file \"pg_wal/00000002"));
     assert_eq!(end_of(&standby).end, message, "this is all that it has");

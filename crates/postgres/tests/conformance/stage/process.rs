@@ -42,19 +42,19 @@ impl Frozen {
         wait_until("a process to stop", || state(pid) == Some('T'));
         Frozen { pid }
     }
-
-    /// Whether a signal waits for it to go on.
-    pub fn has_pending(&self, signal: Signal) -> bool {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
-        let masks = status.lines().filter_map(|l| l.strip_prefix("SigPnd:").or(l.strip_prefix("ShdPnd:")));
-        masks.map(|m| u64::from_str_radix(m.trim(), 16).unwrap()).any(|m| m >> (signal as u64 - 1) & 1 == 1)
-    }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
         let _ = kill(Pid::from_raw(self.pid), Signal::SIGCONT);
     }
+}
+
+/// Whether a signal was sent to it that it has not taken up: it stands still, or has had no turn.
+pub fn has_pending(pid: i32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let masks = status.lines().filter_map(|l| l.strip_prefix("SigPnd:").or(l.strip_prefix("ShdPnd:")));
+    masks.map(|m| u64::from_str_radix(m.trim(), 16).unwrap()).any(|m| (m >> (signal as u64 - 1)) & 1 == 1)
 }
 
 fn state(pid: i32) -> Option<char> {

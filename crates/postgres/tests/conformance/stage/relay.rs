@@ -1,48 +1,59 @@
-//! A socket between a standby and its upstream that passes everything on and remembers
-//! the highest position that the standby acknowledged as flushed.
+//! A socket between a standby and its upstream that passes everything on. It remembers the
+//! highest position that the standby acknowledged as flushed, and may hold WAL back.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use cluster::Lsn;
 
 use crate::real::Server;
 
-/// Its thread ends with the test's process.
+/// Its threads end with the test's process.
 pub struct Relay {
     dir: PathBuf,
-    flushed: Arc<AtomicU64>,
+    seen: Arc<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    flushed: AtomicU64,
+    /// WAL has come and is held back.
+    holding: AtomicBool,
+    closed: Mutex<bool>,
+    opened: Condvar,
 }
 
 impl Relay {
     /// Listens in `dir`, on behalf of `upstream`.
     pub fn new(dir: &Path, upstream: &Server) -> Relay {
-        let listener = UnixListener::bind(dir.join(".s.PGSQL.5432")).unwrap();
-        let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        std::fs::set_permissions(dir.join(".s.PGSQL.5432"), all).unwrap();
+        let path = dir.join(".s.PGSQL.5432");
+        let listener = UnixListener::bind(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
         let to = upstream.dir.join(format!(".s.PGSQL.{}", upstream.port));
-        let flushed = Arc::new(AtomicU64::new(0));
-        let seen = flushed.clone();
+        let seen = Arc::new(Seen::default());
+        let shared = seen.clone();
         thread::spawn(move || {
             for standby in listener.incoming() {
                 let (Ok(standby), Ok(server)) = (standby, UnixStream::connect(&to)) else { return };
-                let (mut back, mut forth) = (server.try_clone().unwrap(), standby.try_clone().unwrap());
+                let (back, forth) = (server.try_clone().unwrap(), standby.try_clone().unwrap());
+                let (one, other) = (shared.clone(), shared.clone());
                 thread::spawn(move || {
-                    let _ = io::copy(&mut back, &mut forth);
-                    let _ = forth.shutdown(std::net::Shutdown::Both);
+                    let _ = one.bring(&back, &forth);
+                    let _ = forth.shutdown(Shutdown::Both);
                 });
-                let seen = seen.clone();
                 thread::spawn(move || {
-                    let _ = forward(&standby, &server, &seen);
-                    let _ = server.shutdown(std::net::Shutdown::Both);
+                    let _ = other.answer(&standby, &server);
+                    let _ = server.shutdown(Shutdown::Both);
                 });
             }
         });
-        Relay { dir: dir.to_path_buf(), flushed }
+        Relay { dir: dir.to_path_buf(), seen }
     }
 
     pub fn conninfo(&self, name: &str) -> String {
@@ -51,24 +62,61 @@ impl Relay {
 
     /// The highest flush position that any standby has sent through here.
     pub fn acknowledged(&self) -> Lsn {
-        Lsn(self.flushed.load(Ordering::SeqCst))
+        Lsn(self.seen.flushed.load(Ordering::SeqCst))
+    }
+
+    /// Lets no WAL through from now on.
+    pub fn close(&self) {
+        *self.seen.closed.lock().unwrap() = true;
+    }
+
+    /// Whether there is some that waits.
+    pub fn is_holding(&self) -> bool {
+        self.seen.holding.load(Ordering::SeqCst)
+    }
+
+    pub fn open(&self) {
+        *self.seen.closed.lock().unwrap() = false;
+        self.seen.opened.notify_all();
     }
 }
 
-/// What a standby says: one message without a tag, then messages with one.
-fn forward(mut from: &UnixStream, mut to: &UnixStream, seen: &AtomicU64) -> io::Result<()> {
-    let mut first = true;
-    loop {
-        let mut head = vec![0; if first { 4 } else { 5 }];
-        from.read_exact(&mut head)?;
-        let length = u32::from_be_bytes(head[head.len() - 4..].try_into().unwrap()) as usize;
-        let mut body = vec![0; length - 4];
-        from.read_exact(&mut body)?;
-        if !first && head[0] == b'd' && body[0] == b'r' {
-            let flush = u64::from_be_bytes(body[9..17].try_into().unwrap());
-            seen.fetch_max(flush, Ordering::SeqCst);
+impl Seen {
+    /// What a server says.
+    fn bring(&self, mut from: &UnixStream, mut to: &UnixStream) -> io::Result<()> {
+        loop {
+            let message = message(&mut from, 5)?;
+            if message[0] == b'd' && message[5] == b'w' {
+                let mut closed = self.closed.lock().unwrap();
+                while *closed {
+                    self.holding.store(true, Ordering::SeqCst);
+                    closed = self.opened.wait(closed).unwrap();
+                }
+            }
+            to.write_all(&message)?;
         }
-        to.write_all(&[head, body].concat())?;
-        first = false;
     }
+
+    /// What a standby says: one message without a tag, then messages with one.
+    fn answer(&self, mut from: &UnixStream, mut to: &UnixStream) -> io::Result<()> {
+        to.write_all(&message(&mut from, 4)?)?;
+        loop {
+            let message = message(&mut from, 5)?;
+            if message[0] == b'd' && message[5] == b'r' {
+                let flush = u64::from_be_bytes(message[14..22].try_into().unwrap());
+                self.flushed.fetch_max(flush, Ordering::SeqCst);
+            }
+            to.write_all(&message)?;
+        }
+    }
+}
+
+/// A whole message of which the first so many bytes end with its length.
+fn message(from: &mut impl Read, head: usize) -> io::Result<Vec<u8>> {
+    let mut message = vec![0; head];
+    from.read_exact(&mut message)?;
+    let length = u32::from_be_bytes(message[head - 4..].try_into().unwrap()) as usize;
+    message.resize(head + length - 4, 0);
+    from.read_exact(&mut message[head..])?;
+    Ok(message)
 }
