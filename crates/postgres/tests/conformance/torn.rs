@@ -101,7 +101,7 @@ fn a_standby_with_half_a_record_acknowledges_commits_that_it_does_not_have() {
     let (leader, mut standby, message, asked) = half_a_record(&stage);
     let (client, eye) = (Session::open(&leader), Session::open(&leader));
     while flushed(&leader) < asked {
-        client.sql("select pg_logical_emit_message(true, 'x', repeat('y', 30000))");
+        client.sql("select pg_logical_emit_message(true, 'x', repeat('y', 100000))");
     }
     set(&leader, "synchronous_standby_names", "ANY 1 (n3)");
     let waiting = client.begin_waiting("insert into t values ('acknowledged')", &eye);

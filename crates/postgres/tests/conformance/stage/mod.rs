@@ -12,11 +12,12 @@ pub mod session;
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use cluster::Lsn;
+use postgres::RunAs;
 
 use crate::real::{Server, bin15, run, run_ok, scratch, wait_until};
 use session::Session;
@@ -40,11 +41,26 @@ fn template() -> Arc<Template> {
     let mut known = TEMPLATE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     known.upgrade().unwrap_or_else(|| {
         let dir = scratch();
-        Server::initdb(&bin(), dir.path(), "template", 1);
+        let server = Server::initdb(&bin(), dir.path(), "template", 1);
+        forget_templates(&server);
         let made = Arc::new(Template { dir });
         *known = Arc::downgrade(&made);
         made
     })
+}
+
+/// Two of three databases, which nobody here asks: a third of the files remains to be copied.
+fn forget_templates(server: &Server) {
+    let mut single = Command::new(server.bin.join("postgres"));
+    single.arg("--single").arg("-D").arg(&server.pgdata).arg("postgres");
+    RunAs::for_server().unwrap().apply(&mut single);
+    single.current_dir("/").env("LC_ALL", "C").stdin(Stdio::piped());
+    single.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut running = single.spawn().unwrap();
+    let statements =
+        "update pg_database set datistemplate = false\ndrop database template0\ndrop database template1\n";
+    running.stdin.take().unwrap().write_all(statements.as_bytes()).unwrap();
+    assert!(running.wait().unwrap().success());
 }
 
 /// Where one test takes place. Servers must be dropped before it.
@@ -99,7 +115,7 @@ impl Stage {
     pub fn folder(&self, name: &str) -> PathBuf {
         let dir = self.dir.path().join(name);
         fs::create_dir(&dir).unwrap();
-        postgres::RunAs::for_server().unwrap().own(&dir).unwrap();
+        RunAs::for_server().unwrap().own(&dir).unwrap();
         dir
     }
 }
