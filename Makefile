@@ -2,7 +2,7 @@
 # The longer scripts are in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test soak bench install release
+.PHONY: help demo check test storm soak bench install release
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -23,7 +23,11 @@ test: ## all that CI runs: installs what the tests need, then check, then real s
 	@tools/install test
 	@tools/test
 
-soak: ## what takes too long for `make test`: the tests of conformance on PostgreSQL 16, 17 and 18
+storm: ## whole clusters by chance, a fixed set of seeds (SEEDS=1..5001)
+	cargo run --locked --release --quiet --package sim -- --seeds $(or $(SEEDS),1..5001)
+
+soak: ## what takes too long for `make test`: storms for HOURS=n, and conformance on PostgreSQL 16, 17 and 18
+	@tools/soak $(or $(HOURS),1)
 	@tools/install test
 	@tools/conformance
 

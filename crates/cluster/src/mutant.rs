@@ -36,7 +36,6 @@ mutants! {
     NewestRuleOnly "newest-rule-only" "C-3 is asked of the newest rule alone.",
     AnyoneBlocks "anyone-blocks" "One member of S blocks any rule (C-3).",
     CandidateBehind "candidate-behind" "A candidate need not reach what was discovered (C-3).",
-    StrangersDiscover "strangers-discover" "A member that is no voter discovers (C-3, C-10).",
     TailUnresigned "tail-unresigned" "A leader's position discovers though it has not resigned (C-3).",
     AnyStep "any-step" "Rules change in any steps (C-6).",
     AloneShrinks "alone-shrinks" "A leader drops a standby on nobody's word but its own (C-13).",

@@ -59,8 +59,7 @@ pub fn is_valid(state: &ClusterState, term: Term, evidence: &Evidence) -> bool {
 /// elections gave out (C-2). Enough for a resigned leader, whose dead server
 /// acknowledges nothing whatever term it has promised since.
 fn is_believable(state: &ClusterState, term: Term, evidence: &Evidence) -> bool {
-    let voter = state.member(&evidence.member).is_some_and(|m| m.state == MemberState::Voter)
-        || on(Mutant::StrangersDiscover);
+    let voter = state.member(&evidence.member).is_some_and(|m| m.state == MemberState::Voter);
     voter && evidence.position.is_some_and(|p| p.term < term) && evidence.lineage.is_legal(&state.elections)
 }
 

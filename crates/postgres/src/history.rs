@@ -244,7 +244,7 @@ pub fn lay_placeholders(
 ) -> Result<Option<Timeline>, HistoryError> {
     let text = extend(read(pg_wal, parent)?.as_deref(), parent, switch, RESERVED);
     let mut highest = None;
-    // Bounded by the number of elections since the parent's: each gives out one.
+    // Bounded by the number of elections since the parent's: each moves on by two.
     for number in parent.0.saturating_add(1)..reserved.0 {
         let timeline = Timeline(number);
         if read(pg_wal, timeline)?.is_none() {
@@ -268,6 +268,21 @@ pub fn remove_placeholders(pg_wal: &Path) -> Result<(), HistoryError> {
         }
     }
     Ok(())
+}
+
+/// Removes the histories of timelines newer than `newest`, of which the log has no
+/// record: a standby fetches them ahead of any WAL, and where such a timeline came to
+/// nothing, it follows no other one for its sake ("is not a child of"). Whoever opened
+/// one of them has it still. To be called with the server down; gives how many went.
+///
+/// # Errors
+/// `File`, `NotDurable`.
+pub fn forget_newer(pg_wal: &Path, newest: Timeline) -> Result<usize, HistoryError> {
+    let strays: Vec<Timeline> = list(pg_wal)?.into_iter().filter(|t| *t > newest).collect();
+    for timeline in &strays {
+        durable::remove(&pg_wal.join(file_name(*timeline)))?;
+    }
+    Ok(strays.len())
 }
 
 fn file_error(deed: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> HistoryError {
@@ -333,6 +348,19 @@ mod tests {
         for illegal in [&elsewhere, &false_placeholder, &reserved, &parent_text, &Vec::new()] {
             assert!(growth.verify(Timeline(5), illegal).is_err());
         }
+    }
+
+    #[test]
+    fn histories_without_a_record_are_forgotten_and_older_ones_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let owner = RunAs::current();
+        for n in [2, 4, 6] {
+            install(dir.path(), Timeline(n), REAL, owner).unwrap();
+        }
+        assert_eq!(forget_newer(dir.path(), Timeline(2)).unwrap(), 2);
+        assert!(read(dir.path(), Timeline(2)).unwrap().is_some());
+        assert_eq!(read(dir.path(), Timeline(4)).unwrap(), None);
+        assert_eq!(forget_newer(dir.path(), Timeline(2)).unwrap(), 0);
     }
 
     #[test]

@@ -185,6 +185,7 @@ fn arm(text: &mut String, rng: &mut Rng, scene: &Scene, kinds: &[&Fault]) {
             "opened any freeze it checkpointer for 5s",
             "recruit:5 any rogue 77 after 4ms",
             "begin-term any rogue 78 after 60ms",
+            "rule-end any crash it agent\nwhen rule-end any cut it for 5s",
             "recruit:5 any crash it agent\nwhen recruit:5 any cut it for 4s",
             "change-rule:1 any kill it postmaster",
             "change-rule:1 any freeze it walsender for 2s",

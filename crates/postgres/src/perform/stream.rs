@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use cluster::{Lineage, Lsn, Term};
 
 use crate::config::{NOBODY, Upstream, upstream, write_sync_names};
+use crate::control_file::ControlFile;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::guard::tree;
+use crate::history;
 use crate::layout::term_of_passfile;
 use crate::perform::life::LOOK;
 use crate::perform::{Hands, WalEnd, split_address};
@@ -164,8 +166,9 @@ impl Hands {
         Ok(())
     }
 
-    /// Stops the server for a new leader that it can't come to, and cuts off the
-    /// record that its old leader never finished, which it would wait for.
+    /// Stops the server for a new leader that it can't come to, and cuts off what it
+    /// would wait for: the record that its old leader never finished, and timelines
+    /// of which it has no record.
     ///
     /// # Errors
     /// `Guard`, `File`.
@@ -179,7 +182,15 @@ impl Hands {
             if tree::is_alive(&pgdata) {
                 return Err(Error::Orphans { count: tree::pids(&pgdata).len(), pgdata });
             }
-            Ok(wal::unfinished::cut_off(&pgdata, &keep)?)
+            let cut = wal::unfinished::cut_off(&pgdata, &keep)?;
+            let control = ControlFile::read(&pgdata)?;
+            let owner = wal::scan_end(&pgdata, ScanStart::Redo)?.lineage.timeline;
+            let newest = owner.max(control.timeline).max(control.min_recovery_timeline);
+            let strays = history::forget_newer(&pgdata.join("pg_wal"), newest)?;
+            if strays > 0 {
+                tracing::warn!(strays, "histories of timelines that came to nothing were removed");
+            }
+            Ok(cut)
         });
         match cut.await {
             Ok(true) => tracing::warn!("what followed the last whole record was cut off"),
