@@ -8,8 +8,10 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod append;
 pub mod gap;
 pub mod history;
 pub mod law;
+pub mod register;
 
 pub use history::{Fate, History, Operation};
