@@ -40,11 +40,15 @@ fn ip(arguments: &[&str]) -> Result<String, StageError> {
 }
 
 impl Network {
-    /// Makes the bridge of a network that nobody has, for the cluster in `dir`.
+    /// Makes the bridge of a network that nobody has, for the cluster in `dir`;
+    /// one that was broken off there has left its own.
     ///
     /// # Errors
     /// `Network`.
     pub fn make(dir: &Path) -> Result<Network, StageError> {
+        if let Some(left) = Network::of(dir) {
+            return Ok(left);
+        }
         let mut last = StageError::Network("every number is taken".to_string());
         for number in 1..=NETWORKS_MAX {
             let network = Network { number };
@@ -56,6 +60,16 @@ impl Network {
             }
         }
         Err(last)
+    }
+
+    /// The network whose bridge says that it belongs to the cluster in `dir`.
+    #[must_use]
+    pub fn of(dir: &Path) -> Option<Network> {
+        let all = ip(&["-o", "link", "show", "type", "bridge"]).ok()?;
+        let alias = format!("alias {}", dir.display());
+        let line = all.lines().find(|l| l.trim_end().ends_with(&alias))?;
+        let name = line.split(": ").nth(1)?;
+        name.strip_prefix("tanist")?.parse().ok().map(|number| Network { number })
     }
 
     fn dress(self, dir: &Path) -> Result<(), StageError> {

@@ -15,7 +15,7 @@ use postgres::RunAs;
 use crate::furnish::{program, reachable, write};
 use crate::isolate::Network;
 use crate::layout::{NODES, Options, Plan, PlannedNode, find_postgres, ports};
-use crate::processes::{Pids, child_of};
+use crate::processes::{Pids, child_of, running};
 
 /// Longest that a cluster may take to be whole.
 pub const HEALTHY_LIMIT: Duration = Duration::from_secs(120);
@@ -23,6 +23,9 @@ pub const HEALTHY_LIMIT: Duration = Duration::from_secs(120);
 pub const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// Most data nodes of a local cluster.
 pub const NODES_MAX: u16 = 7;
+
+/// Is in the folder of a cluster that is being made, until it can be opened.
+const UNFINISHED: &str = "unfinished";
 
 /// Why a local cluster could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +69,11 @@ pub enum StageError {
         "TAN0712: the nodes can't be put into network namespaces of their own: {0}. Run it as root with iproute2 installed, or leave --isolate away"
     )]
     Network(String),
+    /// No disk of its own for a node.
+    #[error(
+        "TAN0717: a disk for one node alone could not be made or broken: {0}. It takes root, mkfs.ext4, mount and fsfreeze"
+    )]
+    Disk(String),
     /// Somebody else's folder.
     #[error(
         "TAN0713: the folder '{0}' is not empty and holds no local cluster. Nothing was written; name an empty or a new one with --dir DIR"
@@ -141,6 +149,25 @@ impl Stage {
         Ok(Stage { plan })
     }
 
+    /// Takes away what was made for a cluster in `dir` before there was one: its
+    /// making was broken off. Whether there was any.
+    ///
+    /// # Errors
+    /// `Folder`.
+    pub fn clear_away(dir: &Path, wipe: bool) -> Result<bool, StageError> {
+        let pointer = fs::read_to_string(dir.join("moved-to")).ok();
+        let dir = pointer.map_or(dir.to_path_buf(), |p| PathBuf::from(p.trim()));
+        let unfinished = dir.join(UNFINISHED).exists();
+        let network = dir.canonicalize().ok().and_then(|dir| Network::of(&dir));
+        if let Some(network) = network {
+            network.remove(&[]);
+        }
+        if unfinished && wipe {
+            fs::remove_dir_all(&dir).map_err(folder(&dir))?;
+        }
+        Ok(unfinished || network.is_some())
+    }
+
     /// Makes the cluster where there is none, starts what does not run, and
     /// returns when it is whole.
     ///
@@ -149,7 +176,10 @@ impl Stage {
     pub async fn up(options: &Options) -> Result<Stage, StageError> {
         let stage = match Stage::open(&options.dir) {
             Ok(stage) => stage,
-            Err(_) => Stage::make(options)?,
+            Err(_) => Stage::make(options).inspect_err(|_| {
+                // What was begun is of no use to anybody; the error is what counts.
+                let _ = Stage::clear_away(&options.dir, true);
+            })?,
         };
         if let Some(how) = stage.plan.differs(options) {
             return Err(StageError::Differs { dir: options.dir.display().to_string(), how });
@@ -168,12 +198,14 @@ impl Stage {
         }
         let pg_bin = options.pg_bin.clone().or_else(find_postgres).ok_or(StageError::NoPostgres)?;
         postgres::Programs::find(&pg_bin).map_err(|e| StageError::Material(e.to_string()))?;
+        Stage::clear_away(&options.dir, true)?;
         refuse_others(&options.dir)?;
         let witness = if options.wal_witness { Kind::WalWitness } else { Kind::Witness };
         let all = data + u16::from(data == 2 || options.wal_witness);
         let ports: Vec<(u16, u16, u16)> =
             (0..all).map(|i| ports_of(options, i)).collect::<Result<_, StageError>>()?;
         let dir = reachable(&options.dir)?;
+        write(&dir.join(UNFINISHED), "", 0o644)?;
         let owner = RunAs::for_server().map_err(|e| StageError::Material(e.to_string()))?;
         let binary = program(options, &dir, owner)?;
         let network = if options.isolate { Some(Network::make(&dir)?) } else { None };
@@ -194,6 +226,8 @@ impl Stage {
         stage.furnish(owner)?;
         let text = serde_json::to_string_pretty(&stage.plan).unwrap_or_default();
         write(&stage.plan.dir.join("stage.json"), &text, 0o644)?;
+        let unfinished = stage.plan.dir.join(UNFINISHED);
+        fs::remove_file(&unfinished).map_err(folder(&unfinished))?;
         Ok(stage)
     }
 
@@ -202,6 +236,14 @@ impl Stage {
     /// # Errors
     /// `Folder`.
     pub fn start(&self, node: &PlannedNode) -> Result<(), StageError> {
+        self.start_with(node, &[])
+    }
+
+    /// Starts it with more in its environment.
+    ///
+    /// # Errors
+    /// `Folder`.
+    pub fn start_with(&self, node: &PlannedNode, environment: &[(String, String)]) -> Result<(), StageError> {
         if self.pids(node).guard.is_some() {
             return Ok(());
         }
@@ -214,6 +256,7 @@ impl Stage {
             Some(network) => network.command(&self.plan, node)?,
             None => Command::new(&self.plan.binary),
         };
+        command.envs(environment.iter().cloned());
         command.arg("run").arg("--config").arg(dir.join("tanist.toml"));
         command.stdin(Stdio::null()).stdout(log_again).stderr(log).process_group(0).current_dir("/");
         let child = command.spawn().map_err(folder(&self.plan.binary))?;
@@ -222,7 +265,10 @@ impl Stage {
 
     /// Stops a node in order, or kills it.
     pub fn stop(&self, node: &PlannedNode) {
-        let Some(guard) = self.pids(node).guard else { return };
+        let Some(guard) = self.pids(node).guard else {
+            // Whatever a guard that died has left.
+            return crate::fault::kill_node(self, node);
+        };
         let pid = nix::unistd::Pid::from_raw(guard);
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         let began = Instant::now();
@@ -317,6 +363,8 @@ impl Stage {
         };
         let config = dir.join("tanist.toml").display().to_string();
         let guard = number(dir.join("guard.pid")).filter(|p| runs(p, &config));
+        // Whoever started one may have died before it wrote down which.
+        let guard = guard.or_else(|| running("run", &config));
         let agent = guard.and_then(|g| child_of(g, "agent"));
         let pgdata = dir.join("pgdata").display().to_string();
         let postmaster = number(dir.join("pgdata/postmaster.pid")).filter(|p| runs(p, &pgdata));

@@ -125,7 +125,15 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
             show(&stage, json)?;
         }
         Deed::Down { at, wipe } => {
-            Stage::open(&at.dir)?.down(*wipe)?;
+            match Stage::open(&at.dir) {
+                Ok(stage) => stage.down(*wipe)?,
+                // `up` was broken off before there was a cluster.
+                Err(why) => {
+                    if !Stage::clear_away(&at.dir, *wipe)? {
+                        return Err(why.into());
+                    }
+                }
+            }
             if json {
                 say::out(&serde_json::json!({ "down": true, "wiped": wipe }).to_string());
             }
@@ -156,7 +164,15 @@ fn show(stage: &Stage, json: bool) -> Result<()> {
     say::out(&format!("A local cluster of {} nodes in {}", document.nodes.len(), document.dir.display()));
     say::out(&format!("  durability  {}", document.durability));
     say::out(&format!("  write to    {}", document.write_url));
-    say::out(&format!("  API         {}", document.api.join(" ")));
+    for node in &document.nodes {
+        let of_its_own = |netns: &String| format!(", in network namespace {netns}");
+        let netns = node.netns.as_ref().map(of_its_own).unwrap_or_default();
+        let server = match node.postgres_port {
+            0 => "a witness".to_string(),
+            port => format!("PostgreSQL {}:{port}", node.address),
+        };
+        say::out(&format!("  {:<10}  {server}, API {}{netns}", node.name, node.api));
+    }
     say::out("  'tanist status', 'tanist switchover', 'tanist playground down' go on from here");
     Ok(())
 }
