@@ -2,7 +2,7 @@
 # The longer scripts are in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test storm soak bench install release
+.PHONY: help demo check test storm soak faults bench install release
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -35,6 +35,11 @@ bench: ## every figure of docs/benchmarks.md, beside Patroni in the same run (ho
 	@tools/install bench
 	@$(MAKE) --no-print-directory release
 	@BENCH='$(BENCH)' bench/run --binary $(BINARY) $(BENCH)
+
+faults: ## every fault on a real cluster, written to docs/fault-matrix.md; goes on where it was (root, hours; ARGS="--only link")
+	@tools/install test
+	@$(MAKE) --no-print-directory release
+	$(BINARY) faults --state docs/fault-matrix.jsonl --table docs/fault-matrix.md --commit "$$(git describe --always --dirty)" $(ARGS)
 
 install: release ## put the binary into $(PREFIX)/bin
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/tanist

@@ -41,6 +41,8 @@ enum Verb {
     Playground(verb::playground::Args),
     /// A local cluster under load: switchover, crash, lost node, and a verdict.
     Demo(verb::demo::Args),
+    #[command(hide = true)]
+    Faults(verb::faults::Args),
     /// Who leads, since when and why; what is wrong and what to do.
     Status,
     /// What happened, and why.
@@ -85,6 +87,7 @@ fn asking(cli: &Cli) -> anyhow::Result<ExitCode> {
             Verb::Run(_) | Verb::Witness(_) | Verb::Agent(_) => Ok(ExitCode::SUCCESS),
             Verb::Playground(args) => verb::playground::run(args, cli.json).await,
             Verb::Demo(args) => verb::demo::run(args, cli.json).await,
+            Verb::Faults(args) => verb::faults::run(args, cli.json).await,
             Verb::Status => verb::look::status(&client()?, cli.json).await,
             Verb::History(args) => verb::look::history(&client()?, args, cli.json).await,
             Verb::Switchover(args) => verb::change::switchover(&client()?, args, cli.json).await,

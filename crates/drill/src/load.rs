@@ -5,6 +5,7 @@
 //! tried again under the same number.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -46,16 +47,31 @@ impl Load {
     /// # Errors
     /// What is wrong with the URL.
     pub fn start(url: &str, clients: u32) -> Result<Load, String> {
+        let plain = |client| Manner { client, pause: PAUSE, limit: INSERT_LIMIT };
+        Load::start_with(url, &(0..clients).map(plain).collect::<Vec<_>>())
+    }
+
+    /// Starts one writer for each.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub fn start_with(url: &str, clients: &[Manner]) -> Result<Load, String> {
         let server = Server::new(url)?;
         let (stop, ledger, began) =
             (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())), Instant::now());
-        let tasks = (0..clients).map(|client| {
-            let writer =
-                Writer { client, server: server.clone(), stop: stop.clone(), ledger: ledger.clone(), began };
+        let tasks = clients.iter().map(|manner| {
+            let (manner, server) = (*manner, server.clone());
+            let writer = Writer { manner, server, stop: stop.clone(), ledger: ledger.clone(), began };
             tokio::spawn(writer.run())
         });
         let tasks = tasks.collect();
         Ok(Load { stop, ledger, tasks, began })
+    }
+
+    /// When the writers started, from which the history counts.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.began
     }
 
     /// Time since the writers started.
@@ -83,8 +99,19 @@ impl Load {
     }
 }
 
+/// How one client behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Its number, in every row that it writes.
+    pub client: u32,
+    /// Between two rows.
+    pub pause: Duration,
+    /// Longest that it waits for an answer before it connects anew.
+    pub limit: Duration,
+}
+
 struct Writer {
-    client: u32,
+    manner: Manner,
     server: Server,
     stop: Arc<AtomicBool>,
     ledger: Arc<Mutex<Vec<Operation>>>,
@@ -99,32 +126,33 @@ impl Writer {
             let Some(client) = &line else {
                 line = self.server.connect().await;
                 if line.is_none() {
-                    tokio::time::sleep(PAUSE * 5).await;
+                    tokio::time::sleep(self.manner.pause * 5).await;
                 }
                 continue;
             };
             seq += 1;
             let sent = self.began.elapsed();
-            let insert = format!("INSERT INTO ledger VALUES ({}, {seq})", self.client);
-            let done = tokio::time::timeout(INSERT_LIMIT, client.batch_execute(&insert)).await;
+            let insert = format!("INSERT INTO ledger VALUES ({}, {seq})", self.manner.client);
+            let done = tokio::time::timeout(self.manner.limit, client.batch_execute(&insert)).await;
             let fate = match &done {
                 Ok(Ok(())) => Fate::Acknowledged,
                 Ok(Err(e)) => fate_of(e),
                 Err(_) => Fate::Unknown,
             };
-            let operation = Operation { client: self.client, seq, sent, ended: self.began.elapsed(), fate };
+            let operation =
+                Operation { client: self.manner.client, seq, sent, ended: self.began.elapsed(), fate };
             self.ledger.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
             if fate != Fate::Acknowledged {
                 line = None;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(self.manner.pause).await;
         }
     }
 }
 
 /// What an error says of the write: a server that refused it did not do it,
 /// unless it was being shut down while the commit waited.
-fn fate_of(e: &tokio_postgres::Error) -> Fate {
+pub(crate) fn fate_of(e: &tokio_postgres::Error) -> Fate {
     match e.as_db_error().map(|d| d.code().code()) {
         Some("25006" | "57P03" | "53300") => Fate::Failed,
         Some(_) | None => Fate::Unknown,
@@ -136,8 +164,18 @@ fn fate_of(e: &tokio_postgres::Error) -> Fate {
 /// # Errors
 /// PostgreSQL's own words.
 pub async fn read_back(url: &str) -> Result<BTreeSet<(u32, u64)>, String> {
+    read_back_of(url, 0..=i32::MAX.unsigned_abs()).await
+}
+
+/// What the server at `url` holds of some clients.
+///
+/// # Errors
+/// PostgreSQL's own words.
+pub async fn read_back_of(url: &str, clients: RangeInclusive<u32>) -> Result<BTreeSet<(u32, u64)>, String> {
     let client = Server::new(url)?.connect().await.ok_or("the server can't be reached")?;
-    let rows = client.query("SELECT client, seq FROM ledger", &[]).await.map_err(|e| e.to_string())?;
+    let (first, last) = clients.into_inner();
+    let all = format!("SELECT client, seq FROM ledger WHERE client BETWEEN {first} AND {last}");
+    let rows = client.query(&all, &[]).await.map_err(|e| e.to_string())?;
     let key = |r: &tokio_postgres::Row| {
         Some((u32::try_from(r.get::<_, i32>(0)).ok()?, u64::try_from(r.get::<_, i64>(1)).ok()?))
     };

@@ -2,7 +2,8 @@
 //!
 //! libpq's `sslrootcert` and `sslmode=verify-full` are taken out and done here
 //! with rustls; `tcp_user_timeout` counts milliseconds in libpq and seconds in
-//! tokio-postgres.
+//! tokio-postgres. All hosts are tried at once, and the first that will do is
+//! taken: a host that stands still must not hide from us that another serves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,19 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::task::JoinSet;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// Longest until a host has answered, its greeting and all: a frozen postmaster
+/// still has its kernel accept connections.
+const GREETING_LIMIT: Duration = Duration::from_secs(3);
 
 /// Where to connect, and how.
 #[derive(Clone)]
 pub(crate) struct Server {
-    config: Config,
+    /// One for each host of the URL.
+    hosts: Vec<Config>,
     tls: Option<MakeRustlsConnect>,
 }
 
@@ -37,31 +44,59 @@ impl Server {
                 Some(_) | None => kept.push(pair),
             }
         }
-        let plain = format!("{base}?{}", kept.join("&"));
-        let mut config: Config = plain.parse().map_err(|e: tokio_postgres::Error| e.to_string())?;
-        if let Some(timeout) = user_timeout {
-            config.tcp_user_timeout(timeout);
+        let (before, hosts, after) = parts(base);
+        let mut all = Vec::new();
+        for host in hosts.split(',') {
+            let plain = format!("{before}{host}{after}?{}", kept.join("&"));
+            let mut config: Config = plain.parse().map_err(|e: tokio_postgres::Error| e.to_string())?;
+            if let Some(timeout) = user_timeout {
+                config.tcp_user_timeout(timeout);
+            }
+            all.push(config);
         }
         let tls = ca.map(trusting).transpose()?;
-        Ok(Server { config, tls })
+        Ok(Server { hosts: all, tls })
     }
 
-    /// Connects; its task ends with the connection.
+    /// Connects to the first host that answers as the URL wants it; the task of a
+    /// connection ends with it.
     pub(crate) async fn connect(&self) -> Option<Client> {
-        // The error of a connection is the one that the next statement gets.
-        match &self.tls {
-            Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await.ok()?;
-                tokio::spawn(async move { drop(connection.await) });
-                Some(client)
-            }
-            None => {
-                let (client, connection) = self.config.connect(NoTls).await.ok()?;
-                tokio::spawn(async move { drop(connection.await) });
-                Some(client)
+        let mut tries = JoinSet::new();
+        for config in &self.hosts {
+            let (config, tls) = (config.clone(), self.tls.clone());
+            tries.spawn(async move { tokio::time::timeout(GREETING_LIMIT, one(config, tls)).await.ok()? });
+        }
+        while let Some(done) = tries.join_next().await {
+            if let Ok(Some(client)) = done {
+                return Some(client);
             }
         }
+        None
     }
+}
+
+async fn one(config: Config, tls: Option<MakeRustlsConnect>) -> Option<Client> {
+    // The error of a connection is the one that the next statement gets.
+    match tls {
+        Some(tls) => {
+            let (client, connection) = config.connect(tls).await.ok()?;
+            tokio::spawn(async move { drop(connection.await) });
+            Some(client)
+        }
+        None => {
+            let (client, connection) = config.connect(NoTls).await.ok()?;
+            tokio::spawn(async move { drop(connection.await) });
+            Some(client)
+        }
+    }
+}
+
+/// What stands before the hosts of a URL, the hosts, and what stands behind them.
+fn parts(base: &str) -> (&str, &str, &str) {
+    let scheme = base.find("://").map_or(0, |i| i + 3);
+    let end = base[scheme..].find('/').map_or(base.len(), |i| scheme + i);
+    let start = base[scheme..end].rfind('@').map_or(scheme, |i| scheme + i + 1);
+    (&base[..start], &base[start..end], &base[end..])
 }
 
 /// TLS that trusts the CA in the file `path` and nobody else.
@@ -83,8 +118,12 @@ mod tests {
     fn a_url_of_libpqs_means_the_same_here() {
         let url = "postgresql://u:p@10.0.0.1:1,10.0.0.2:2/db?target_session_attrs=read-write&connect_timeout=2&tcp_user_timeout=2000&keepalives_idle=1&keepalives_interval=1";
         let server = Server::new(url).unwrap();
-        assert_eq!(server.config.get_tcp_user_timeout(), Some(&Duration::from_secs(2)));
-        assert_eq!(server.config.get_hosts().len(), 2);
+        let ports: Vec<&[u16]> = server.hosts.iter().map(Config::get_ports).collect();
+        assert_eq!(ports, [[1], [2]]);
+        for host in &server.hosts {
+            assert_eq!(host.get_tcp_user_timeout(), Some(&Duration::from_secs(2)));
+            assert_eq!((host.get_user(), host.get_dbname()), (Some("u"), Some("db")));
+        }
         assert!(server.tls.is_none());
         assert!(Server::new("postgresql://u@h/db?sslmode=verify-full&sslrootcert=/nonexistent").is_err());
     }

@@ -2,6 +2,7 @@
 
 pub mod change;
 pub mod demo;
+pub mod faults;
 pub mod look;
 pub mod moment;
 pub mod playground;

@@ -10,6 +10,7 @@
 mod agents;
 mod disk;
 mod failover;
+mod faults;
 mod guard;
 mod members;
 mod network;

@@ -21,13 +21,18 @@ const SWITCHOVER_TRIES: u32 = 4;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// The program under test: beside this test's own, built if it is not there.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap().to_path_buf();
     let built =
         Command::new(env!("CARGO")).args(["build", "--quiet", "--locked", "--package", "cli"]).status();
     assert!(built.is_ok_and(|s| s.success()), "the binary could not be built");
     profile.join("tanist")
+}
+
+/// Held by whoever has a cluster.
+pub async fn turn() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().await
 }
 
 pub struct Story {
@@ -55,7 +60,7 @@ impl Story {
     }
 
     pub async fn begin_with(name: &str, ask: impl FnOnce(&mut Options)) -> Story {
-        let turn = ONE_AT_A_TIME.lock().await;
+        let turn = turn().await;
         let dir = PathBuf::from(format!("/var/tmp/tanist-e2e-{}-{name}", std::process::id()));
         let mut options = Options {
             dir: dir.clone(),

@@ -1,4 +1,12 @@
-//! Faults, made from outside as the world makes them: by pid.
+//! Faults, made from outside as the world makes them: by pid, by link, by disk
+//! and by clock. One kind, one file; one that lasts is a value, and ends when
+//! that is dropped.
+
+pub mod clock;
+pub mod disk;
+pub mod link;
+pub mod power;
+pub mod process;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
