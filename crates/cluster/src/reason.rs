@@ -103,6 +103,15 @@ pub enum Reason {
     Resumed,
     /// Settings changed.
     SettingsChanged,
+    /// In async nobody knows the end of a leader that is gone (O-2).
+    MayBeLost {
+        /// Who acknowledged it.
+        leader: NodeId,
+        /// Up to here it is there.
+        beyond: Lsn,
+        /// It may have acknowledged so long after it was last heard, milliseconds.
+        time_ms: u64,
+    },
 }
 
 fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
@@ -176,6 +185,12 @@ impl fmt::Display for Reason {
             Reason::Paused => f.write_str("automatic failover was paused"),
             Reason::Resumed => f.write_str("automatic failover was resumed"),
             Reason::SettingsChanged => f.write_str("settings changed"),
+            Reason::MayBeLost { leader, beyond, time_ms: t } => {
+                write!(
+                    f,
+                    "what {leader} acknowledged beyond {beyond} may be lost (async, up to {t} ms unheard)"
+                )
+            }
         }
     }
 }

@@ -63,6 +63,13 @@ fn is_believable(state: &ClusterState, term: Term, evidence: &Evidence) -> bool 
     voter && evidence.position.is_some_and(|p| p.term < term) && evidence.lineage.is_legal(&state.elections)
 }
 
+/// Whose rule of async ran out by time, with its end not known: a loss there may be.
+#[must_use]
+pub fn of_unknown_end(state: &ClusterState, term: Term, evidence: &[Evidence]) -> Option<MemberId> {
+    let mut cases = state.rules.iter().rev().map(|rule| Case { state, term, evidence, rule });
+    cases.find(|c| c.time_fenced() && c.shown().is_none()).map(|c| c.rule.leader.clone())
+}
+
 struct Case<'a> {
     state: &'a ClusterState,
     term: Term,
@@ -85,6 +92,10 @@ impl Case<'_> {
         if self.time_fenced() {
             return Some(Position::default());
         }
+        self.shown()
+    }
+
+    fn shown(&self) -> Option<Position> {
         [self.by_standbys(), self.by_leader(), self.later(), self.by_operator()].into_iter().flatten().min()
     }
 

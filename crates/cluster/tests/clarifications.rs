@@ -5,7 +5,7 @@ mod common;
 
 use cluster::command::{Addresses, Change, Evidence, MemberState};
 use cluster::lineage::Branch;
-use cluster::{ClusterState, Durability, Lineage, Lsn, Position, Rule, Term, Timeline};
+use cluster::{ClusterState, Durability, Lineage, Lsn, Position, Reason, Rule, Term, Timeline};
 use common::*;
 
 fn revoking() -> ClusterState {
@@ -321,6 +321,22 @@ fn c26_async_waits_for_the_time_of_a_majority_and_believes_one_of_them() {
     assert_eq!(try_with(vec![timed("n2", true), timed("n3", false)]), "TAN0106");
     assert_eq!(try_with(vec![timed("n2", true), timed("n2", true)]), "TAN0106", "one voice, said twice");
     assert_eq!(try_with(vec![timed("n2", true), timed("n3", true)]), "accepted");
+}
+
+#[test]
+fn c26_what_an_async_leader_of_unknown_end_may_have_lost_is_in_the_history() {
+    let s = cluster(&["n1", "n2", "n3"], Durability::Async);
+    let s = must(&s, "n2", begin(&s, missed(&["n2", "n3"])));
+    let timed = |name: &str| Evidence { time_fenced: true, ..says(name, 2, 250) };
+    let loss = |e: Vec<Evidence>| {
+        let after = must(&s, "n2", elect(&s, "n2", e, Rule::leader_only()));
+        let told = |r: &Reason| matches!(r, Reason::MayBeLost { .. });
+        after.history.iter().map(|e| e.reason.clone()).find(told)
+    };
+    let bound = Reason::MayBeLost { leader: node("n1"), beyond: Lsn(250), time_ms: 3100 };
+    assert_eq!(loss(vec![timed("n2"), timed("n3")]), Some(bound));
+    let resigned = Evidence { resigned: Term(1), ..says("n1", 2, 250) };
+    assert_eq!(loss(vec![timed("n2"), timed("n3"), resigned]), None, "its end is known");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::mutant::{Mutant, on};
 use crate::node::{MemberId, NodeId};
 use crate::policy::Durability;
 use crate::reason::{Missing, NotShown, Reason};
-use crate::recruited::{is_valid, recruited};
+use crate::recruited::{is_valid, of_unknown_end, recruited};
 use crate::refused::Refused;
 use crate::rule::{ActiveRule, Rule};
 use crate::state::{ClusterState, Election, Opening, Phase};
@@ -83,6 +83,7 @@ pub(super) fn elect(s: &mut ClusterState, c: &Command, b: &Ballot, planned: bool
     let base = check_candidate(s, b)?;
     check_opening_rule(s, &b.leader, &b.rule)?;
     let rule = b.rule.clone();
+    let unknown_end = of_unknown_end(s, b.term, &b.evidence).filter(|old| *old != b.leader);
     s.elections.push(Election {
         term: b.term,
         leader: b.leader.clone(),
@@ -103,6 +104,10 @@ pub(super) fn elect(s: &mut ClusterState, c: &Command, b: &Ballot, planned: bool
     let evidence = b.evidence.iter().map(|e| e.member.node.clone()).collect();
     let leader = b.leader.node.clone();
     s.note(c, Reason::Elected { leader, position: base, evidence, rule, planned });
+    if let Some(old) = unknown_end {
+        let time_ms = s.settings.timing.async_lease_ms.saturating_add(s.settings.timing.kill_ms);
+        s.note(c, Reason::MayBeLost { leader: old.node, beyond: base.lsn, time_ms });
+    }
     Ok(())
 }
 
