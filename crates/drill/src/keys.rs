@@ -30,6 +30,8 @@ const LIST_LENGTH: u64 = 40;
 const PAUSE: Duration = Duration::from_millis(40);
 /// Longest that a client waits for an answer before it connects anew.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// Longest that a server is waited for before and after.
+const REACH_LIMIT: Duration = Duration::from_secs(30);
 /// Keys of one history, of either kind.
 const KEYS: u32 = 10_000;
 /// The timeline that a server writes on.
@@ -44,7 +46,7 @@ pub async fn prepare(url: &str) -> Result<(), String> {
     let tables = "CREATE TABLE IF NOT EXISTS register \
             (key int PRIMARY KEY, value bigint NOT NULL, reads bigint NOT NULL DEFAULT 0); \
         CREATE TABLE IF NOT EXISTS list (key int PRIMARY KEY, items bigint[] NOT NULL)";
-    let client = Server::new(url)?.connect().await.ok_or("no server takes writes")?;
+    let client = Server::new(url)?.reach(REACH_LIMIT).await?;
     client.batch_execute(tables).await.map_err(|e| e.to_string())
 }
 
@@ -73,7 +75,7 @@ impl Keys {
     pub async fn start(url: &str, number: u32, began: Instant) -> Result<Keys, String> {
         let server = Server::new(url)?;
         let first = number * KEYS;
-        let client = server.connect().await.ok_or("no server takes writes")?;
+        let client = server.reach(REACH_LIMIT).await?;
         for key in first..first + REGISTERS {
             let make = format!("INSERT INTO register VALUES ({key}, 0) ON CONFLICT DO NOTHING");
             client.batch_execute(&make).await.map_err(|e| e.to_string())?;
@@ -102,7 +104,7 @@ impl Keys {
             let _ = tokio::time::timeout(ANSWER_LIMIT * 4, task).await;
         }
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let client = Server::new(url)?.connect().await.ok_or("no server takes writes")?;
+        let client = Server::new(url)?.reach(REACH_LIMIT).await?;
         let last = self.first + KEYS - 1;
         let all = format!("SELECT key, items FROM list WHERE key BETWEEN {} AND {last}", self.first);
         let answer = client.simple_query(&all).await.map_err(|e| e.to_string())?;

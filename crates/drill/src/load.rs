@@ -36,7 +36,7 @@ pub struct Load {
 /// # Errors
 /// PostgreSQL's own words.
 pub async fn prepare(url: &str) -> Result<(), String> {
-    let client = Server::new(url)?.connect().await.ok_or("no server takes writes")?;
+    let client = Server::new(url)?.reach(INSERT_LIMIT).await?;
     let table = "CREATE TABLE IF NOT EXISTS ledger (client int, seq bigint, PRIMARY KEY (client, seq))";
     client.batch_execute(table).await.map_err(|e| e.to_string())
 }

@@ -2,11 +2,13 @@
 //!
 //! libpq's `sslrootcert` and `sslmode=verify-full` are taken out and done here
 //! with rustls; `tcp_user_timeout` counts milliseconds in libpq and seconds in
-//! tokio-postgres. All hosts are tried at once, and the first that will do is
-//! taken: a host that stands still must not hide from us that another serves.
+//! tokio-postgres. The host that did last is tried first; where it does not do,
+//! or takes long, all others at once: one that stands still must not hide from
+//! us that another serves.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -18,12 +20,18 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// Longest until a host has answered, its greeting and all: a frozen postmaster
 /// still has its kernel accept connections.
 const GREETING_LIMIT: Duration = Duration::from_secs(3);
+/// How long the one that did last is tried alone.
+const HEAD_START: Duration = Duration::from_millis(300);
+/// Between two tries of somebody who waits for a server.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Where to connect, and how.
 #[derive(Clone)]
 pub(crate) struct Server {
     /// One for each host of the URL.
     hosts: Vec<Config>,
+    /// Which of them did last.
+    last: Arc<AtomicUsize>,
     tls: Option<MakeRustlsConnect>,
 }
 
@@ -55,23 +63,58 @@ impl Server {
             all.push(config);
         }
         let tls = ca.map(trusting).transpose()?;
-        Ok(Server { hosts: all, tls })
+        Ok(Server { hosts: all, last: Arc::default(), tls })
     }
 
     /// Connects to the first host that answers as the URL wants it; the task of a
     /// connection ends with it.
     pub(crate) async fn connect(&self) -> Option<Client> {
         let mut tries = JoinSet::new();
-        for config in &self.hosts {
-            let (config, tls) = (config.clone(), self.tls.clone());
-            tries.spawn(async move { tokio::time::timeout(GREETING_LIMIT, one(config, tls)).await.ok()? });
+        let last = self.last.load(Ordering::Relaxed);
+        self.try_host(&mut tries, last);
+        // Nobody has failed for good before the others were tried too.
+        let first = tokio::time::timeout(HEAD_START, tries.join_next()).await;
+        let mut done = first.ok().flatten();
+        let others = (0..self.hosts.len()).filter(|i| *i != last);
+        if !matches!(done, Some(Ok((_, Some(_))))) {
+            others.for_each(|i| self.try_host(&mut tries, i));
+            done = None;
         }
-        while let Some(done) = tries.join_next().await {
-            if let Ok(Some(client)) = done {
-                return Some(client);
+        loop {
+            match done {
+                Some(Ok((i, Some(client)))) => {
+                    self.last.store(i, Ordering::Relaxed);
+                    return Some(client);
+                }
+                Some(_) | None => done = Some(tries.join_next().await?),
             }
         }
-        None
+    }
+
+    fn try_host(&self, tries: &mut JoinSet<(usize, Option<Client>)>, i: usize) {
+        let Some(config) = self.hosts.get(i).cloned() else { return };
+        let tls = self.tls.clone();
+        tries.spawn(async move {
+            let client = tokio::time::timeout(GREETING_LIMIT, one(config, tls)).await;
+            (i, client.ok().flatten())
+        });
+    }
+
+    /// Connects within `limit`.
+    ///
+    /// # Errors
+    /// That nobody answered.
+    pub(crate) async fn reach(&self, limit: Duration) -> Result<Client, String> {
+        let began = Instant::now();
+        loop {
+            if let Some(client) = self.connect().await {
+                return Ok(client);
+            }
+            if began.elapsed() > limit {
+                return Err(format!("no server answered as it should within {limit:?}"));
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 }
 
