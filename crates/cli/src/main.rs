@@ -64,7 +64,7 @@ enum Verb {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let said = match &cli.verb {
-        // The guard must be alone in its process: no runtime, no thread.
+        // The guard must be alone in its process: no runtime, no thread but its log's.
         Verb::Run(args) | Verb::Witness(args) => verb::run::guard(args),
         Verb::Agent(args) => verb::run::agent(args),
         _ => asking(&cli),

@@ -267,6 +267,60 @@ fn a_log_that_takes_nothing_ends_nobody() {
     check("a reader that stands still", &|_| full.1.try_clone().unwrap().into());
 }
 
+/// A file system in a file, which can be frozen; thawed and unmounted when dropped.
+struct Disk(tempfile::TempDir);
+
+fn ran(program: &str, arguments: &[&str], path: &Path) -> bool {
+    std::process::Command::new(program).args(arguments).arg(path).output().is_ok_and(|o| o.status.success())
+}
+
+impl Disk {
+    fn make() -> Disk {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        std::fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
+        std::fs::create_dir(dir.path().join("at")).unwrap();
+        assert!(ran("mkfs.ext4", &["-q", "-F"], &image), "mkfs.ext4");
+        let image = image.display().to_string();
+        assert!(ran("mount", &["-o", "loop", &image], &dir.path().join("at")), "mount");
+        Disk(dir)
+    }
+
+    fn at(&self) -> std::path::PathBuf {
+        self.0.path().join("at")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = ran("fsfreeze", &["--unfreeze"], &self.at());
+        let _ = ran("umount", &["-l"], &self.at());
+    }
+}
+
+/// Found by the fault matrix: the guard said that it would kill before it did,
+/// and stood still in that until the disk went on.
+#[test]
+fn a_log_whose_disk_hangs_delays_no_deadline() {
+    if !nix::unistd::geteuid().is_root() {
+        return skipped("a log whose disk hangs", "it takes root to mount a disk");
+    }
+    let disk = Disk::make();
+    let at = disk.at();
+    let log = |_: &Path| std::fs::File::create(at.join("log")).unwrap().into();
+    let guarded = Guarded::start_logging_to(Setup::default(), log);
+    let mut agent = guarded.agent();
+    let postmaster = agent.start_server(&guarded.pgdata(), SERVER);
+    assert!(ran("fsfreeze", &["--freeze"], &at), "fsfreeze");
+    agent.ask(&Ask::Arm { deadline_ms: Some(sys::boottime_ms() + 100) });
+    agent.wait_until("the deadline", |_, news| news.contains(&Event::DeadlineFired));
+    assert!(!lives(postmaster));
+    // And it goes on: an agent that dies is replaced, which is said, too.
+    signal(agent.pid, Signal::SIGKILL);
+    assert!(guarded.agent().status().postmaster.is_none());
+    drop(disk);
+}
+
 /// Writes to a pipe until it takes no more.
 fn fill(pipe: &std::io::PipeWriter, most: usize) {
     use std::io::Write;

@@ -65,7 +65,9 @@ pub fn agent(args: &Args) -> Result<ExitCode> {
     // Two of them, so that a deed which blocks keeps neither the probe nor the next deed.
     let (beats, deeds) = (runtime("agent", 1)?, runtime("deeds", 2)?);
     let agent = agent::start::run(config, deeds.handle().clone());
-    beats.block_on(async { beats.spawn(agent).await })??;
+    let ended = beats.block_on(async { beats.spawn(agent).await });
+    guard::log::wait_until_written();
+    ended??;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,13 +3,29 @@
 //!
 //! A full disk, a reader that is gone or one that has stopped reading must not
 //! end or delay the process that everything on this host hangs from: `eprintln!`
-//! panics in the first two cases and waits for ever in the third.
+//! panics in the first two cases and waits for ever in the third. And a disk that
+//! hangs keeps whoever writes to it in a sleep that nothing ends, though the file
+//! says that it takes more: so a thread writes, which does nothing else.
 
 use std::borrow::Cow;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow};
+
+/// Lines that wait for a log which takes none at the moment; more are dropped.
+const LINES_MAX: usize = 512;
+/// Longest that the end of a process waits for its last lines.
+const LAST_LINES_LIMIT: Duration = Duration::from_millis(500);
+/// Room on the stack of who writes: a line is on the heap.
+const STACK_BYTES: usize = 128 * 1024;
+/// Lines that were handed over and are not written yet.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// Longest line: a pipe that is writable takes this much without waiting (PIPE_BUF).
 pub const LINE_BYTES_MAX: usize = 4096;
@@ -35,18 +51,59 @@ pub struct Lossy;
 
 impl Write for Lossy {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        // Held over both, so that nobody else takes the room that was seen.
-        let mut stderr = std::io::stderr().lock();
-        let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-        let ready = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0);
-        if ready && fds[0].revents() == Some(PollFlags::POLLOUT) {
-            let _ = stderr.write_all(&at_most_a_line(bytes));
+        if let Some(writer) = writer() {
+            WAITING.fetch_add(1, Ordering::Relaxed);
+            if writer.try_send(at_most_a_line(bytes).into_owned()).is_err() {
+                WAITING.fetch_sub(1, Ordering::Relaxed);
+            }
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// Waits a little until all that was said is written, at the end of a process.
+pub fn wait_until_written() {
+    let began = Instant::now();
+    while WAITING.load(Ordering::Relaxed) > 0 && began.elapsed() < LAST_LINES_LIMIT {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Where lines are handed over; `None` where the system has no thread for us.
+fn writer() -> Option<&'static SyncSender<Vec<u8>>> {
+    static WRITER: OnceLock<Option<SyncSender<Vec<u8>>>> = OnceLock::new();
+    let begin = || {
+        let (to, from) = sync_channel(LINES_MAX);
+        let thread = std::thread::Builder::new().name("log".to_string()).stack_size(STACK_BYTES);
+        // Signals are the other thread's: this one is born with all of them blocked.
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).ok();
+        let began = thread.spawn(move || put_all(&from));
+        if let Some(before) = before {
+            let _ = before.thread_set_mask();
+        }
+        began.ok().map(|_| to)
+    };
+    WRITER.get_or_init(begin).as_ref()
+}
+
+fn put_all(lines: &Receiver<Vec<u8>>) {
+    for line in lines {
+        put(&line);
+        WAITING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn put(line: &[u8]) {
+    // Held over both, so that nobody else takes the room that was seen.
+    let mut stderr = std::io::stderr().lock();
+    let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    let ready = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0);
+    if ready && fds[0].revents() == Some(PollFlags::POLLOUT) {
+        let _ = stderr.write_all(line);
     }
 }
 

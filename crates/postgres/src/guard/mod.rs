@@ -11,7 +11,7 @@
 //!   guard ──┬── postmaster (PDEATHSIG: dies with the guard; a cgroup of its own)
 //!           └── agent      (says when to start, signal, kill; arms the deadline)
 //! ```
-//! No async runtime, no thread, no TLS; of files it touches its lock, its socket,
+//! No async runtime, no thread but the one that writes the log, no TLS; of files it touches its lock, its socket,
 //! /proc, the server's cgroup and, at a start, what that needs: the log, a stale
 //! `postmaster.pid`. Never decides whether the server should run.
 
@@ -139,6 +139,7 @@ pub fn run(config: GuardConfig) -> Result<(), GuardError> {
     while !guard.turn() {}
     guard.server.leave();
     let _ = std::fs::remove_file(&config.socket);
+    log::wait_until_written();
     Ok(())
 }
 
@@ -180,9 +181,10 @@ impl Guard {
         }
         self.deadline_ms = None;
         if !self.server.is_gone() {
-            say!("the agent's deadline has passed: killing the server");
             (self.fired, self.untold) = (true, true);
-            let _ = self.kill_server();
+            let killed = self.kill_server();
+            let how = if killed.is_ok() { "killed" } else { "being killed" };
+            say!("the agent's deadline has passed: the server is {how}");
         }
     }
 
