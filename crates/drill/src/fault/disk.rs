@@ -152,15 +152,27 @@ pub fn thaw(dir: &Path) {
     }
 }
 
-/// Takes away the disks that it left mounted there.
+/// Has what is mounted and unmounted below `dir` be so in every mount namespace
+/// that is made from now on. `ip netns exec` makes one, which would else keep a
+/// disk alive that was unmounted here.
+///
+/// # Errors
+/// `Disk`.
+pub fn share(dir: &Path) -> Result<(), StageError> {
+    run("mount", &["--bind", &text(dir), &text(dir)])?;
+    run("mount", &["--make-shared", &text(dir)])
+}
+
+/// Takes away the disks that it left mounted there, and undoes `share`.
 pub fn clear_away(dir: &Path) {
-    for at in mounted_below(dir) {
-        let _ = run("umount", &["-l", &text(&at)]);
+    for at in mounted_below(dir).iter().rev() {
+        let _ = run("umount", &["-l", &text(at)]);
     }
 }
 
+/// In the order in which they were mounted.
 fn mounted_below(dir: &Path) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let points = mounts.lines().filter_map(|l| l.split(' ').nth(1)).map(PathBuf::from);
-    points.filter(|p| p.starts_with(dir) && p != dir).collect()
+    points.filter(|p| p.starts_with(dir)).collect()
 }

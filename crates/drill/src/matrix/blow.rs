@@ -38,6 +38,8 @@ enum Held {
     Cut(link::Cut),
     Full(disk::Full),
     Hung(disk::Hung),
+    /// In this order: it answers again before anybody is heard.
+    HungUnheard(disk::Hung, link::Cut),
     Nothing,
 }
 
@@ -94,6 +96,7 @@ pub async fn strike(scene: &Scene, cell: &Cell, aim: &Aim) -> Result<(Instant, I
         | Fault::CutOneWay(_)
         | Fault::DiskFull
         | Fault::DiskHung
+        | Fault::DiskHungUnheard
         | Fault::Power => {}
     }
     let ended = Instant::now();
@@ -134,6 +137,11 @@ fn begin(scene: &Scene, cell: &Cell, aim: &Aim) -> Result<Held, String> {
         Fault::CutOneWay(way) => cut(&aim.others, way),
         Fault::DiskFull => disk()?.fill().map(Held::Full).map_err(words),
         Fault::DiskHung => disk()?.hang().map(Held::Hung).map_err(words),
+        Fault::DiskHungUnheard => {
+            let hung = disk()?.hang().map_err(words)?;
+            let cut = link::cut(stage, node, &aim.others, Way::In).map_err(words)?;
+            Ok(Held::HungUnheard(hung, cut))
+        }
         Fault::Clock(seconds) => {
             let clock = aim.clock.as_ref().ok_or("no clock was made ready".to_string())?;
             clock.set(seconds).map(|()| Held::Nothing).map_err(words)

@@ -55,6 +55,9 @@ pub enum Fault {
     DiskFull,
     /// A disk that does not answer.
     DiskHung,
+    /// The same, on a node that no other node's packets reach meanwhile: a leader
+    /// that was replaced has answers left to give when its disk goes on.
+    DiskHungUnheard,
     /// A wall clock that jumps by so many seconds, and back.
     Clock(i64),
     /// Power is lost everywhere.
@@ -90,7 +93,8 @@ const TARGETS: [Target; 9] = [
 pub fn all() -> Vec<Cell> {
     let mut faults = vec![Fault::CutOff, Fault::CutFromOne];
     faults.extend([Fault::CutOneWay(Way::In), Fault::CutOneWay(Way::Out)]);
-    faults.extend([Fault::DiskFull, Fault::DiskHung, Fault::Clock(JUMP), Fault::Clock(-JUMP)]);
+    faults.extend([Fault::DiskFull, Fault::DiskHung, Fault::DiskHungUnheard]);
+    faults.extend([Fault::Clock(JUMP), Fault::Clock(-JUMP)]);
     for target in TARGETS {
         faults.push(Fault::Process(target, Blow::Kill));
         faults.extend(STOPS.map(|s| Fault::Process(target, Blow::Stop(s))));
@@ -153,6 +157,7 @@ impl Fault {
             Fault::CutOneWay(Way::Both) => "link/both-ways".into(),
             Fault::DiskFull => "disk/full".into(),
             Fault::DiskHung => "disk/hung".into(),
+            Fault::DiskHungUnheard => "disk/hung-unheard".into(),
             Fault::Clock(seconds) if *seconds > 0 => "clock/ahead".into(),
             Fault::Clock(_) => "clock/behind".into(),
             Fault::Power => "power".into(),
@@ -167,7 +172,7 @@ impl Fault {
             Fault::Process(_, Blow::Stop(seconds)) => Duration::from_secs(*seconds),
             Fault::CutOff | Fault::CutFromOne | Fault::CutOneWay(_) => CUT,
             Fault::DiskFull => FULL,
-            Fault::DiskHung => HUNG,
+            Fault::DiskHung | Fault::DiskHungUnheard => HUNG,
             Fault::Clock(_) => WRONG,
         }
     }
@@ -183,8 +188,8 @@ mod tests {
         let cells = all();
         let ids: BTreeSet<String> = cells.iter().map(Cell::id).collect();
         assert_eq!(ids.len(), cells.len(), "two cells of one name");
-        // 9 processes x 4 blows x 2 roles, 4 cuts, 2 disks and 2 clocks x 2 roles, and power.
-        assert_eq!(cells.len(), 2 * (9 * 4 * 2 + 8 * 2 + 1));
+        // 9 processes x 4 blows x 2 roles, 4 cuts, 3 disks and 2 clocks x 2 roles, and power.
+        assert_eq!(cells.len(), 2 * (9 * 4 * 2 + 9 * 2 + 1));
         assert_eq!(cells.iter().filter(|c| c.impossible().is_some()).count(), 2 * 3 * 4);
         assert!(cells.windows(2).all(|w| w[0].length() <= w[1].length()));
         assert!(ids.contains("quorum/leader/walsender/stop-10") && ids.contains("async/all/power"));

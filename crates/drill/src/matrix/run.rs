@@ -137,7 +137,7 @@ async fn one(asked: &Asked, scene: &mut Option<Scene>, cell: &Cell) -> Result<Li
 async fn played(scene: &mut Scene, cell: &Cell, line: &mut Line) -> Result<(), String> {
     let before = |e: StageError| format!("before the fault: {e}");
     let aim = blow::aim(scene, cell).await.map_err(before)?;
-    let (status, _) = scene.wait_whole().await.map_err(before)?;
+    let status = scene.wait_whole().await.map_err(before)?;
     let loads = scene.load().await.map_err(before)?;
     let (struck, ended) = blow::strike(scene, cell, &aim).await?;
     let healed = scene.wait_whole().await;

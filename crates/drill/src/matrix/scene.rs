@@ -65,6 +65,8 @@ impl Scene {
         clear_away(&dir)?;
         let images = images(&dir);
         fs::create_dir_all(&images).map_err(folder(&images))?;
+        fs::create_dir_all(&dir).map_err(folder(&dir))?;
+        disk::share(&dir)?;
         let disk = |i: u16| Disk::make(&images.join(format!("n{i}.img")), &dir.join(format!("n{i}")));
         let disks = (1..=NODES).map(disk).collect::<Result<Vec<_>, _>>()?;
         let options = Options {
@@ -135,21 +137,14 @@ impl Scene {
     }
 
     /// Waits until it is whole, and still is a moment later: a picture may be
-    /// older than the fault. Gives how things are, and how long it took.
+    /// older than the fault.
     ///
     /// # Errors
     /// `Unhealthy`.
-    pub async fn wait_whole(&self) -> Result<(Status, Duration), StageError> {
-        let began = Instant::now();
+    pub async fn wait_whole(&self) -> Result<Status, StageError> {
         self.stage.wait_whole(HEAL_LIMIT).await?;
-        let mut took = began.elapsed();
         tokio::time::sleep(LOOK * 5).await;
-        let again = Instant::now();
-        let status = self.stage.wait_whole(HEAL_LIMIT).await?;
-        if again.elapsed() > LOOK * 3 {
-            took = began.elapsed();
-        }
-        Ok((status, took))
+        self.stage.wait_whole(HEAL_LIMIT).await
     }
 
     /// The node that leads, and those that follow.
@@ -157,7 +152,7 @@ impl Scene {
     /// # Errors
     /// `Unhealthy`.
     pub async fn roles(&self) -> Result<(PlannedNode, Vec<PlannedNode>), StageError> {
-        let (status, _) = self.wait_whole().await?;
+        let status = self.wait_whole().await?;
         let leads = |n: &&PlannedNode| status.leader.as_deref() == Some(n.name.as_str());
         let leader = self.stage.plan.data_nodes().find(leads).cloned();
         let leader = leader.ok_or_else(|| self.unhealthy("nobody leads".into()))?;
