@@ -7,12 +7,15 @@ use cluster::command::MemberState;
 use cluster::state::Phase;
 use cluster::{Lsn, NodeId, Time};
 use failover::Event;
+use postgres::guard::log::wait_until_written;
 use postgres::guard::protocol::Event as GuardEvent;
+use postgres::guard::tree;
 use postgres::perform::Hands;
 use store::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::block_in_place;
 use tokio::time::{Instant, timeout};
 
 use crate::clock;
@@ -25,6 +28,8 @@ pub const PROBE: (Duration, Duration) = (Duration::from_millis(750), Duration::f
 pub const KEEP: Duration = Duration::from_secs(2);
 /// The guard hears of an agent that is starting at least this often.
 pub const SIGN_OF_LIFE: Duration = Duration::from_millis(300);
+/// Longest that a server is killed for whose guard does not answer.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// Between two looks at a leader whose heartbeat is late.
 pub const LOOK: Duration = Duration::from_millis(50);
 /// Between two reads of the store by a leader that needs them.
@@ -118,7 +123,12 @@ pub async fn arm(hands: Arc<Hands>, mut deadline: watch::Receiver<Option<Time>>)
             None => guard.status().await.map(|_| ()),
         };
         if let Err(why) = said {
-            tracing::error!(%why, "the guard is gone; this agent ends with it");
+            tracing::error!(%why, "the guard is gone; this agent ends with it, and the server before");
+            // One that only stands still would kill nobody at the deadline, nor would we once we are gone.
+            let pgdata = hands.site().dir.pgdata();
+            let gone = block_in_place(|| tree::kill_all(&pgdata, KILL_LIMIT));
+            tracing::info!(gone, "the server was killed");
+            wait_until_written();
             std::process::exit(1);
         }
     }

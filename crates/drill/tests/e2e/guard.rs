@@ -6,9 +6,11 @@ use std::process::Command;
 
 use api::Client;
 use api::verbs::{Done, Fault, FaultBody};
+use cluster::Durability;
+use drill::fault::process::{self, Target};
 use drill::layout::PlannedNode;
 
-use crate::story::{Story, told};
+use crate::story::{Story, told, wait_until};
 
 /// Asks one node's agent for a fault.
 async fn ask(story: &Story, node: &PlannedNode, fault: Fault, ms: u64) -> Result<Done, String> {
@@ -84,6 +86,23 @@ fn what_keeps_a_server_down_is_told_with_its_code() {
         story.stage.start(&standby).unwrap();
         has_trouble(&story, &standby, "TAN0410").await;
         drop(taken);
+        story.end().await;
+    });
+}
+
+/// Found by the fault matrix: the agent ended with a guard that did not answer, and
+/// left a server that acknowledged for as long as that one stood still.
+#[test]
+fn a_guard_that_stands_still_takes_its_server_with_it() {
+    told(async {
+        let story = Story::begin_with("still", |o| o.durability = Some(Durability::Async)).await;
+        let (leader, term) = (story.leader().await, story.term().await);
+        let frozen = process::freeze(&process::find(&story.stage, &leader, Target::Guard));
+        assert_eq!(frozen.count(), 1);
+        wait_until(|| story.stage.pids(&leader).postmaster.is_none(), "the server to be killed").await;
+        story.wait_until("the next term", |s| s.term > term && s.writable).await;
+        drop(frozen);
+        story.whole().await;
         story.end().await;
     });
 }

@@ -6,6 +6,13 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Between two blows at a server that is killed without its guard.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// Pids of all living processes of the server in `pgdata`.
 #[must_use]
@@ -83,6 +90,37 @@ pub fn is_alive(pgdata: &Path) -> bool {
     !pids(pgdata).is_empty()
 }
 
+/// Kills all of it, without its guard: for an agent whose guard stands still, so
+/// that nobody else would. Whether nothing is left within `limit`.
+pub fn kill_all(pgdata: &Path, limit: Duration) -> bool {
+    let began = Instant::now();
+    loop {
+        let left = pids(pgdata);
+        if left.is_empty() || began.elapsed() > limit {
+            return left.is_empty();
+        }
+        for pid in left {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        std::thread::sleep(AGAIN);
+    }
+}
+
+/// Removes the socket of a server that is dead, and its lock: PostgreSQL takes the
+/// lock for another's as long as anybody has the pid that it names, and its folder
+/// outlives a reboot. Only one that names this directory, with nothing alive there.
+pub fn remove_stale_socket(pgdata: &Path, sockets: &Path, port: u16) {
+    let socket = sockets.join(format!(".s.PGSQL.{port}"));
+    let lock = sockets.join(format!(".s.PGSQL.{port}.lock"));
+    let Ok(text) = fs::read_to_string(&lock) else { return };
+    let ours = text.lines().nth(1).is_some_and(|dir| names(pgdata).contains(&PathBuf::from(dir)));
+    if ours && !is_alive(pgdata) {
+        // If it can't be removed, PostgreSQL says why it does not start.
+        let _ = fs::remove_file(socket);
+        let _ = fs::remove_file(lock);
+    }
+}
+
 /// Removes a `postmaster.pid` whose process is no server of this directory any
 /// more. PostgreSQL is fooled by a zombie, or by a stranger that was given the
 /// number since, and refuses to start. Only with nothing alive in the directory,
@@ -111,6 +149,21 @@ fn is_attached(pid_file: &str, segments: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_lock_goes_that_names_this_directory_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pgdata, sockets) = (dir.path().join("pgdata"), dir.path().join("run"));
+        fs::create_dir(&pgdata).unwrap();
+        fs::create_dir(&sockets).unwrap();
+        let lock = sockets.join(".s.PGSQL.5501.lock");
+        // Somebody else has that pid now: init.
+        for (named, stays) in [("/elsewhere", true), (pgdata.to_str().unwrap(), false)] {
+            fs::write(&lock, format!("1\n{named}\n1700000000\n5501\n")).unwrap();
+            remove_stale_socket(&pgdata, &sockets, 5501);
+            assert_eq!(lock.exists(), stays, "{named}");
+        }
+    }
 
     #[test]
     fn a_segment_that_somebody_uses_is_seen() {

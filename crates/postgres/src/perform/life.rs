@@ -12,6 +12,7 @@ use crate::config::{NOBODY, upstream, write_sync_names};
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::guard::protocol::Start;
+use crate::guard::tree;
 use crate::layout::NodeDir;
 use crate::perform::{Hands, WalEnd};
 use crate::secrets::SUPERUSER_FILE;
@@ -110,6 +111,8 @@ impl Hands {
                 tracing::info!(%why, "the end of the log can't be told before this start");
             }
             self.forget_still();
+            let port = self.config().port;
+            tree::remove_stale_socket(&self.site.dir.pgdata(), self.site.dir.sockets(), port);
             let pgdata = self.site.dir.pgdata().display().to_string();
             let mut argv =
                 vec![self.site.programs.path("postgres").display().to_string(), "-D".into(), pgdata];
