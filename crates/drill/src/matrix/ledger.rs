@@ -107,7 +107,8 @@ fn table(lines: &BTreeMap<String, Line>) -> String {
          write is lost (in async: none beyond the bound that the history tells), no server acknowledges after it was \
          replaced, no read is older than an acknowledgement before it, every member ends with the same rows, and the \
          cluster is whole within {} s of the fault's end.\n\n\
-         **Away** is the longest time without an acknowledged row, from the fault on; clients try all servers at once. \
+         **Away** is the longest time without an acknowledged row, from the fault on; a client goes back to the server that \
+         served it last, and tries all at once where that does not do. \
          **Whole** is the time from the fault's end until every member was back in its place, and had been for half a \
          second. Both are what this one \
          run saw on a machine of two cores that did other work too: shapes, not figures. **Terms** is how many began.\n\n",
