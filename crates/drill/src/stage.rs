@@ -224,11 +224,23 @@ impl Stage {
         let plan = Plan { dir, binary, pg_bin, durability, nodes, network };
         let stage = Stage { plan };
         stage.furnish(owner)?;
+        stage.sync()?;
         let text = serde_json::to_string_pretty(&stage.plan).unwrap_or_default();
         write(&stage.plan.dir.join("stage.json"), &text, 0o644)?;
         let unfinished = stage.plan.dir.join(UNFINISHED);
         fs::remove_file(&unfinished).map_err(folder(&unfinished))?;
         Ok(stage)
+    }
+
+    /// A cluster whose power is lost a moment after it was made is there: without
+    /// this a node's configuration came back empty.
+    fn sync(&self) -> Result<(), StageError> {
+        for node in &self.plan.nodes {
+            let dir = self.plan.node_dir(node);
+            let open = fs::File::open(&dir).map_err(folder(&dir))?;
+            nix::unistd::syncfs(open).map_err(|e| folder(&dir)(e.into()))?;
+        }
+        Ok(())
     }
 
     /// Starts a node that does not run, in a session of its own.
