@@ -72,6 +72,7 @@ impl Scene {
         let options = Options {
             dir,
             nodes: Some(NODES),
+            wal_witness: false,
             base_port: None,
             pg_bin: asked.pg_bin.clone(),
             durability: Some(mode),
