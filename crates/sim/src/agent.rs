@@ -263,18 +263,19 @@ impl World {
     }
 
     /// A linearizable read is answered; the next may begin a while later.
-    pub(crate) fn read(&mut self, at: At, life: u32, began: Us) {
+    pub(crate) fn read(&mut self, at: At, life: u32, began: Us, term: Term) {
         if self.hosts[at].agent.life != life {
             return;
         }
         self.hosts[at].agent.reading = false;
-        if began == 0 || !self.reaches_store(at) {
+        // An answer needs only the way to here.
+        if began == 0 || !self.network.passes(self.store.leader, at) {
             return;
         }
         let from = if self.is(Env::LeaseFromReply) { self.now } else { began };
-        let (started, term) = (self.hosts[at].clock.local(from), self.truth.ctl.term);
+        let started = self.hosts[at].clock.local(from);
         self.hosts[at].agent.reading = true;
-        self.after(READ, What::Read(at, life, 0));
+        self.after(READ, What::Read(at, life, 0, Term(0)));
         self.tell(at, life, Event::StoreRead(started, term));
     }
 

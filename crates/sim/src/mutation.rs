@@ -39,8 +39,6 @@ env! {
     PositionByHistory "position-by-history" "A position's term is that of the newest history file (C-1).",
     HalfStreamedStays "half-streamed-stays" "A half-streamed switch segment is not set aside before a start ((k), C-1).",
     FencedBeforeKilled "fenced-before-killed" "Resigned is on disk and reported while the server still runs (C-4).",
-    PromotedTwice "promoted-twice" "A server may be promoted again in the same term (C-4).",
-    PromotedUnread "promoted-unread" "The store is not read again before pg_promote (C5, (d)).",
     NoDataBarrier "no-data-barrier" "The opening barrier is taken as proven at once (C6).",
     NoConfigBarrier "no-config-barrier" "A rule change is taken as proven without the walsenders of both rules (M2, (i) iii).",
     EarlyDataBarrier "early-data-barrier" "One record proves both barriers of a rule change, so what is written behind it may be on the older rule (M2).",

@@ -191,13 +191,15 @@ impl World {
         self.tell(at, life, Event::State(truth));
     }
 
-    /// A linearizable read begins; what it shows is what is agreed when it is answered.
+    /// A linearizable read begins.
     pub(crate) fn begin_read(&mut self, at: At) {
         let life = self.hosts[at].agent.life;
+        // It may be what was agreed when it began: the answer takes its time.
+        let term = self.truth.ctl.term;
         let way = self.span(ms(1), ms(12));
         let when = self.now.max(self.store.leaderless_until) + way;
         let began = if self.reaches_store(at) { self.now.max(1) } else { 0 };
-        self.at(if began == 0 { when + ms(400) } else { when }, What::Read(at, life, began));
+        self.at(if began == 0 { when + ms(400) } else { when }, What::Read(at, life, began, term));
     }
 }
 

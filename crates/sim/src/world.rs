@@ -56,8 +56,8 @@ pub enum What {
     Learn(At),
     /// The store commits a command, or does not.
     Commit(At, u32, Box<Change>),
-    /// A linearizable read of the store, begun then, is answered.
-    Read(At, u32, Us),
+    /// A linearizable read of the store, begun then, is answered with the term that it saw.
+    Read(At, u32, Us, Term),
     /// A server that was asked to shut down goes on with it, whoever asked.
     ShutDown(At, u32),
     /// A server that starts is ready.
@@ -337,7 +337,7 @@ impl World {
             What::Tell(at, life, event) => self.tell(at, life, *event),
             What::Learn(at) => self.learn(at),
             What::Commit(at, life, change) => self.commit(at, life, *change),
-            What::Read(at, life, began) => self.read(at, life, began),
+            What::Read(at, life, began, term) => self.read(at, life, began, term),
             What::ShutDown(at, life) => self.shut_down(at, life),
             What::Ready(at, life) => self.ready(at, life),
             What::Receive(at, life) if self.hosts[at].server.life == life => self.try_receive(at),

@@ -36,7 +36,7 @@ impl World {
         match deed.step {
             0 => {
                 let again = self.hosts[at].vows.promoting.is_some_and(|p| p.term >= term);
-                if again && !self.is(Env::PromotedTwice) {
+                if again {
                     return failed("it was asked to promote in this term before", false);
                 }
                 Next::Step(self.fsync(at))
@@ -92,8 +92,7 @@ impl World {
                 let mine = self.truth.ctl.leader.as_ref().is_some_and(|l| l.node == self.hosts[at].name);
                 let valid = self.truth.ctl.term == term && self.truth.ctl.phase == Phase::Elected && mine;
                 let reached = self.reaches_store(at);
-                let sure = valid && reached;
-                if !sure && !self.is(Env::PromotedUnread) {
+                if !(valid && reached) {
                     self.hosts[at].server.names = Names::Placeholder;
                     self.hosts[at].server.reserved = None;
                     return failed(
@@ -134,7 +133,7 @@ impl World {
         self.next_record += 1;
         let id = self.next_record;
         self.hosts[at].server.promote(taken, id);
-        self.hosts[at].server.signal_file = true;
+        self.hosts[at].server.signal_file = !self.is(Env::NoStandbySignal);
         self.note(Some(at), || format!("is primary of term {term} on timeline {taken}"));
         self.judge(&Moment::Promoted { at, term });
         self.hosts[at].ghost.promoted.push(term);
