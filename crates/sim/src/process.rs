@@ -183,8 +183,15 @@ impl World {
         if self.hosts[at].server.orphans != life {
             return;
         }
+        let host = &self.hosts[at];
+        if host.paused || host.disk.stalled_until > self.now {
+            return self.after(ms(50), What::Orphans(at, life, waiters));
+        }
         self.hosts[at].server.orphans = 0;
         for waiter in waiters {
+            // Each has flushed its own commit first.
+            let wal = &mut self.hosts[at].server.wal;
+            wal.flushed = wal.flushed.max(waiter.count);
             self.mark("server: an orphan acknowledges");
             self.acknowledge(at, waiter);
         }
