@@ -163,6 +163,16 @@ impl Host {
         self.ghost.late_until = Time::default();
     }
 
+    /// Agent and guard are gone, with all that they knew and had in hand.
+    pub fn lose_processes(&mut self) {
+        self.agent.runs = false;
+        self.agent.deed = None;
+        self.agent.inbox.clear();
+        self.agent.life += 1;
+        self.guard.deadline = None;
+        self.guard.stopped = false;
+    }
+
     /// Whether its agent can act now.
     #[must_use]
     pub fn is_awake(&self) -> bool {

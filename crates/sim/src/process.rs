@@ -210,11 +210,7 @@ impl World {
         if self.hosts[at].server.hup_pending {
             self.sighup(at);
         }
-        self.replay(at);
-        self.pump_all(at);
-        if let Some(id) = self.hosts[at].server.receiver.as_ref().map(|r| r.stream) {
-            self.reply(id);
-        }
+        self.thaw_waiting(at);
     }
 }
 

@@ -11,12 +11,6 @@ impl Rng {
         Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03)
     }
 
-    /// A stream of its own, so that what is drawn here moves nothing elsewhere.
-    #[must_use]
-    pub fn fork(&mut self, label: u64) -> Rng {
-        Rng::new(self.draw() ^ label.rotate_left(32))
-    }
-
     /// The next 64 bits.
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -28,12 +28,7 @@ pub(super) const FAULT: Fault = Fault {
                 if !host.up {
                     return Ok(());
                 }
-                host.agent.runs = false;
-                host.agent.deed = None;
-                host.agent.inbox.clear();
-                host.agent.life += 1;
-                host.guard.deadline = None;
-                host.guard.stopped = false;
+                host.lose_processes();
                 let life = host.agent.life;
                 let pause = world.span(ms(200), ms(2000));
                 last(world, pause, Over::Restart(at, life));

@@ -52,12 +52,7 @@ pub(super) fn off(world: &mut World, at: usize) {
         s.lose_unsynced(s.wal.flushed + kept);
     }
     let host = &mut world.hosts[at];
-    host.agent.runs = false;
-    host.agent.deed = None;
-    host.agent.inbox.clear();
-    host.agent.life += 1;
-    host.guard.deadline = None;
-    host.guard.stopped = false;
+    host.lose_processes();
     host.guard.timer += 1;
 }
 

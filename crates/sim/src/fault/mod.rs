@@ -26,8 +26,6 @@ mod tear;
 mod user_promote;
 mod wipe;
 
-use std::time::Duration;
-
 use cluster::NodeId;
 use cluster::command::Kind as NodeKind;
 
@@ -221,10 +219,4 @@ pub(crate) fn fresh(world: &mut World, name: &NodeId, kind: NodeKind) -> At {
     world.store.remember(at, std::sync::Arc::default());
     world.store.remember(at, std::sync::Arc::default());
     world.add(name, kind)
-}
-
-/// A span that a line may name, as text for `for`.
-#[must_use]
-pub fn words_for(span: Duration) -> String {
-    format!("{}ms", span.as_millis())
 }
