@@ -177,8 +177,18 @@ impl Guarded {
         self.dir.path().join("pgdata")
     }
 
+    /// All that the guard has said until now. A thread of its own writes it, so that
+    /// what was said last is there only after a while: a stranger's call says one more
+    /// line, which comes after all of it.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        let read = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        let turned_away = || read().matches("was turned away").count();
+        let before = turned_away();
+        // One that has ended has written its last lines before.
+        if UnixStream::connect(self.dir.path().join("guard.sock")).is_ok() {
+            wait_until("the guard's log", || turned_away() > before);
+        }
+        read()
     }
 
     /// A second guard of the same directory, run to its end: whether it went well, and what it said.
