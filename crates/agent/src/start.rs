@@ -14,6 +14,7 @@ use failover::{Controller, Event};
 use peers::{Identity, Kind as Word, Peers};
 use postgres::config::{Floor, ServerConfig, Tls, Transport};
 use postgres::guard::client::Client as Guard;
+use postgres::guard::second_hand;
 use postgres::perform::{Hands, Site};
 use postgres::salvage::Shelf;
 use postgres::{NodeDir, Programs, RunAs, Secrets, durable};
@@ -92,6 +93,17 @@ pub fn pgdata(config: &HostConfig) -> PathBuf {
     config.data_dir.join("pgdata")
 }
 
+/// A thread of its own, which no runtime that stands still holds up.
+fn keep_deadline(hands: Arc<Hands>) -> Result<(), StartError> {
+    let keep = move || second_hand::keep(&hands.site().guard, &hands.site().dir.pgdata());
+    let thread = std::thread::Builder::new().name("deadline".into()).spawn(keep);
+    let failed = |e: std::io::Error| postgres::Error::Guard {
+        deed: "have its deadline kept by the agent as well",
+        why: e.to_string(),
+    };
+    thread.map(drop).map_err(|e| failed(e).into())
+}
+
 /// Runs the agent of this host until it is killed. `deeds` runs what may wait
 /// for a disk or for a server, so that it delays no heartbeat.
 ///
@@ -112,6 +124,7 @@ pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
     let hands = Arc::new(hands(&config, guard)?);
     let (guard_tx, guard_rx) = watch::channel(None);
     tokio::spawn(watchers::arm(hands.clone(), guard_rx));
+    keep_deadline(hands.clone())?;
     let listen = config.listen.peers.clone();
     let (peers, incoming) = Peers::start(peers::Config { identity, listen }).await?;
     let store_dir = seat::store_dir(&config);

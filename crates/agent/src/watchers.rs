@@ -118,9 +118,23 @@ pub async fn arm(hands: Arc<Hands>, mut deadline: watch::Receiver<Option<Time>>)
         armed = Some(Instant::now());
         let until = *deadline.borrow_and_update();
         let guard = &hands.site().guard;
-        let said = match until {
-            Some(t) => guard.arm(Some(u64::try_from(t.0.as_millis()).unwrap_or(u64::MAX))).await,
-            None => guard.status().await.map(|_| ()),
+        let asking = async {
+            match until {
+                Some(t) => guard.arm(Some(boot_ms(t))).await,
+                None => guard.status().await.map(|_| ()),
+            }
+        };
+        tokio::pin!(asking);
+        let said = loop {
+            tokio::select! {
+                said = &mut asking => break said,
+                // While it does not answer, the deadline is ours to keep (`second_hand`).
+                Ok(()) = deadline.changed() => {
+                    if let Some(t) = *deadline.borrow_and_update() {
+                        guard.intend(boot_ms(t));
+                    }
+                }
+            }
         };
         if let Err(why) = said {
             tracing::error!(%why, "the guard is gone; this agent ends with it, and the server before");
@@ -132,6 +146,10 @@ pub async fn arm(hands: Arc<Hands>, mut deadline: watch::Receiver<Option<Time>>)
             std::process::exit(1);
         }
     }
+}
+
+fn boot_ms(t: Time) -> u64 {
+    u64::try_from(t.0.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// News from the guard: look at once.

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used)] // a panic in a test is its report
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use postgres::guard::client::Client;
 use postgres::guard::protocol::{Answer, Event, Status};
+use postgres::guard::{second_hand, sys};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixListener;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -155,4 +157,63 @@ async fn a_guard_that_hangs_up_is_no_riddle() {
     drop(desk);
     assert!(asking.await.unwrap().unwrap_err().to_string().contains("hung up"));
     assert!(client.status().await.unwrap_err().to_string().contains("hung up"));
+}
+
+/// A guard that stands still kills nobody: the agent does, at the newest deadline.
+#[tokio::test]
+async fn the_agent_kills_at_the_deadline_where_the_guard_stands_still() {
+    let (dir, client, mut desk) = connect().await;
+    let pgdata = dir.path().join("pgdata");
+    std::fs::create_dir(&pgdata).unwrap();
+    let mut server = std::process::Command::new("sleep").arg("1000").current_dir(&pgdata).spawn().unwrap();
+    std::thread::spawn({
+        let (client, pgdata) = (client.clone(), pgdata.clone());
+        move || second_hand::keep(&client, &pgdata)
+    });
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { client.arm(Some(sys::boottime_ms() + 300)).await }
+    });
+    desk.greet().await;
+    // Heard, and not answered. What is moved on later counts.
+    desk.hear().await;
+    let (began, reach) = (std::time::Instant::now(), Duration::from_millis(1500));
+    client.intend(sys::boottime_ms() + u64::try_from(reach.as_millis()).unwrap());
+    let ended = tokio::task::spawn_blocking(move || server.wait().unwrap());
+    let ended = tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it is killed").unwrap();
+    assert!(began.elapsed() >= reach - Duration::from_millis(10), "killed before the deadline");
+    assert!(!ended.success());
+    asking.abort();
+}
+
+/// Several looks after the deadline.
+async fn wait_until_long_past(client: &Client) {
+    while client.deadline_ms().is_none_or(|at| sys::boottime_ms() < at + 700) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A guard that answers is left to do it.
+#[tokio::test]
+async fn the_agent_leaves_the_deadline_to_a_guard_that_answers() {
+    let (dir, client, mut desk) = connect().await;
+    let mut server = std::process::Command::new("sleep").arg("1000").current_dir(dir.path()).spawn().unwrap();
+    std::thread::spawn({
+        let (client, pgdata) = (client.clone(), dir.path().to_owned());
+        move || second_hand::keep(&client, &pgdata)
+    });
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { client.arm(Some(sys::boottime_ms() + 60_000)).await }
+    });
+    // A request that is not answered yet is no proof against the guard before the deadline.
+    desk.greet().await;
+    let arm = desk.hear().await;
+    desk.answer(&arm, Answer::Done).await;
+    asking.await.unwrap().unwrap();
+    client.intend(sys::boottime_ms() + 1);
+    wait_until_long_past(&client).await;
+    assert!(server.try_wait().unwrap().is_none(), "the guard was there to do it");
+    server.kill().unwrap();
+    server.wait().unwrap();
 }

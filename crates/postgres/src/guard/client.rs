@@ -37,6 +37,8 @@ pub struct Client {
 #[derive(Default)]
 struct Asked {
     last: u64,
+    /// The last deadline that the guard was given or is to have, in ms by the boot clock.
+    deadline_ms: Option<u64>,
     waiting: BTreeMap<u64, oneshot::Sender<Heard>>,
     /// The guard has hung up.
     over: bool,
@@ -134,7 +136,29 @@ impl Client {
     /// `Guard`.
     pub async fn arm(&self, deadline_ms: Option<u64>) -> Result<()> {
         let deed = "arm its deadline";
+        if let Some(until) = deadline_ms {
+            self.intend(until);
+        }
         done(deed, &self.ask(deed, &Ask::Arm { deadline_ms }).await?)
+    }
+
+    /// A newer deadline, in ms by the boot clock, that the guard is to have as soon as
+    /// it answers.
+    pub fn intend(&self, deadline_ms: u64) {
+        lock(&self.asked).deadline_ms = Some(deadline_ms);
+    }
+
+    /// When the server has to be gone, in ms by the boot clock: the last deadline that
+    /// the guard was handed or is to have. `None` before the first.
+    #[must_use]
+    pub fn deadline_ms(&self) -> Option<u64> {
+        lock(&self.asked).deadline_ms
+    }
+
+    /// Whether the guard owes an answer, which takes one that runs a millisecond.
+    #[must_use]
+    pub fn is_waited_for(&self) -> bool {
+        !lock(&self.asked).waiting.is_empty()
     }
 
     /// Starts the postmaster; its pid.

@@ -23,6 +23,7 @@ mod line;
 mod lock;
 pub mod log;
 pub mod protocol;
+pub mod second_hand;
 mod server;
 pub mod sys;
 pub mod tree;

@@ -5,6 +5,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use crate::command::{ENVIRONMENT, command, run};
 use crate::config::include;
 use crate::config::parameters::ON_COMMAND_LINE;
@@ -25,6 +27,11 @@ pub const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Longest that a shutdown for a switchover waits until all standbys have it: one
 /// that is slow or gone is no reason to stay away.
 pub const SENT_LIMIT: Duration = Duration::from_millis(500);
+/// A guard that has not killed the server after so long is not waited for: one that
+/// runs takes some milliseconds.
+pub const GUARD_KILLS: Duration = Duration::from_secs(1);
+/// Longest that a server is killed for whose guard does not answer.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// Between two looks at something that is about to change.
 pub const LOOK: Duration = Duration::from_millis(4);
 
@@ -175,15 +182,33 @@ impl Hands {
     /// Kills everything of the server; returns when nothing is left. The
     /// directory is made to start as a standby at once: a crash may come next.
     ///
+    /// A guard that stands still (it was stopped, or waits for a disk) is not waited for:
+    /// what must not acknowledge any more is killed without it.
+    ///
     /// # Errors
     /// `Guard`, `File`.
     pub async fn kill_tree(&self) -> Result<()> {
         self.forget_still();
-        self.site.guard.kill_tree().await?;
+        match timeout(GUARD_KILLS, self.site.guard.kill_tree()).await {
+            Ok(killed) => killed?,
+            Err(_) => self.kill_without_guard().await?,
+        }
         if self.has_data() {
             durable::replace_if_other(&self.site.dir.conf("standby.signal"), b"", self.site.run_as)?;
         }
         Ok(())
+    }
+
+    async fn kill_without_guard(&self) -> Result<()> {
+        let pgdata = self.site.dir.pgdata();
+        let killing = tokio::task::spawn_blocking(move || tree::kill_all(&pgdata, KILL_LIMIT));
+        let gone = killing.await.unwrap_or(false);
+        tracing::warn!(gone, "the guard does not answer: the server was killed without it");
+        if gone {
+            return Ok(());
+        }
+        let why = format!("it does not answer, and after {KILL_LIMIT:?} something of the server was left");
+        Err(Error::Guard { deed: "kill the server", why })
     }
 
     /// Stops the server in order, or kills it when that takes too long.
