@@ -82,7 +82,10 @@ pub fn guard_deadline(view: &View<'_>) -> Option<Time> {
         return None;
     }
     if !view.i_lead() {
-        return Some(view.now + reach);
+        // One that takes writes all the same is to be fenced: whoever does that may be held
+        // up, so it keeps the deadline that it had.
+        let read_write = matches!(view.server_state(), ServerState::Primary | ServerState::Promoting);
+        return (!read_write).then_some(view.now + reach);
     }
     if needs_lease(view) {
         let lease = Duration::from_millis(timing.async_lease_ms);

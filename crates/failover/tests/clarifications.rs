@@ -217,6 +217,20 @@ fn c25_a_leader_without_grants_and_store_reads_is_left_to_its_guard() {
     assert_eq!(until(&scene), None, "an agent that knows nothing yet leaves the deadline as it is");
 }
 
+/// Whoever is to fence it may be held up: the guard stands still, the disk hangs.
+#[test]
+fn c25_a_server_that_writes_and_does_not_lead_keeps_the_deadline_that_it_had() {
+    let mut scene = Scene::of("n2", 10_000);
+    let until = |s: &Scene| fencing::guard_deadline(&s.view());
+    let runs = |state| Some(ServerReport { state, ..ServerReport::default() });
+    scene.me.server = runs(ServerState::Standby);
+    assert_eq!(until(&scene), Some(at(13_000)));
+    for state in [ServerState::Primary, ServerState::Promoting] {
+        scene.me.server = runs(state);
+        assert_eq!(until(&scene), None, "{state:?}");
+    }
+}
+
 #[test]
 fn c26_an_async_leader_leads_as_long_as_its_last_read_of_the_store() {
     let mut scene = Scene::of("n1", 10_000);
