@@ -25,6 +25,7 @@ use crate::retry::{self, Setback, kind_of, preempts};
 use crate::rules;
 use crate::speech;
 use crate::suspicion::{self, Watch};
+use crate::switchover;
 use crate::view::{Heard, View};
 use crate::waiting::Waiting;
 
@@ -256,7 +257,9 @@ impl Controller {
         let up = view.leader_is_up();
         let electable = self.state.ctl.phase == Phase::Revoking
             && recruited(&self.state, term, &election::evidence(&view, term)).is_ok();
+        let due = switchover::due(&view).map(|t| t.asked_ms);
         let w = &mut self.watch;
+        w.due_since = due.map(|asked| w.due_since.filter(|d| d.0 == asked).unwrap_or((asked, now)));
         w.nowhere_since = nowhere.then(|| w.nowhere_since.unwrap_or(now));
         w.leader_up_since = up.then(|| w.leader_up_since.unwrap_or(now));
         w.missing_since = missing.then(|| w.missing_since.unwrap_or(now));

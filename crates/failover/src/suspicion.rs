@@ -44,6 +44,9 @@ pub struct Watch {
     pub recruited_since: Option<Time>,
     /// Until when we suspect nobody, because our own loop ran late.
     pub late_until: Time,
+    /// When the planned switchover that was asked for at that time (of the wall clock
+    /// there, which names it) was first seen to be due.
+    pub due_since: Option<(u64, Time)>,
     /// Since when our rule change leads where nobody is left to acknowledge.
     pub nowhere_since: Option<Time>,
     /// When we first saw our own standing as it is.

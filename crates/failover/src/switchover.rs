@@ -53,12 +53,13 @@ pub fn hand_over(view: &View<'_>) -> Option<Verdict> {
 }
 
 /// Calls off what could not be begun in time, whatever keeps the leader from it:
-/// nobody expects it any more.
+/// nobody expects it any more. Counted from when the leader saw it due: the wall
+/// clock of whoever was asked says nothing here.
 #[must_use]
 pub fn overdue(view: &View<'_>) -> Option<Change> {
     let target = due(view)?;
-    let since = target.at_ms.unwrap_or(target.asked_ms).max(target.asked_ms);
-    let late = u128::from(view.wall_ms.saturating_sub(since)) >= READY_LIMIT.as_millis();
+    let (_, since) = view.watch.due_since.filter(|(asked_ms, _)| *asked_ms == target.asked_ms)?;
+    let late = view.now.since(since) >= READY_LIMIT;
     let handing_over = matches!(view.running, Some(Action::HandOver { .. }));
     let why = match &target.to {
         Some(to) => alloc::format!("{to} was not streaming closely enough"),
