@@ -9,6 +9,7 @@ freeze n1 agent for 1009ms
 cut leader for 5500ms
 wait 1069ms
 calm
+wait 2s
 maybe resume
 expect serving within 60s
 maybe resume

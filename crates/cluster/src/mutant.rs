@@ -63,7 +63,6 @@ mutants! {
     AnyTiming "any-timing" "Settings are taken whatever their timing (C-28).",
     OldNews "old-news" "A restarted leader puts a rule in force again that it does not know to be over (I4).",
     RebornTrusted "reborn-trusted" "The next life of a node is taken for the one before (C-10).",
-    VoterAtOnce "voter-at-once" "A member is a voter before it has caught up ((h)).",
 }
 
 #[cfg(feature = "mutants")]

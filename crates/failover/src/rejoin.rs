@@ -255,9 +255,6 @@ fn standing(view: &View<'_>, me: &MemberId, record: &Member, server: &ServerRepo
 }
 
 fn caught_up(view: &View<'_>, server: &ServerReport) -> bool {
-    if on(Mutant::VoterAtOnce) {
-        return true;
-    }
     // A leader may have to wait for us before it can open: then the position it
     // was elected on is what its timeline begins at.
     let election = view.state.election().filter(|e| server.lineage.timeline == e.tli);

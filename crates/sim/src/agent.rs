@@ -34,6 +34,8 @@ const WAL_FRESH: Us = ms(150);
 const READ: Us = ms(400);
 /// The guard's deadline is moved on this often.
 const ARM: Duration = Duration::from_millis(250);
+/// Longest that a guard may take to answer (`guard::client::ANSWER_LIMIT`).
+const GUARD_ANSWERS: Duration = Duration::from_secs(8);
 /// From an agent's death to the next one's first turn.
 const AGENT_STARTS: Us = ms(150);
 /// A guard that has nothing nearer looks at its clock this often.
@@ -214,7 +216,8 @@ impl World {
         let (stalled, life) = (host.disk.stalled_until, host.agent.life);
         if stalled > self.now {
             host.agent.stopped = true;
-            self.at(stalled, What::Over(Box::new(crate::fault::Over::AgentGoesOn(at, life))));
+            let over = crate::fault::Over::AgentGoesOn(at, life);
+            self.at(stalled, What::Over(self.calms, Box::new(over)));
         }
         self.tell(at, life, Event::Vows(vows));
     }
@@ -282,16 +285,48 @@ impl World {
     /// The deadline, which is also a sign of life (`watchers::arm`).
     fn arm(&mut self, at: At, now: Time) {
         let host = &mut self.hosts[at];
-        if now.since(host.agent.armed) < ARM || host.guard.stopped {
+        if now.since(host.agent.armed) < ARM {
             return;
         }
         host.agent.armed = now;
-        host.guard.heard = now;
         let deadline = host.agent.controller.guard_deadline(now);
+        host.agent.until = deadline.or(host.agent.until);
+        if host.guard.stopped {
+            return self.keep_deadline_alone(at, now);
+        }
+        host.guard.heard = now;
         host.guard.deadline = deadline.or(host.guard.deadline);
         let due = host.guard.deadline.map(|d| host.clock.moment(d));
         let wait = due.map_or(GUARD_LOOKS, |d| d.saturating_sub(self.now)).min(GUARD_LOOKS);
         self.guard_in(at, wait);
+    }
+
+    /// The guard owes an answer: the agent keeps the deadline itself (`guard::second_hand`),
+    /// and ends in the end, the server before it (`watchers::arm`).
+    fn keep_deadline_alone(&mut self, at: At, now: Time) {
+        let host = &self.hosts[at];
+        if now.since(host.guard.heard) > GUARD_ANSWERS {
+            self.note(Some(at), || "the agent gives its guard up, and kills the server".into());
+            self.mark("agent: guard given up");
+            self.kill_server(at);
+            return self.kill_agent(at);
+        }
+        if let Some(until) = host.agent.until {
+            let (due, life) = (host.clock.moment(until), host.agent.life);
+            self.at(due, What::SecondHand(at, life));
+        }
+    }
+
+    /// The deadline as the agent keeps it.
+    pub(crate) fn second_hand(&mut self, at: At, life: u32) {
+        let host = &self.hosts[at];
+        let now = host.clock.local(self.now);
+        let over = host.agent.until.is_some_and(|until| now >= until);
+        if host.agent.life == life && host.is_awake() && host.guard.stopped && over && host.server.runs() {
+            self.note(Some(at), || "the agent kills the server at its guard's deadline".into());
+            self.mark("agent: deadline kept");
+            self.kill_server(at);
+        }
     }
 
     fn guard_in(&mut self, at: At, delay: Us) {

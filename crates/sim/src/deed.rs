@@ -26,6 +26,8 @@ const CUT_LIMIT: Us = ms(5000);
 const BARRIER_LIMIT: Us = ms(5000);
 const HAND_OVER_LIMIT: Us = ms(3000);
 const SENT_LIMIT: Us = ms(500);
+/// `postgres::perform::life::GUARD_KILLS`.
+const GUARD_KILLS: Us = ms(1000);
 const LAGGING_LIMIT: Us = ms(2000);
 const CHANGE_LIMIT: Us = ms(15_000);
 const RELOAD_LIMIT: Us = ms(5000);
@@ -137,10 +139,14 @@ impl World {
             self.judge(&Moment::Recruited { at, answer: answer.clone() });
             self.hosts[at].ghost.reported = self.hosts[at].ghost.reported.max(answer.term);
         }
+        let recruited = matches!(outcome, Ok(Outcome::Recruited(_)));
         self.tell_vows(at, life);
         let seen = self.seen(at);
         self.tell(at, life, seen);
         self.tell(at, life, Event::Done(Box::new(action), outcome));
+        if recruited {
+            self.reach(Point { what: "recruited", step: 0 }, at);
+        }
     }
 
     fn tell_vows(&mut self, at: At, life: u32) {
@@ -157,7 +163,7 @@ impl World {
         match deed.action.clone() {
             Action::Initdb => self.initdb(at, deed.step),
             Action::StartCut => self.start_cut(at, deed.step),
-            Action::Fence { term } => self.fence(at, deed.step, term),
+            Action::Fence { term } => self.fence(at, deed.step, term, waited),
             Action::Recruit { term } => self.recruit(at, deed, term, waited),
             Action::HandOver { term } => self.hand_over(at, deed, term, waited),
             Action::Prepare { .. } => self.checkpoint_steps(at, deed.step, 2),
@@ -218,7 +224,7 @@ impl World {
     }
 
     /// C-4: the tree is dead, and that is on disk, before anybody hears of it.
-    fn fence(&mut self, at: At, step: u8, term: Term) -> Next {
+    fn fence(&mut self, at: At, step: u8, term: Term, waited: Us) -> Next {
         let early = self.is(Env::FencedBeforeKilled);
         let vow = |w: &mut World| {
             let v = &mut w.hosts[at].vows;
@@ -231,7 +237,7 @@ impl World {
                 done()
             }
             0 => Next::Step(self.span(ms(3), ms(20))),
-            1 if self.hosts[at].guard.stopped => Next::Again(ms(50)),
+            1 if self.hosts[at].guard.stopped && waited < GUARD_KILLS => Next::Again(ms(50)),
             1 => {
                 self.kill_server(at);
                 self.hosts[at].server.signal_file = true;
@@ -343,7 +349,7 @@ impl World {
                 let sent = flushed && !s.senders.values().any(behind);
                 if !sent && waited < SENT_LIMIT { Next::Again(LOOK) } else { Next::Step(0) }
             }
-            3 if self.hosts[at].guard.stopped => Next::Again(ms(50)),
+            3 if self.hosts[at].guard.stopped && waited < GUARD_KILLS => Next::Again(ms(50)),
             3 => {
                 deed.found.clean &= self.hosts[at].server.is_primary() && self.hosts[at].server.shutting_down;
                 self.kill_server(at);

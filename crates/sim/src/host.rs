@@ -39,6 +39,8 @@ pub struct Agent {
     pub led: Time,
     /// When it last handed the guard a deadline.
     pub armed: Time,
+    /// The newest deadline that it meant for the guard.
+    pub until: Option<Time>,
     /// When it last looked at the leader's server.
     pub looked: Time,
     /// A read of the store is under way, or was a moment ago.
@@ -126,6 +128,7 @@ impl Host {
             spoke: Time::default(),
             led: Time::default(),
             armed: Time::default(),
+            until: None,
             looked: Time::default(),
             reading: false,
             revision: 0,
@@ -156,7 +159,7 @@ impl Host {
         a.deed = None;
         a.inbox.clear();
         a.revision = 0;
-        (a.runs, a.stopped, a.reading) = (true, false, false);
+        (a.runs, a.stopped, a.reading, a.until) = (true, false, false, None);
         (a.turned, a.spoke, a.led) = (now, Time::default(), Time::default());
         (a.armed, a.looked, a.tick) = (Time::default(), Time::default(), Duration::ZERO);
         self.guard.heard = now;

@@ -30,6 +30,7 @@ pub mod network;
 pub mod operator;
 pub mod point;
 mod process;
+pub mod rehearsal;
 pub mod rng;
 pub mod runner;
 pub mod server;

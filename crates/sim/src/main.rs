@@ -13,6 +13,8 @@ use sim::{shrink, storm};
 
 const USAGE: &str = "\
 usage: sim --seeds A..B [--mutation NAME] [--stop-at-first] [--threads N] [--marks]
+           [--stories DIR]                     tells the stories that are there, too
+           [--reached FILE]                    fails if a mark that FILE names was not reached
        sim --replay SEED [--mutation NAME]     tells one storm with its trace; shrinks it if it fails
        sim --story FILE [--mutation NAME]      tells a story with its trace
        sim --list-mutations";
@@ -25,6 +27,8 @@ struct Wanted {
     first: bool,
     threads: usize,
     marks: bool,
+    stories: Option<String>,
+    reached: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -55,6 +59,8 @@ fn wanted(words: &[String]) -> Result<Wanted, String> {
         first: false,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         marks: false,
+        stories: None,
+        reached: None,
     };
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -75,6 +81,8 @@ fn wanted(words: &[String]) -> Result<Wanted, String> {
             "--threads" => w.threads = value()?.parse().map_err(|_| "--threads N")?,
             "--stop-at-first" => w.first = true,
             "--marks" => w.marks = true,
+            "--stories" => w.stories = Some(value()?.clone()),
+            "--reached" => w.reached = Some(value()?.clone()),
             other => return Err(format!("'{other}' is not known")),
         }
     }
@@ -158,11 +166,41 @@ fn run(w: &Wanted) -> ExitCode {
     });
     let mut t = tally.into_inner().unwrap_or_default();
     t.failed.sort_unstable();
+    let well = tell_stories(w, &mut t.marks) & all_reached(w, &t.marks);
     if w.marks {
         t.marks.iter().for_each(|m| println!("mark {m}"));
     }
     summary(&mut t, began.elapsed().as_secs_f64(), w);
-    if t.violations + t.liveness == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if well && t.violations + t.liveness == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether all stories hold; what they reach counts.
+fn tell_stories(w: &Wanted, marks: &mut BTreeSet<String>) -> bool {
+    let files = w.stories.iter().flat_map(std::fs::read_dir).flatten().flatten().map(|e| e.path());
+    let mut well = true;
+    for path in files.filter(|p| p.extension().is_some_and(|x| x == "story")) {
+        let (world, outcome) = told(&std::fs::read_to_string(&path).unwrap_or_default(), w.mutation, false);
+        marks.extend(world.marks);
+        if let Err(failure) = outcome {
+            println!("{}: {}", path.display(), failure.text);
+            well = false;
+        }
+    }
+    well
+}
+
+/// Whether everything was reached that has to be: a storm that does not get there proves
+/// nothing about it.
+fn all_reached(w: &Wanted, marks: &BTreeSet<String>) -> bool {
+    let Some(file) = &w.reached else { return true };
+    let Ok(text) = std::fs::read_to_string(file) else {
+        eprintln!("{file} can't be read");
+        return false;
+    };
+    let wanted = text.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
+    let missing: Vec<&str> = wanted.filter(|m| !marks.contains(*m)).collect();
+    missing.iter().for_each(|m| println!("not reached: {m}"));
+    missing.is_empty()
 }
 
 fn work(w: &Wanted, next: &AtomicU64, tally: &Mutex<Tally>) {

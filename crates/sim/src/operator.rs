@@ -13,6 +13,9 @@ use crate::network::At;
 use crate::story::Line;
 use crate::world::World;
 
+/// More members than a cluster may have.
+pub const CROWD: usize = 100;
+
 /// A change, or the refusal that the agent foresees.
 type Foreseen = Result<Change, (&'static str, String)>;
 
@@ -88,7 +91,9 @@ fn switchover(world: &mut World, at: At, to: Option<NodeId>) -> Foreseen {
 
 fn failover(world: &mut World, at: At, line: &Line, to: Option<NodeId>) -> Result<Foreseen, String> {
     let names = line.after("losing").unwrap_or("").split(',').filter(|n| !n.is_empty());
-    let dead: Result<BTreeSet<NodeId>, _> = names.map(NodeId::new).collect();
+    let leader = world.truth.ctl.leader.as_ref().map_or("", |l| l.node.as_str());
+    let dead: Result<BTreeSet<NodeId>, _> =
+        names.map(|n| NodeId::new(if n == crate::fault::LEADER { leader } else { n })).collect();
     let accept_loss = dead.map_err(|e| e.to_string())?;
     let (state, reports) = (world.seen_by(at).clone(), reports(world, at));
     let by = world.hosts[at].name.clone();
@@ -111,4 +116,13 @@ fn add_member(world: &mut World, node: &NodeId) -> Result<(), String> {
     }
     crate::fault::fresh(world, node, Kind::Data);
     crate::fault::join(world, node)
+}
+
+/// Registers nodes until no more are let in; the refusal, if there is one.
+pub fn crowd(world: &mut World) -> Option<(&'static str, String)> {
+    let by = world.hosts[world.open_leader()?.1].name.clone();
+    (0..CROWD).filter_map(|i| NodeId::new(&format!("x{i}")).ok()).find_map(|node| {
+        let change = Change::AddMember { node, registration: Registration::default() };
+        world.ask(&by, change).err().map(|e| (e.code(), e.to_string()))
+    })
 }

@@ -9,6 +9,8 @@ use crate::network::At;
 use crate::server::{Names, Process, Waiter};
 use crate::world::{What, World};
 
+/// Longest that a busy machine keeps a postmaster from signalling all its children.
+const HELD_UP: Us = ms(120);
 /// Longest that a session goes on after its postmaster was killed (measured: 1.28 s).
 const ORPHAN_LIMIT: Us = ms(1300);
 
@@ -70,24 +72,33 @@ impl World {
         s.names_live = s.names.clone();
         s.signalling = true;
         let life = s.life;
-        let delay = self.span(ms(1), ms(12));
+        let held_up = self.chancy && self.rng.chance(self.store.slow_reload);
+        let delay = if held_up { self.rng.below(HELD_UP) } else { self.span(ms(1), ms(12)) };
+        // One child after the other: between two of them the postmaster may lose its processor.
+        let senders: Vec<u64> = self.hosts[at].server.senders.values().copied().collect();
+        for id in senders {
+            let signalled = if self.chancy { self.rng.below(delay) } else { 0 };
+            self.after(signalled, What::SenderSignalled(id));
+        }
         self.after(delay, What::Signalled(at, life));
     }
 
-    /// Every child has been signalled; each acts on it at its own moment.
+    /// A walsender is signalled, and acts on it at its own moment, but before its next reply.
+    pub(crate) fn sender_signalled(&mut self, id: u64) {
+        let held = self.chancy && self.rng.chance(self.store.slow_reload);
+        if let Some(s) = self.streams.get_mut(&id) {
+            (s.reload, s.held) = (true, held);
+            let delay = self.reload_delay();
+            self.after(delay, What::SenderReloads(id));
+        }
+    }
+
+    /// Every child has been signalled.
     pub(crate) fn signalled(&mut self, at: At, life: u32) {
         if self.hosts[at].server.life != life {
             return;
         }
         self.hosts[at].server.signalling = false;
-        let senders: Vec<u64> = self.hosts[at].server.senders.values().copied().collect();
-        for id in senders {
-            if let Some(s) = self.streams.get_mut(&id) {
-                s.reload = true;
-            }
-            let delay = self.reload_delay();
-            self.after(delay, What::SenderReloads(id));
-        }
         let delay = self.reload_delay();
         self.after(delay, What::CheckpointerReloads(at, life));
         let delay = self.reload_delay();

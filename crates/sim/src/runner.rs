@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cluster::command::{Change, Kind, MemberState, Registration};
+use cluster::command::{Change, Kind, MemberState, Registration, Tags};
 use cluster::state::Phase;
 use cluster::{Durability, NodeId, Settings};
 
@@ -11,16 +11,20 @@ use crate::client::Fate;
 use crate::clock::{Clock, ms, us};
 use crate::disk::Disk;
 use crate::fault;
+use crate::host::Host;
 use crate::law::Moment;
 use crate::mutation::Mutation;
 use crate::network::Weather;
 use crate::operator;
 use crate::point::Armed;
+use crate::rehearsal;
 use crate::story::{Line, parse, span};
 use crate::world::World;
 
 /// Longest that anything is waited for in a story that says nothing else.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// An acknowledgement is news for so long.
+const RECENT: Duration = Duration::from_secs(1);
 
 /// How a story failed.
 #[derive(Clone, Debug)]
@@ -51,7 +55,7 @@ pub fn told(text: &str, mutation: Option<Mutation>, keep: bool) -> (World, Resul
     if keep {
         world.trace.keep();
     }
-    let mut teller = Teller { world, settings: Settings::default() };
+    let mut teller = Teller { world, settings: Settings::default(), tagged: BTreeSet::new() };
     for line in &lines {
         let told = teller.line(line);
         let broken = teller.world.broken.clone();
@@ -73,6 +77,8 @@ pub fn told(text: &str, mutation: Option<Mutation>, keep: bool) -> (World, Resul
 struct Teller {
     world: World,
     settings: Settings,
+    /// Who is tagged `no_failover`.
+    tagged: BTreeSet<NodeId>,
 }
 
 impl Teller {
@@ -142,6 +148,11 @@ impl Teller {
                 Ok(())
             }
             "expect" => self.expect(line),
+            "rehearse" => self.rehearse(line),
+            "crowd" => {
+                self.world.refused = operator::crowd(&mut self.world);
+                Ok(())
+            }
             "end" => self.end(),
             "switchover" | "failover" | "pause" | "resume" | "reinit" | "remove" | "add" | "durability"
             | "acks" | "cancel" => operator::ask(&mut self.world, line),
@@ -157,6 +168,10 @@ impl Teller {
                     self.settings.durability = operator::durability(words.next().map_or("", String::as_str))?;
                 }
                 "acks" => self.settings.acks = words.next().and_then(|w| w.parse().ok()).ok_or("acks N")?,
+                "no_failover" => {
+                    let name = words.next().ok_or("no_failover NAME")?;
+                    self.tagged.insert(NodeId::new(name).map_err(|e| e.to_string())?);
+                }
                 "witness" => {
                     let name = words.next().ok_or("witness NAME")?;
                     let wal = words.next_if(|w| *w == "wal").is_some();
@@ -221,16 +236,22 @@ impl Teller {
 
     fn lead(&mut self, line: &Line) -> Result<(), String> {
         let leader = line.node(1)?;
-        let register = |kind| Registration { kind, ..Registration::default() };
+        let register = |n: &Host| {
+            let tags = Tags { no_failover: self.tagged.contains(&n.name), ..Tags::default() };
+            Registration { kind: n.kind, tags, ..Registration::default() }
+        };
         let members: BTreeMap<NodeId, Registration> =
-            self.world.hosts.iter().map(|n| (n.name.clone(), register(n.kind))).collect();
+            self.world.hosts.iter().map(|n| (n.name.clone(), register(n))).collect();
         let (cluster, settings) = ("story".to_string(), self.settings.clone());
+        fault::nonsense::before_the_claim(&mut self.world, &leader);
         let claim = Change::Claim { cluster, settings, members };
         self.world.ask(&leader, claim).map_err(|e| e.to_string())?;
+        fault::nonsense::before_joining(&mut self.world, &leader);
         let others: Vec<NodeId> = self.world.places.keys().filter(|n| **n != leader).cloned().collect();
         for node in others {
             fault::join(&mut self.world, &node)?;
         }
+        fault::nonsense::before_opening(&mut self.world, &leader);
         let data = self.world.hosts.iter().filter(|n| n.kind.keeps_wal()).count() - 1;
         let expected = if self.settings.durability == Durability::Async { 0 } else { data };
         self.until(PATIENCE, "the cluster to be whole", |w| {
@@ -292,6 +313,15 @@ impl Teller {
         }
     }
 
+    /// The outage lasts for the whole time, and when it is over somebody serves.
+    fn rehearse(&mut self, line: &Line) -> Result<(), String> {
+        if !rehearsal::begin(&mut self.world, line)? {
+            return Ok(());
+        }
+        self.world.run_for(line.span("within")?.ok_or("rehearse WHAT within SPAN")?);
+        self.until(RECENT, "writes to be taken", |w| rehearsal::is_well(w, line))
+    }
+
     /// No more writes; what is on its way settles, and the laws look at the rest.
     fn end(&mut self) -> Result<(), String> {
         self.world.load = false;
@@ -303,6 +333,14 @@ impl Teller {
         }
         Ok(())
     }
+}
+
+/// Whether the open leader has acknowledged a write just now.
+#[must_use]
+pub fn is_serving(w: &World) -> bool {
+    let last = w.witnessed.acked.last().map(|x| &w.writes[*x as usize]);
+    let recent = last.is_some_and(|x| x.acked_at + us(RECENT) > w.now);
+    recent && w.open_leader().is_some_and(|(term, _)| last.is_some_and(|x| x.term == term))
 }
 
 fn rule_size(w: &World) -> Option<usize> {
@@ -328,11 +366,7 @@ fn condition(line: &Line) -> Result<Check, String> {
         }),
         "acked" => Box::new(move |w| fate(w, &word) == Some(Fate::Acked)),
         "unacked" => Box::new(move |w| fate(w, &word).is_some_and(|f| f != Fate::Acked)),
-        "serving" => Box::new(|w| {
-            let last = w.witnessed.acked.last().map(|x| &w.writes[*x as usize]);
-            let recent = last.is_some_and(|x| x.acked_at + ms(1000) > w.now);
-            recent && w.open_leader().is_some_and(|(term, _)| last.is_some_and(|x| x.term == term))
-        }),
+        "serving" => Box::new(is_serving),
         "rule" => rule_is(line),
         "voter" => {
             let node = line.node(2)?;

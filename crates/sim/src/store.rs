@@ -19,6 +19,8 @@ use crate::world::{What, World};
 
 /// `agent::run::SUBMIT_LIMIT`.
 const SUBMIT_LIMIT: Us = ms(2000);
+/// `store::READ_LIMIT`: an answer that takes longer is none.
+const READ_LIMIT: Us = ms(1000);
 /// A leader of the group that is gone is missed for up to so long.
 const GROUP_ELECTION: (Us, Us) = (ms(400), ms(1100));
 
@@ -196,9 +198,13 @@ impl World {
         let life = self.hosts[at].agent.life;
         // It may be what was agreed when it began: the answer takes its time.
         let term = self.truth.ctl.term;
-        let way = self.span(ms(1), ms(12));
-        let when = self.now.max(self.store.leaderless_until) + way;
+        let late = self.store.late_news > 0 && self.rng.chance(self.store.late_news);
+        let way = if late { self.rng.below(READ_LIMIT) } else { self.span(ms(1), ms(12)) };
         let began = if self.reaches_store(at) { self.now.max(1) } else { 0 };
+        if began > 0 {
+            self.elect_group(at);
+        }
+        let when = self.now.max(self.store.leaderless_until) + way;
         self.at(if began == 0 { when + ms(400) } else { when }, What::Read(at, life, began, term));
     }
 }

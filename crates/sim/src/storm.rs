@@ -5,12 +5,16 @@
 use std::fmt::Write as _;
 
 use crate::fault::{FAULTS, Fault, Scene};
+use crate::rehearsal;
 use crate::rng::Rng;
 
 /// From the end of all faults until writes are acknowledged again.
 pub const SERVE_WITHIN: &str = "60s";
 /// From then until every member is back in the rule.
 pub const WHOLE_WITHIN: &str = "150s";
+
+/// Outages at the end of a storm.
+const REHEARSALS: usize = 2;
 
 const CLUSTERS: [(&str, &[&str], &[&str]); 10] = [
     ("cluster n1 n2 witness w wal durability quorum", &["n1", "n2"], &["w"]),
@@ -73,6 +77,23 @@ pub const POINTS: [&str; 44] = [
     "checkpoint:1",
 ];
 
+/// What hardly ever happens by itself, and needs more than one thing at the right moment.
+const SPECIALS: &[&str] = &[
+    "opened any freeze it checkpointer for 5s",
+    "recruit:5 any rogue 77 after 4ms",
+    "begin-term any rogue 78 after 60ms",
+    "rule-end any crash it agent\nwhen rule-end any cut it for 5s",
+    "recruit:5 any crash it agent\nwhen recruit:5 any cut it for 4s",
+    // Somebody who has reported for a term forgets it, next to a leader that does not know of it.
+    "begin-term any cut leader for 900ms\nwhen recruit:1 any split it leader for 6s\n\
+     when recruited any crash it agent\nmaybe failover",
+    "half-streamed any kill it postmaster",
+    "half-streamed any kill it for 900ms",
+    "change-rule:4 any pause-host it for 40ms",
+    "change-rule:1 any kill it postmaster",
+    "change-rule:1 any freeze it walsender for 2s",
+];
+
 /// The story of that seed.
 #[must_use]
 pub fn story(seed: u64) -> String {
@@ -84,6 +105,8 @@ pub fn story(seed: u64) -> String {
         data: owned(data),
         all: owned(data).into_iter().chain(owned(witnesses)).collect(),
         asynchronous,
+        still_guards: asynchronous && rng.chance(400),
+        both: head.contains("acks 2"),
         losses: rng.chance(300),
         promoted: (!asynchronous && data.len() > 2).then(|| (*rng.of(data)).to_string()),
         wiped: None,
@@ -104,6 +127,11 @@ pub fn story(seed: u64) -> String {
         .into_iter()
         .filter(|f| scene.wiped.is_none() || !["operator", "rogue"].contains(&f.name))
         .collect();
+    // Where a guard may stand still its agent does not.
+    let kinds: Vec<&Fault> = kinds
+        .into_iter()
+        .filter(|f| !scene.still_guards || !["agent", "pause-host", "disk"].contains(&f.name))
+        .collect();
     let steps = rng.range(18, 34);
     let longest = *rng.of(&[500, 1200, 2000]);
     for _ in 0..steps {
@@ -119,8 +147,18 @@ pub fn story(seed: u64) -> String {
     let _ = write!(
         text,
         "calm\nwait 2s\nmaybe resume\nmaybe cancel\nexpect serving within {SERVE_WITHIN}\nmaybe resume\n\
-         expect rule {everybody} within {WHOLE_WITHIN}\nexpect serving within {SERVE_WITHIN}\nwait 4s\nend\n"
+         expect rule {everybody} within {WHOLE_WITHIN}\nexpect serving within {SERVE_WITHIN}\n"
     );
+    // Then one thing at a time goes wrong, and stays so: that must not take long.
+    for _ in 0..REHEARSALS {
+        let rehearsal = rehearsal::draw(&mut rng, &scene.all, &scene.data, asynchronous);
+        let _ = write!(
+            text,
+            "wait 3s\n{rehearsal}\ncalm\nexpect serving within {SERVE_WITHIN}\n\
+             expect rule {everybody} within {WHOLE_WITHIN}\n"
+        );
+    }
+    text.push_str("expect serving within 60s\nwait 4s\nend\n");
     text
 }
 
@@ -180,16 +218,8 @@ fn draw(rng: &mut Rng, scene: &Scene, kinds: &[&Fault]) -> String {
 fn arm(text: &mut String, rng: &mut Rng, scene: &Scene, kinds: &[&Fault]) {
     let point = rng.of(&POINTS);
     let most = if scene.asynchronous { 500 } else { 3000 };
-    if scene.wiped.is_none() && rng.chance(150) {
-        let special = rng.of(&[
-            "opened any freeze it checkpointer for 5s",
-            "recruit:5 any rogue 77 after 4ms",
-            "begin-term any rogue 78 after 60ms",
-            "rule-end any crash it agent\nwhen rule-end any cut it for 5s",
-            "recruit:5 any crash it agent\nwhen recruit:5 any cut it for 4s",
-            "change-rule:1 any kill it postmaster",
-            "change-rule:1 any freeze it walsender for 2s",
-        ]);
+    if scene.wiped.is_none() && !scene.still_guards && rng.chance(150) {
+        let special = rng.of(SPECIALS);
         let number = rng.below(1_000_000);
         let special = special
             .replace("rogue 77", &format!("rogue {number}"))
@@ -197,7 +227,32 @@ fn arm(text: &mut String, rng: &mut Rng, scene: &Scene, kinds: &[&Fault]) {
         let _ = writeln!(text, "when {special}");
         return;
     }
+    if scene.losses && scene.data.len() > 2 && rng.chance(120) {
+        // One has less than another, who is not heard when an operator gives the leader up.
+        let (less, more) = (rng.of(scene.data.as_slice()), rng.of(scene.data.as_slice()));
+        let _ = writeln!(
+            text,
+            "cut {less} leader for 3s\nwait 900ms\ncut {more} for 4s\nmaybe failover losing leader"
+        );
+        return;
+    }
+    if scene.asynchronous && rng.chance(200) {
+        // News of the next term does not get to a leader whose last read of the store is answered.
+        text.push_str("when begin-term any mute leader for 7s\nmaybe failover\n");
+        return;
+    }
+    if scene.asynchronous && rng.chance(150) {
+        // A guard that has just begun, and a server that is promoted and cut off.
+        text.push_str("when promote:7 any cut it for 7s\ncrash leader guard\n");
+        return;
+    }
+    if scene.both && rng.chance(200) {
+        // The rule is one acknowledgement fewer for a while.
+        let _ = writeln!(text, "cut {} leader for 4s\nwait 9s", rng.of(scene.data.as_slice()));
+        return;
+    }
     let line = match rng.below(8) {
+        0..=6 if scene.still_guards => "kill it".to_string(),
         0 | 1 => "kill it".to_string(),
         2 => "crash it agent".to_string(),
         3 => format!("freeze it agent for {}ms", rng.range(100, 2500)),

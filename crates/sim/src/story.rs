@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! seed 7                                  chance plays a part from here on, this one; before the cluster
-//! cluster n1 n2 n3 durability quorum      hosts; 'witness w' adds one without a database, 'witness w wal' one that keeps WAL, 'acks 2' sets k
+//! cluster n1 n2 n3 durability quorum      hosts; 'witness w' adds one without a database, 'witness w wal' one that keeps WAL, 'acks 2' sets k,
+//!                                         'no_failover n3' tags one that must not lead
 //! weather 1ms 3ms loss 10 twice 5 stray 5 delay of links and its jitter; per mille of words lost, doubled, strayed
 //! store lost 20 late 30 slow 40           per mille of answers lost, news that is late, processes slow to reload
 //! lead n1                                 n1 makes the cluster; go on until all are voters and in the rule
@@ -15,12 +16,14 @@
 //! durability quorum | durability quorum-relaxed | durability async | acks 2
 //! maybe switchover n2                     any of these, whether it is refused or not
 //! forfeit w1                              an operator accepts that this write is lost
+//! crowd                                   an operator adds members until no more are let in
 //! wait 500ms
 //! expect term 2 leader n2|n3 within 1500ms
 //! expect leader n1 within 5s | expect term 1 for 2s | expect no leader for 2s
 //! expect durable w1 | expect unacked w2 | expect acked w2 within 2s | expect serving within 5s
 //! expect rule n2 n3 within 5s | expect rule nobody within 5s | expect voter n1 within 5s
 //! expect refused TAN0118 | expect refused "words" | expect accepted | expect said "words" | expect history "words"
+//! rehearse kill leader within 9s          an outage that lasts, of a whole cluster: after that time it serves again
 //! end                                     clients stop, and the laws look at what is left
 //! ```
 //! Faults are the words of `fault`, one kind a file there; any of them, as

@@ -6,6 +6,7 @@ use cluster::{Lsn, MemberId, Term};
 use crate::clock::{Us, ms};
 use crate::law::Moment;
 use crate::network::At;
+use crate::point::Point;
 use crate::server::{Names, Process, Receiver};
 use crate::wal::{Record, SEGMENT, Wal};
 use crate::world::{What, World};
@@ -21,6 +22,9 @@ pub const HELD_TRIES: u32 = 25;
 pub const HELD: Us = ms(100);
 /// A walsender that hears nothing of a host that is gone ends after so long.
 pub const SENDER_TIMEOUT: Us = ms(5000);
+
+/// Replies that come in so closely one after the other are read as one.
+const READ_AT_ONCE: Us = ms(1);
 
 /// One connection.
 #[derive(Clone, Debug)]
@@ -45,6 +49,11 @@ pub struct Stream {
     pub names: Names,
     /// It was signalled to read it again, and has not yet.
     pub reload: bool,
+    /// It is signalled while it reads replies, and looks at its settings only when it has
+    /// read them all (`ProcessRepliesIfAny` in walsender.c).
+    pub held: bool,
+    /// Until when what comes in is read with what is being read.
+    pub reads_until: Option<Us>,
     /// When its last reply came in.
     pub replied_at: Us,
 }
@@ -96,6 +105,9 @@ impl World {
         }
         self.judge(&Moment::Attached { up, down });
         self.open_stream(down, up, term, member);
+        if self.hosts[down].server.wal.half_streamed.is_some() {
+            self.reach(Point { what: "half-streamed", step: 0 }, down);
+        }
         true
     }
 
@@ -129,6 +141,8 @@ impl World {
             flush: 0,
             names,
             reload: false,
+            held: false,
+            reads_until: None,
             replied_at: self.now,
         };
         self.streams.insert(id, stream);
@@ -251,7 +265,7 @@ impl World {
             return;
         }
         let s = &self.streams[&id];
-        let (down, term) = (s.down, s.term);
+        let (down, term, member) = (s.down, s.term, s.member.clone());
         let server = &self.hosts[down].server;
         if self.hosts[down].paused || !server.works(Process::Walreceiver) {
             return;
@@ -260,7 +274,9 @@ impl World {
         self.judge(&Moment::AckSent { at: down, term });
         let host = &mut self.hosts[down];
         if let Some(last) = count.checked_sub(1) {
-            host.ghost.acked = Some((last, host.server.wal.records[last].id));
+            let record = host.server.wal.records[last];
+            host.ghost.acked = Some((last, record.id));
+            self.witnessed.replied.insert((term, member), (count, record));
         }
         let delay = self.network.delay(&mut self.rng);
         self.after(delay, What::Reply { id, count, tries: 0 });
@@ -284,8 +300,13 @@ impl World {
         if self.hosts[up].paused || !server.works(Process::Walsender) {
             return self.after(ms(20), What::Reply { id, count, tries });
         }
-        self.reload_sender(id);
         let now = self.now;
+        let s = self.streams.get_mut(&id).expect("just seen");
+        if s.reload && s.held && s.reads_until.is_none_or(|until| now <= until) {
+            s.reads_until = Some(now + READ_AT_ONCE);
+        } else {
+            self.reload_sender(id);
+        }
         let s = self.streams.get_mut(&id).expect("just seen");
         s.flush = s.flush.max(count);
         s.replied_at = now;
@@ -300,7 +321,7 @@ impl World {
         if s.reload && free {
             let names = server.names_live.clone();
             let s = self.streams.get_mut(&id).expect("just seen");
-            (s.reload, s.names) = (false, names);
+            (s.reload, s.held, s.reads_until, s.names) = (false, false, None, names);
             self.pump(id);
         }
     }

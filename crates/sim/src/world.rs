@@ -46,6 +46,8 @@ pub enum What {
     Alive(At, u32),
     /// A guard looks at its clock.
     Guard(At, u64),
+    /// An agent keeps the deadline of a guard that stands still.
+    SecondHand(At, u32),
     /// A guard starts an agent.
     AgentStarts(At, u32),
     /// A deed goes on.
@@ -70,6 +72,8 @@ pub enum What {
     CheckpointerReloads(At, u32),
     /// A walsender does.
     SenderReloads(u64),
+    /// The postmaster has signalled this walsender.
+    SenderSignalled(u64),
     /// The postmaster has signalled all its children.
     Signalled(At, u32),
     /// WAL reaches a walreceiver.
@@ -108,8 +112,8 @@ pub enum What {
     Client(usize),
     /// A client has waited long enough.
     Patience(usize, u64),
-    /// A fault that lasts is over.
-    Over(Box<crate::fault::Over>),
+    /// A fault that lasts, begun after so many calms, is over.
+    Over(u32, Box<crate::fault::Over>),
 }
 
 struct Item {
@@ -186,8 +190,8 @@ pub struct World {
     pub named: BTreeMap<String, u32>,
     /// Faults that wait for a moment.
     pub armed: Vec<Armed>,
-    /// Faults that last.
-    pub lasting: u32,
+    /// How often everything that was wrong has ended: what was to end later has ended, too.
+    pub calms: u32,
     /// The last refusal: its code, and in words.
     pub refused: Option<(&'static str, String)>,
     /// What the last verb that was not refused was said to come to.
@@ -233,7 +237,7 @@ impl World {
             writes: Vec::new(),
             named: BTreeMap::new(),
             armed: Vec::new(),
-            lasting: 0,
+            calms: 0,
             refused: None,
             said: String::new(),
             broken: None,
@@ -332,6 +336,7 @@ impl World {
             What::Probe(at, probe) => self.probe(at, probe),
             What::Alive(at, life) => self.tell(at, life, Event::LeaderAlive),
             What::Guard(at, timer) => self.guard(at, timer),
+            What::SecondHand(at, life) => self.second_hand(at, life),
             What::AgentStarts(at, life) => self.agent_starts(at, life),
             What::Deed(at, life, number) => self.deed(at, life, number),
             What::Tell(at, life, event) => self.tell(at, life, *event),
@@ -345,6 +350,7 @@ impl World {
             What::StartupReloads(at, life) => self.reload_startup(at, life),
             What::CheckpointerReloads(at, life) => self.reload_checkpointer(at, life),
             What::SenderReloads(id) => self.reload_sender(id),
+            What::SenderSignalled(id) => self.sender_signalled(id),
             What::Signalled(at, life) => self.signalled(at, life),
             What::Chunk { id, from, chunk, tries } => self.chunk(id, from, chunk, tries),
             What::Received(id, count) => self.received(id, count),
@@ -360,7 +366,7 @@ impl World {
             What::Orphans(at, life, waiters) => self.orphans(at, life, waiters),
             What::Client(client) => self.operate(client),
             What::Patience(client, number) => self.lose_patience(client, number),
-            What::Over(over) => crate::fault::end(self, *over),
+            What::Over(calms, over) => crate::fault::end(self, calms, *over),
         }
     }
 

@@ -108,7 +108,7 @@ impl World {
                     let reach = failover::fencing::first_reach(&self.truth);
                     let host = &mut self.hosts[at];
                     let until = host.clock.local(deed.found.read_at) + reach;
-                    host.guard.deadline = Some(until);
+                    (host.guard.deadline, host.agent.until) = (Some(until), Some(until));
                 }
                 self.hosts[at].server.state = ServerState::Promoting;
                 Next::Step(self.span(ms(15), ms(60)) + self.fsync(at))

@@ -10,8 +10,8 @@ pub(super) const FAULT: Fault = Fault {
     verbs: &["crash", "freeze"],
     draw: |rng, scene| {
         let node = scene.any(rng);
-        // A guard that stands still does not fence: async does not cover that (C-27).
-        if scene.asynchronous || rng.chance(500) {
+        // Where a guard stands still only its agent fences, which async rests on (C-27).
+        if (scene.asynchronous && !scene.still_guards) || rng.chance(500) {
             return Some(format!("crash {node} guard"));
         }
         Some(format!("freeze {node} guard for {}", span_text(rng, 100, 5000)))

@@ -15,6 +15,7 @@ mod freeze;
 mod guard;
 mod host;
 mod loss;
+pub(crate) mod nonsense;
 mod operator;
 mod pause_host;
 mod power;
@@ -59,6 +60,11 @@ pub struct Scene {
     pub all: Vec<String>,
     /// Whether commits are acknowledged by lease: what C-27 does not cover is left out.
     pub asynchronous: bool,
+    /// Whether guards may stand still though it is asynchronous: then nothing else may
+    /// keep agents from acting for them (C-27).
+    pub still_guards: bool,
+    /// Whether two standbys have to acknowledge.
+    pub both: bool,
     /// Whether an operator may accept losses.
     pub losses: bool,
     /// The one node that a user may promote: two are more than any rule survives, and
@@ -157,7 +163,11 @@ pub fn act(world: &mut World, line: &Line) -> Result<(), String> {
 }
 
 /// A lasting fault ends.
-pub(crate) fn end(world: &mut World, over: Over) {
+pub(crate) fn end(world: &mut World, calms: u32, over: Over) {
+    // Whose process died still needs the next one.
+    if calms < world.calms && !matches!(over, Over::Restart(..) | Over::AgentGoesOn(..)) {
+        return;
+    }
     world.note(None, || format!("ends {over:?}"));
     match over {
         Over::AgentGoesOn(at, life) => {
@@ -196,7 +206,8 @@ fn lasts(line: &Line) -> Result<Option<Us>, String> {
 }
 
 fn last(world: &mut World, span: Us, over: Over) {
-    world.after(span, What::Over(Box::new(over)));
+    let calms = world.calms;
+    world.after(span, What::Over(calms, Box::new(over)));
 }
 
 /// A span for a storm's line.

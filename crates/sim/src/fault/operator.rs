@@ -20,7 +20,9 @@ fn draw(rng: &mut Rng, scene: &Scene) -> Option<String> {
         2 | 14 if scene.losses => {
             let other = rng.of(scene.data.as_slice());
             let names = if *other == node { node } else { format!("{node},{other}") };
-            format!("maybe failover losing {names}")
+            // What is dead cannot speak, and of the living somebody is not heard.
+            let cut = format!("cut {} for 4s\nwait 700ms\n", rng.of(scene.data.as_slice()));
+            format!("{}maybe failover losing {names}", if rng.chance(500) { &cut } else { "" })
         }
         0..=2 => "maybe switchover".to_string(),
         3..=5 => format!("maybe switchover {node}"),

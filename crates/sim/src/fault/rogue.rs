@@ -16,7 +16,7 @@ use crate::world::World;
 
 pub(super) const FAULT: Fault = Fault {
     name: "rogue",
-    verbs: &["rogue"],
+    verbs: &["rogue", "nonsense"],
     draw: |rng, _| {
         let after =
             if rng.chance(500) { format!(" after {}", span_text(rng, 1, 120)) } else { String::new() };
@@ -24,6 +24,10 @@ pub(super) const FAULT: Fault = Fault {
     },
     act: |world, line| {
         Some((|| {
+            if line.word(0) == "nonsense" {
+                super::nonsense::ask(world, &mut Rng::new(1));
+                return Ok(());
+            }
             if let Some(after) = line.span("after")? {
                 let number = line.word(1).parse().map_err(|_| "rogue NUMBER")?;
                 last(world, us(after), Over::Rogue(number));
@@ -68,7 +72,23 @@ fn ask_some(world: &mut World, number: u64) -> Result<(), String> {
             super::join(world, &node)?;
         }
     }
+    if world.truth.exists() {
+        super::nonsense::ask(world, &mut rng);
+        spoil(world, &mut rng);
+    }
     Ok(())
+}
+
+/// An election that would pass, but for one thing.
+fn spoil(world: &mut World, rng: &mut Rng) {
+    let at = rng.below(world.hosts.len() as u64) as At;
+    let Change::Elect(ballot) = elect(world, rng, at) else { return };
+    let own = Rule::new(BTreeSet::from([ballot.leader.clone()]), 1);
+    let own = Ballot { rule: own.unwrap_or_else(|_| Rule::leader_only()), ..ballot.clone() };
+    let elsewhere = Ballot { parent_tli: Timeline(ballot.parent_tli.0 + 1000), ..ballot };
+    let by = world.hosts[at].name.clone();
+    super::nonsense::refused(world, &by, Change::Elect(own));
+    super::nonsense::refused(world, &by, Change::Elect(elsewhere));
 }
 
 fn draw(world: &World, rng: &mut Rng, at: At) -> Change {

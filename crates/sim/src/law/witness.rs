@@ -8,6 +8,7 @@ use cluster::{Lsn, MemberId, NodeId, Term, Timeline};
 use super::Moment;
 use crate::clock::Us;
 use crate::network::At;
+use crate::wal::Record;
 use crate::world::World;
 
 /// How a timeline came about: from which parent, where, in which term, on which host.
@@ -26,6 +27,8 @@ pub struct Witnessed {
     pub dead: BTreeMap<NodeId, Term>,
     /// Lives whose disk was lost.
     pub wiped: BTreeSet<MemberId>,
+    /// The last reply of each member in each term: how many records, and the last one.
+    pub replied: BTreeMap<(Term, MemberId), (usize, Record)>,
     /// When each term was opened.
     pub opened: Vec<(Term, Us)>,
     /// When a host was last without a guard that could act.
