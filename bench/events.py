@@ -81,7 +81,7 @@ class Scene:
         self.wait_until_writing()
         until = time.monotonic()
         probe.stop()
-        dsns = {name: stage.server_dsn(name) for name in stage.nodes}
+        dsns = {name: stage.server_dsn(name) for name in stage.databases}
         leader = stage.leader()
         missing = missing_rows(probe.acks, self.run, dsns, dsns[leader])
         turns = servers_in_turn(probe.acks)
@@ -159,6 +159,7 @@ def everything(scene):
 
 
 EVENTS = {f.__name__: f for f in (switchover, postmaster, node, agent, link, standbys, everything)}
+WITNESS_EVENTS = ("switchover", "postmaster", "node", "agent", "everything")
 PEER_EVENTS = ("switchover", "postmaster", "node", "agent")
 
 

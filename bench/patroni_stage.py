@@ -77,6 +77,7 @@ class PatroniStage:
         self.rest = dict(zip(NODES, ports[3:6]))
         self.postgres = dict(zip(NODES, ports[6:9]))
         self.nodes = list(NODES)
+        self.databases = self.nodes
         self.running = {}
         tail = "user=postgres dbname=postgres connect_timeout=2 tcp_user_timeout=2000 keepalives_idle=1"
         self._tail = f"{tail} keepalives_interval=1"

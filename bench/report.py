@@ -19,6 +19,7 @@ NAMES = {
 }
 # Seconds; beyond them the logs of a run are kept.
 TARGETS = {"switchover": 1.5, "postmaster": 1.5, "node": 3.0, "agent": 5.0, "link": 5.0}
+WITNESS = ("tanist", "2 nodes and a WAL witness")
 PEERS = (("patroni", "defaults"), ("patroni", "tuned"))
 
 
@@ -78,7 +79,7 @@ def gaps(results, runs):
     for event in NAMES:
         ours = chosen(runs, "tanist", "defaults", event)
         base = median(r["gap_s"] for r in ours) if ours and event in TARGETS else None
-        for product, settings in (("tanist", "defaults"), *PEERS):
+        for product, settings in (("tanist", "defaults"), WITNESS, *PEERS):
             found = chosen(runs, product, settings, event)
             failed = sum("failed" in r for r in chosen(results["runs"], product, settings, event))
             if found:
@@ -105,7 +106,7 @@ def other_facts(runs):
             ("link", "back_s", "cut link healed: until the old leader is a standby by itself"),
             ("standbys", "resumed_s", "one of two lost standbys started: until the first acknowledged write"),
             ("everything", "resumed_s", "everything started: until the first acknowledged write")):
-        for who in (("tanist", "defaults"), *PEERS):
+        for who in (("tanist", "defaults"), WITNESS, *PEERS):
             found = [r[key] for r in chosen(runs, *who, event) if key in r]
             if found:
                 rows.append(f"| {words} | {who[0].capitalize()}, {who[1]} | {len(found)} "

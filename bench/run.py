@@ -23,7 +23,7 @@ import events
 import report
 import rest
 from patroni_stage import SETTINGS, PatroniStage
-from tanist_stage import TanistStage
+from tanist_stage import WITNESS, TanistStage
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RAW = os.path.join(ROOT, "target", "bench")
@@ -38,6 +38,7 @@ def options():
     parser.add_argument("--only", choices=("tanist", "patroni"), help="leave the other out")
     parser.add_argument("--events", default=",".join(known), help="of " + ",".join(known))
     parser.add_argument("--runs", type=int, default=10, help="runs of each event on Tanist")
+    parser.add_argument("--witness-runs", type=int, default=5, help=f"runs of each event on {WITNESS}")
     parser.add_argument("--peer-runs", type=int, default=3, help="runs of each event on the peer, per setting")
     parser.add_argument("--busy-minutes", type=float, default=30, help="pgbench -c 32")
     parser.add_argument("--rest-minutes", type=float, default=5, help="how long processes are watched at rest")
@@ -70,12 +71,22 @@ class Bench:
             say("skipped: link: needs root for network namespaces")
         elif "link" in wanted:
             self.play(lambda: TanistStage(self.chosen.binary, self.folder, isolate=True), ["link"], self.chosen.runs)
+        self.witness(plain)
         for i in range(self.chosen.runs if "healthy" in wanted else 0):
             self.extra(make, "healthy", i + 1, lambda: self.results["healthy_s"].append(self.stage.seconds_to_healthy))
         if "rest" in wanted:
             self.extra(make, "rest", 1, self.at_rest)
         if "busy" in wanted:
             self.extra(make, "busy", 1, self.busy)
+
+    def witness(self, plain):
+        """The same events where one of the three has no database."""
+        wanted = [e for e in plain if e in events.WITNESS_EVENTS] if self.chosen.witness_runs else []
+        self.play(lambda: TanistStage(self.chosen.binary, self.folder, witness=True), wanted,
+                  self.chosen.witness_runs)
+        if "link" in self.chosen.events and os.geteuid() == 0 and self.chosen.witness_runs:
+            self.play(lambda: TanistStage(self.chosen.binary, self.folder, isolate=True, witness=True), ["link"],
+                      self.chosen.witness_runs)
 
     def patroni(self):
         wanted = [e for e in events.PEER_EVENTS if e in self.chosen.events]

@@ -1,4 +1,5 @@
-"""Three Tanist nodes on this machine, and what can be done to them from outside.
+"""A Tanist cluster on this machine, and what can be done to it from outside: three
+nodes, or two and a witness that keeps WAL.
 
 Made by `tanist playground`, with its defaults; clients use its `direct_url`.
 Faults are signals by pid and a bridge port that stops forwarding.
@@ -21,6 +22,7 @@ import processes
 UP_SECONDS = 180
 ANSWER_SECONDS = 60
 WRITE_SECONDS = 2
+WITNESS = "2 nodes and a WAL witness"
 
 
 class TanistStage:
@@ -28,12 +30,13 @@ class TanistStage:
 
     product = "tanist"
 
-    def __init__(self, binary, folder, isolate=False):
+    def __init__(self, binary, folder, isolate=False, witness=False):
         self.binary, self.dir, self.isolate = binary, os.path.join(folder, "playground"), isolate
-        self.settings = "defaults"
+        self.settings = WITNESS if witness else "defaults"
         self._freezer = None
         began = time.monotonic()
         options = ["--isolate"] if isolate else []
+        options += ["--nodes", "2", "--wal-witness"] if witness else []
         try:
             self.document = self._json("playground", "up", "--dir", self.dir, "--base-port", "0", *options,
                                        limit=UP_SECONDS)
@@ -43,6 +46,7 @@ class TanistStage:
         self.seconds_to_healthy = time.monotonic() - began
         self.dsn = self.document["direct_url"]
         self.nodes = [node["name"] for node in self.document["nodes"]]
+        self.databases = [node["name"] for node in self.document["nodes"] if node["postgres_port"]]
 
     def _json(self, *arguments, limit=ANSWER_SECONDS):
         command = [self.binary, *arguments, "--json"]
@@ -81,7 +85,7 @@ class TanistStage:
             return False
         others = [m for m in status["members"] if m["role"] != "leader"]
         return len(others) == len(self.nodes) - 1 and all(
-            m["role"] == "standby" and m["state"] == "streaming" and m["sync"] for m in others)
+            m["role"] in ("standby", "wal-witness") and m["state"] == "streaming" and m["sync"] for m in others)
 
     def is_standby(self, name):
         """Whether this node follows, by itself."""
