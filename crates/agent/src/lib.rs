@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod disk_watch;
 pub mod executor;
 pub mod gone;
 pub mod http;

@@ -23,6 +23,7 @@ use store::embedded::{self, Outgoing, Start, Wire};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::disk_watch;
 use crate::executor::Tools;
 use crate::gone;
 use crate::http;
@@ -148,6 +149,7 @@ pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
     if config.kind == Kind::Data {
         deeds.spawn(watchers::probe(hands.clone(), shared.clone(), events_tx.clone(), again.clone()));
         overrides::watch(hands.clone(), deeds.clone());
+        tokio::spawn(disk_watch::watch(config.data_dir.clone(), source.clone(), events_tx.clone()));
         deeds.spawn(watchers::keep_house(hands.clone(), source.clone(), shared.clone()));
     }
     if let Some(wal) = &wal {

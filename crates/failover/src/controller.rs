@@ -51,6 +51,8 @@ pub enum Event {
     LeaderAlive,
     /// Our postmaster answers nobody (true), or does again.
     Hung(bool),
+    /// Whether this host's disk has kept nothing that was written for `STALL_LIMIT`.
+    Stalled(bool),
     /// A linearizable read that started then showed this term.
     StoreRead(Time, Term),
     /// How far long work is.
@@ -196,6 +198,7 @@ impl Controller {
                 self.facts.hung_since.get_or_insert(now);
             }
             Event::Hung(false) => self.facts.hung_since = None,
+            Event::Stalled(stalled) => self.facts.stalled = stalled,
             Event::StoreRead(started, term) if term == self.state.ctl.term => {
                 self.watch.store_read_at = started
             }

@@ -37,6 +37,8 @@ pub struct Facts {
     pub leader_alive: Option<Time>,
     /// Since when our postmaster has answered nobody (stopped or hung).
     pub hung_since: Option<Time>,
+    /// Our host's disk has kept nothing for `STALL_LIMIT`.
+    pub stalled: bool,
     /// Since when our standby runs without streaming from the current leader.
     pub not_streaming_since: Option<Time>,
     /// Whom our server was last told to follow, in which term, and when.
@@ -79,6 +81,7 @@ impl Facts {
             prepared: Term(0),
             leader_alive: None,
             hung_since: None,
+            stalled: false,
             not_streaming_since: None,
             following: None,
             restarted: Term(0),

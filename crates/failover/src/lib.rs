@@ -27,7 +27,7 @@ pub mod rejoin;
 pub mod retry;
 pub mod rules;
 pub mod salvage;
-mod speech;
+pub mod speech;
 pub mod suspicion;
 pub mod switchover;
 pub mod view;

@@ -1,18 +1,33 @@
 //! What an agent says of itself: one report, made from what it knows.
 
+use core::time::Duration;
+
 use cluster::report::{Leading, Report};
 use cluster::{Action, MemberId, Time};
 
 use crate::controller::Controller;
 use crate::suspicion;
 
+/// A disk that has kept nothing for so long hangs: a leader can neither acknowledge
+/// with it nor resign. What is slow on a busy machine takes less.
+pub const STALL_LIMIT: Duration = Duration::from_secs(5);
+
 impl Controller {
-    /// Our report, as it should be sent now.
+    /// Our report, as it should be sent now. None before we have a seat, and none as a
+    /// leader whose disk hangs: it can't write down that it resigns, so it falls silent,
+    /// and is missed once the others' patience (P) is over.
     #[must_use]
     pub fn next_report(&mut self, now: Time) -> Option<Report> {
+        let speaks = self.facts.vows.member.is_some() && !self.is_held_up(now);
         self.seq = self.seq.saturating_add(1);
         let report = self.report(now);
-        self.facts.vows.member.is_some().then_some(report)
+        speaks.then_some(report)
+    }
+
+    /// Whether we lead with a disk that hangs.
+    #[must_use]
+    pub fn is_held_up(&self, now: Time) -> bool {
+        self.facts.stalled && self.view(now, 0).i_lead()
     }
 
     /// How long this agent process has run, in milliseconds.

@@ -11,6 +11,7 @@ use cluster::state::Phase;
 use cluster::{Durability, MemberId, Term, Time};
 use failover::Event;
 use failover::pace::Pace;
+use failover::speech::STALL_LIMIT;
 
 use crate::clock::{Us, ms, us};
 use crate::law::Moment;
@@ -32,14 +33,8 @@ const PROBE: (Us, Us) = (ms(750), ms(100));
 const WAL_FRESH: Us = ms(150);
 /// Between two reads of the store by a leader that needs them.
 const READ: Us = ms(400);
-/// The guard's deadline is moved on this often.
-const ARM: Duration = Duration::from_millis(250);
-/// Longest that a guard may take to answer (`guard::client::ANSWER_LIMIT`).
-const GUARD_ANSWERS: Duration = Duration::from_secs(8);
 /// From an agent's death to the next one's first turn.
 const AGENT_STARTS: Us = ms(150);
-/// A guard that has nothing nearer looks at its clock this often.
-const GUARD_LOOKS: Us = ms(1000);
 
 impl World {
     /// An agent begins: it knows what is on disk, and looks at its server.
@@ -237,6 +232,22 @@ impl World {
             self.begin_read(at);
         }
         self.arm(at, now);
+        self.watch_disk(at, now);
+    }
+
+    /// `agent::disk_watch`: a leader's byte that is not on disk for too long.
+    fn watch_disk(&mut self, at: At, now: Time) {
+        let leads = self.pace(at).leads;
+        let hangs = self.hosts[at].disk.stalled_until > self.now && leads;
+        let agent = &mut self.hosts[at].agent;
+        agent.writes_since = hangs.then(|| agent.writes_since.unwrap_or(now));
+        let stalled = agent.writes_since.is_some_and(|since| now.since(since) >= STALL_LIMIT);
+        if stalled != agent.stalled {
+            agent.stalled = stalled;
+            let life = agent.life;
+            self.note(Some(at), || format!("its disk {}", if stalled { "hangs" } else { "works again" }));
+            self.tell(at, life, Event::Stalled(stalled));
+        }
     }
 
     fn look_at_leader(&mut self, at: At, now: Time) {
@@ -280,88 +291,6 @@ impl World {
         self.hosts[at].agent.reading = true;
         self.after(READ, What::Read(at, life, 0, Term(0)));
         self.tell(at, life, Event::StoreRead(started, term));
-    }
-
-    /// The deadline, which is also a sign of life (`watchers::arm`).
-    fn arm(&mut self, at: At, now: Time) {
-        let host = &mut self.hosts[at];
-        if now.since(host.agent.armed) < ARM {
-            return;
-        }
-        host.agent.armed = now;
-        let deadline = host.agent.controller.guard_deadline(now);
-        host.agent.until = deadline.or(host.agent.until);
-        if host.guard.stopped {
-            return self.keep_deadline_alone(at, now);
-        }
-        host.guard.heard = now;
-        host.guard.deadline = deadline.or(host.guard.deadline);
-        let due = host.guard.deadline.map(|d| host.clock.moment(d));
-        let wait = due.map_or(GUARD_LOOKS, |d| d.saturating_sub(self.now)).min(GUARD_LOOKS);
-        self.guard_in(at, wait);
-    }
-
-    /// The guard owes an answer: the agent keeps the deadline itself (`guard::second_hand`),
-    /// and ends in the end, the server before it (`watchers::arm`).
-    fn keep_deadline_alone(&mut self, at: At, now: Time) {
-        let host = &self.hosts[at];
-        if now.since(host.guard.heard) > GUARD_ANSWERS {
-            self.note(Some(at), || "the agent gives its guard up, and kills the server".into());
-            self.mark("agent: guard given up");
-            self.kill_server(at);
-            return self.kill_agent(at);
-        }
-        if let Some(until) = host.agent.until {
-            let (due, life) = (host.clock.moment(until), host.agent.life);
-            self.at(due, What::SecondHand(at, life));
-        }
-    }
-
-    /// The deadline as the agent keeps it.
-    pub(crate) fn second_hand(&mut self, at: At, life: u32) {
-        let host = &self.hosts[at];
-        let now = host.clock.local(self.now);
-        let over = host.agent.until.is_some_and(|until| now >= until);
-        if host.agent.life == life && host.is_awake() && host.guard.stopped && over && host.server.runs() {
-            self.note(Some(at), || "the agent kills the server at its guard's deadline".into());
-            self.mark("agent: deadline kept");
-            self.kill_server(at);
-        }
-    }
-
-    fn guard_in(&mut self, at: At, delay: Us) {
-        self.hosts[at].guard.timer += 1;
-        let timer = self.hosts[at].guard.timer;
-        self.after(delay, What::Guard(at, timer));
-    }
-
-    /// The guard kills a silent agent, and a server whose deadline has passed.
-    pub(crate) fn guard(&mut self, at: At, timer: u64) {
-        let host = &self.hosts[at];
-        if host.guard.timer != timer || !host.guards() {
-            return;
-        }
-        let now = host.clock.local(self.now);
-        let silence = Duration::from_millis(self.truth.settings.timing.agent_silence_ms);
-        let silent = host.agent.runs && now >= host.guard.heard + silence;
-        let over = host.server.runs() && host.guard.deadline.is_some_and(|d| now >= d);
-        let off = self.is(Env::GuardSleeps);
-        if silent {
-            self.note(Some(at), || "guard kills the agent, which was silent".into());
-            self.mark("guard: agent killed");
-            self.kill_agent(at);
-        }
-        if over && !off {
-            self.note(Some(at), || "guard kills the server, whose deadline has passed".into());
-            self.mark("guard: server killed");
-            self.kill_server(at);
-        }
-        let host = &self.hosts[at];
-        let due = host.guard.deadline.filter(|_| host.server.runs() && !off).map(|d| host.clock.moment(d));
-        let next = host.clock.moment(host.guard.heard + silence).max(self.now + ms(20));
-        let wait = due.map_or(GUARD_LOOKS, |d| d.saturating_sub(self.now));
-        let wait = if host.agent.runs { wait.min(next - self.now) } else { wait };
-        self.guard_in(at, wait.clamp(ms(1), GUARD_LOOKS));
     }
 
     /// Sends our report to everybody.

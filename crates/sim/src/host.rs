@@ -39,6 +39,10 @@ pub struct Agent {
     pub led: Time,
     /// When it last handed the guard a deadline.
     pub armed: Time,
+    /// Since when a byte that it wrote is not on disk.
+    pub writes_since: Option<Time>,
+    /// It has told its loop that the disk hangs.
+    pub stalled: bool,
     /// The newest deadline that it meant for the guard.
     pub until: Option<Time>,
     /// When it last looked at the leader's server.
@@ -128,6 +132,8 @@ impl Host {
             spoke: Time::default(),
             led: Time::default(),
             armed: Time::default(),
+            writes_since: None,
+            stalled: false,
             until: None,
             looked: Time::default(),
             reading: false,
@@ -160,6 +166,7 @@ impl Host {
         a.inbox.clear();
         a.revision = 0;
         (a.runs, a.stopped, a.reading, a.until) = (true, false, false, None);
+        (a.writes_since, a.stalled) = (None, false);
         (a.turned, a.spoke, a.led) = (now, Time::default(), Time::default());
         (a.armed, a.looked, a.tick) = (Time::default(), Time::default(), Duration::ZERO);
         self.guard.heard = now;

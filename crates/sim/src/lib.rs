@@ -22,6 +22,7 @@ pub mod cover;
 pub mod deed;
 pub mod disk;
 pub mod fault;
+mod guard;
 pub mod host;
 pub mod late;
 pub mod law;

@@ -71,6 +71,11 @@ pub fn is_well(world: &World, line: &Line) -> bool {
 /// Whether a leader is open, takes its orders from one rule, and nobody is missing.
 fn is_whole(world: &World) -> bool {
     let s = &world.truth;
+    let Some((_, leader)) = world.open_leader() else { return false };
+    let copies = s.members.iter().filter(|(_, m)| m.is_wal_voter()).count();
+    if world.hosts[leader].server.senders.len() + 1 < copies {
+        return false;
+    }
     let members = || s.members.values().filter(|m| m.state != MemberState::Removed);
     let voters = members().filter(|m| m.kind.keeps_wal()).all(|m| m.is_wal_voter() && !m.reinit);
     let leaving = members().any(|m| m.leaving);
@@ -99,6 +104,10 @@ fn can_spare(world: &World, at: At) -> bool {
 /// A rehearsal for a storm among these nodes.
 pub(crate) fn draw(rng: &mut Rng, all: &[String], data: &[String], asynchronous: bool) -> String {
     let (any, node) = (rng.of(all).clone(), rng.of(data).clone());
+    // The others' patience comes first, and in async the wait after it.
+    if rng.chance(60) {
+        return "rehearse stall leader for 30s within 15s".to_string();
+    }
     let what = match rng.below(12) {
         0 | 1 => "kill leader".to_string(),
         2 => "cut leader".to_string(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use drill::fault;
+use drill::fault::disk::Disk;
 use drill::layout::PlannedNode;
 
 use crate::story::{Story, may_be_root, sql_beside, told};
@@ -89,6 +90,31 @@ fn a_full_disk_under_the_leader_hands_the_term_on_and_heals_when_there_is_room()
             disk.free();
             story.whole().await;
         }
+        story.end().await;
+        drop(disks);
+    });
+}
+
+/// Frozen, nothing on it ends, not even by SIGKILL, until it thaws.
+#[test]
+fn a_leader_whose_disk_hangs_is_replaced_and_follows_when_it_works_again() {
+    if !may_be_root("a disk that hangs") {
+        return;
+    }
+    told(async {
+        let images = tempfile::tempdir_in("/var/tmp").unwrap();
+        let mut disks = Vec::new();
+        let story = Story::begin_with("hung", |o| {
+            let disk = |n: &str| Disk::make(&images.path().join(n), &o.dir.join(n)).unwrap();
+            disks.extend(["n1", "n2", "n3"].map(disk));
+        })
+        .await;
+        let (leader, term) = (story.leader().await, story.term().await);
+        let dir = story.stage.plan.node_dir(&leader);
+        let hung = disks.iter().find(|d| d.at() == dir).unwrap().hang().unwrap();
+        story.next_term(term).await;
+        drop(hung);
+        story.whole().await;
         story.end().await;
         drop(disks);
     });
