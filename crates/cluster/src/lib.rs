@@ -25,6 +25,7 @@ pub mod recruited;
 pub mod refused;
 pub mod report;
 pub mod rule;
+pub mod seats;
 pub mod state;
 pub mod term;
 pub mod time;

@@ -108,6 +108,14 @@ impl Machine {
         let _ = self.raw.campaign();
     }
 
+    /// How long this member waits for a leader before it votes for another, in ticks, from
+    /// `Tuning::election` to twice that, not included. The library draws it anew whenever it
+    /// changes sides; where chance comes from a seed it is set again after each call.
+    pub fn set_patience(&mut self, ticks: usize) {
+        let (least, most) = (self.raw.raft.election_timeout(), 2 * self.raw.raft.election_timeout());
+        self.raw.raft.set_randomized_election_timeout(ticks.clamp(least, most - 1));
+    }
+
     /// A message came in. What can't be understood is dropped, as on any network.
     pub fn step(&mut self, message: &Message) {
         if let Some(message) = message.to_raft() {

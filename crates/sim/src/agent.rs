@@ -43,9 +43,12 @@ impl World {
         let host = &mut self.hosts[at];
         (host.agent.turned, host.agent.tick) = (now, Duration::ZERO);
         host.guard.heard = now;
+        if self.store.group.is_some() {
+            self.raft_start(at);
+        }
         let sure = !self.chancy || self.rng.chance(500);
         let known = self.store.known_at_start(at, sure);
-        if known.exists() {
+        if known.exists() && self.store.group.is_none() {
             let life = self.hosts[at].agent.life;
             self.tell(at, life, Event::State(known));
         }
@@ -283,7 +286,8 @@ impl World {
         }
         self.hosts[at].agent.reading = false;
         // An answer needs only the way to here.
-        if began == 0 || !self.network.passes(self.store.leader, at) {
+        let arrives = self.store.group.is_some() || self.network.passes(self.store.leader, at);
+        if began == 0 || !arrives {
             return;
         }
         let from = if self.is(Env::LeaseFromReply) { self.now } else { began };

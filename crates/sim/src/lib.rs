@@ -31,6 +31,7 @@ pub mod network;
 pub mod operator;
 pub mod point;
 mod process;
+pub mod raft;
 pub mod rehearsal;
 pub mod rng;
 pub mod runner;

@@ -55,7 +55,7 @@ pub fn told(text: &str, mutation: Option<Mutation>, keep: bool) -> (World, Resul
     if keep {
         world.trace.keep();
     }
-    let mut teller = Teller { world, settings: Settings::default(), tagged: BTreeSet::new() };
+    let mut teller = Teller { world, settings: Settings::default(), tagged: BTreeSet::new(), raft: false };
     for line in &lines {
         let told = teller.line(line);
         let broken = teller.world.broken.clone();
@@ -79,6 +79,8 @@ struct Teller {
     settings: Settings,
     /// Who is tagged `no_failover`.
     tagged: BTreeSet<NodeId>,
+    /// The store is the Raft group that ships.
+    raft: bool,
 }
 
 impl Teller {
@@ -129,8 +131,8 @@ impl Teller {
             "cluster" => self.cluster(line),
             "weather" => self.weather(line),
             "store" => self.store(line),
-            "lead" => self.lead(line),
-            "late" => crate::late::begin(&mut self.world, &self.settings, line),
+            "lead" => self.lead(line).map(|()| self.form_group()),
+            "late" => crate::late::begin(&mut self.world, &self.settings, line).map(|()| self.form_group()),
             "load" => self.load(line),
             "write" => self.write(line),
             "try" => {
@@ -214,10 +216,18 @@ impl Teller {
 
     fn store(&mut self, line: &Line) -> Result<(), String> {
         let number = |key: &str| line.after(key).and_then(|w| w.parse().ok()).unwrap_or(0);
+        self.raft = line.words.iter().any(|w| w == "raft");
         let store = &mut self.world.store;
         (store.lost_replies, store.late_news, store.slow_reload) =
             (number("lost"), number("late"), number("slow"));
         Ok(())
+    }
+
+    /// Once there is a cluster.
+    fn form_group(&mut self) {
+        if self.raft {
+            self.world.form_group();
+        }
     }
 
     fn load(&mut self, line: &Line) -> Result<(), String> {

@@ -39,6 +39,8 @@ pub struct Store {
     pub late_news: u64,
     /// Processes that act late on SIGHUP, per mille.
     pub slow_reload: u64,
+    /// The group that ships, where the story has it.
+    pub group: Option<crate::raft::Group>,
 }
 
 impl Store {
@@ -107,6 +109,9 @@ impl World {
             host.ghost.asked.drain(..old);
         }
         let life = self.hosts[at].agent.life;
+        if self.store.group.is_some() {
+            return self.after(0, What::RaftSubmit(at, life, Box::new(change)));
+        }
         if !self.reaches_store(at) {
             let answer = Event::Submitted(Err("the store did not answer in time".into()));
             let wait = self.span(ms(100), SUBMIT_LIMIT);
@@ -125,7 +130,7 @@ impl World {
     /// The group agrees to a command, if it still can.
     pub(crate) fn commit(&mut self, at: At, life: u32, change: Change) {
         let lost = Event::Submitted(Err("the store did not answer in time".into()));
-        if !self.hosts[at].up || !self.reaches_store(at) {
+        if !self.hosts[at].up || !self.reaches_store(at) || self.store.group.is_some() {
             return self.after(ms(1500), What::Tell(at, life, Box::new(lost)));
         }
         let by = self.hosts[at].name.clone();
@@ -145,9 +150,25 @@ impl World {
     pub fn ask(&mut self, by: &NodeId, change: Change) -> Result<(), Refused> {
         let at = self.places.get(by).copied();
         let wall = at.map_or(self.now / 1000, |at| self.hosts[at].clock.wall_ms(self.now));
-        let kind = kind_of(&change);
         let command = Command { at_ms: wall, by: by.clone(), change };
-        let next = match self.truth.apply(&command) {
+        if self.store.group.is_none() {
+            return self.agree(&command);
+        }
+        // What would be refused now is refused now; the rest goes through the log.
+        if let Err(refused) = self.truth.apply(&command) {
+            let kind = kind_of(&command.change);
+            self.mark(&format!("apply: {kind} refused: {}", crate::cover::branch(&refused)));
+            return Err(refused);
+        }
+        self.raft_ask(&command);
+        Ok(())
+    }
+
+    /// A command has its place in the log: it is taken or refused.
+    pub(crate) fn agree(&mut self, command: &Command) -> Result<(), Refused> {
+        let at = self.places.get(&command.by).copied();
+        let kind = kind_of(&command.change);
+        let next = match self.truth.apply(command) {
             Ok(next) => next,
             Err(refused) => {
                 self.note(at, || format!("refused: {refused}"));
@@ -160,7 +181,7 @@ impl World {
             next.history.back().map_or(String::new(), |e| format!("agreed: term {} {}", e.term, e.reason))
         });
         let old = std::mem::replace(&mut self.truth, Arc::new(next));
-        self.agreed(&old, &command);
+        self.agreed(&old, command);
         self.reach(Point { what: kind, step: 0 }, at.unwrap_or(0));
         Ok(())
     }
@@ -169,6 +190,9 @@ impl World {
         self.counts.terms += self.truth.ctl.term.0.saturating_sub(old.ctl.term.0).min(1);
         self.counts.changes += u64::from(matches!(command.change, Change::RuleBegin { .. }));
         self.judge(&Moment::Agreed { old: old.clone(), command: command.clone() });
+        if self.store.group.is_some() {
+            return;
+        }
         for at in 0..self.hosts.len() {
             let late = self.store.late_news > 0 && self.rng.chance(self.store.late_news);
             let delay = if late { self.rng.below(ms(1000)) } else { self.span(ms(1), ms(8)) };
@@ -179,7 +203,11 @@ impl World {
     /// News of the store reaches a node, if anything does.
     pub(crate) fn learn(&mut self, at: At) {
         let host = &self.hosts[at];
-        if !host.up || host.agent.revision >= self.truth.revision || !host.agent.runs {
+        if self.store.group.is_some()
+            || !host.up
+            || host.agent.revision >= self.truth.revision
+            || !host.agent.runs
+        {
             return;
         }
         if !host.is_awake() || !self.reaches_store(at) {
@@ -196,6 +224,9 @@ impl World {
     /// A linearizable read begins.
     pub(crate) fn begin_read(&mut self, at: At) {
         let life = self.hosts[at].agent.life;
+        if self.store.group.is_some() {
+            return self.after(0, What::RaftRead(at, life));
+        }
         // It may be what was agreed when it began: the answer takes its time.
         let term = self.truth.ctl.term;
         let late = self.store.late_news > 0 && self.rng.chance(self.store.late_news);

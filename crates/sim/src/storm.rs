@@ -13,6 +13,8 @@ pub const SERVE_WITHIN: &str = "60s";
 /// From then until every member is back in the rule.
 pub const WHOLE_WITHIN: &str = "150s";
 
+/// Storms whose store is the Raft group that ships, and no model of one, per mille.
+const RAFT: u64 = 300;
 /// Outages at the end of a storm.
 const REHEARSALS: usize = 2;
 
@@ -118,7 +120,9 @@ pub fn story(seed: u64) -> String {
         scene.promoted = None;
     }
     let mut text = format!("seed {seed}\n{head}\n");
-    weather(&mut text, &mut rng);
+    // Not drawn from the same chance, so that a seed is the same storm with either.
+    let raft = Rng::new(seed ^ 0x4AF7).chance(RAFT);
+    weather(&mut text, &mut rng, raft);
     past(&mut text, &mut rng, data.len());
     let _ = writeln!(text, "load {} {}ms", rng.range(3, 5), rng.range(100, 240));
     let kinds: Vec<&Fault> = FAULTS.iter().filter(|f| f.name != "calm" && rng.chance(450)).collect();
@@ -162,7 +166,7 @@ pub fn story(seed: u64) -> String {
     text
 }
 
-fn weather(text: &mut String, rng: &mut Rng) {
+fn weather(text: &mut String, rng: &mut Rng, raft: bool) {
     let (delay, jitter) = *rng.of(&[(200, 300), (500, 2000), (1000, 8000), (3000, 20_000)]);
     let mut per_mille = |most: u64| if rng.chance(500) { 0 } else { rng.below(most) };
     let (loss, twice, stray) = (per_mille(60), per_mille(40), per_mille(40));
@@ -173,7 +177,8 @@ fn weather(text: &mut String, rng: &mut Rng) {
         (delay + 500) / 1000,
         (jitter + 500) / 1000
     );
-    let _ = writeln!(text, "store lost {lost} late {late} slow {slow}");
+    let raft = if raft { " raft" } else { "" };
+    let _ = writeln!(text, "store lost {lost} late {late} slow {slow}{raft}");
 }
 
 /// From the very beginning, or from a late state.

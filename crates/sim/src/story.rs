@@ -6,6 +6,7 @@
 //!                                         'no_failover n3' tags one that must not lead
 //! weather 1ms 3ms loss 10 twice 5 stray 5 delay of links and its jitter; per mille of words lost, doubled, strayed
 //! store lost 20 late 30 slow 40           per mille of answers lost, news that is late, processes slow to reload
+//! store raft                              the store is the Raft group that ships, once there is a cluster
 //! lead n1                                 n1 makes the cluster; go on until all are voters and in the rule
 //! late 3 tail                             or begin three terms later, with an old leader's unacknowledged tail
 //! load 6 60ms                             so many clients write and read, with pauses up to that

@@ -112,6 +112,18 @@ pub enum What {
     Client(usize),
     /// A client has waited long enough.
     Patience(usize, u64),
+    /// A member of the store's group looks at its clock.
+    RaftTick(At, u32),
+    /// Something from one member of the group to another.
+    RaftWord(At, Box<consensus::Message>),
+    /// What a member wrote is on disk.
+    RaftWritten(At, u32),
+    /// An agent submits to the group.
+    RaftSubmit(At, u32, Box<Change>),
+    /// Somebody proposes to the group.
+    RaftPropose(At, u32, Vec<u8>),
+    /// An agent reads from the group.
+    RaftRead(At, u32),
     /// A fault that lasts, begun after so many calms, is over.
     Over(u32, Box<crate::fault::Over>),
 }
@@ -366,6 +378,12 @@ impl World {
             What::Orphans(at, life, waiters) => self.orphans(at, life, waiters),
             What::Client(client) => self.operate(client),
             What::Patience(client, number) => self.lose_patience(client, number),
+            What::RaftTick(at, life) => self.raft_tick(at, life),
+            What::RaftWord(at, message) => self.raft_hear(at, *message),
+            What::RaftWritten(at, life) => self.raft_written(at, life),
+            What::RaftSubmit(at, life, change) => self.raft_submit(at, life, *change),
+            What::RaftPropose(at, life, bytes) => self.raft_propose(at, life, bytes),
+            What::RaftRead(at, life) => self.raft_read(at, life),
             What::Over(calms, over) => crate::fault::end(self, calms, *over),
         }
     }

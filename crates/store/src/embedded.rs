@@ -5,7 +5,6 @@
 //! makes it fall silent until it can write again; it never speaks unwritten.
 
 mod member;
-mod seats;
 
 use std::path::Path;
 use std::sync::Arc;

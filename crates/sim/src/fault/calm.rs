@@ -16,6 +16,7 @@ pub(super) const FAULT: Fault = Fault {
 
 fn calm(world: &mut World) {
     world.armed.clear();
+    world.raft_calm();
     world.calms += 1;
     world.network.heal();
     world.network.weather = Weather { loss: 0, twice: 0, stray: 0, ..world.network.weather };

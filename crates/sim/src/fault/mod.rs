@@ -218,6 +218,11 @@ fn span_text(rng: &mut Rng, low_ms: u64, high_ms: u64) -> String {
 /// Registers and seats a node, with an empty disk.
 pub(crate) fn join(world: &mut World, name: &NodeId) -> Result<(), String> {
     let nonce = world.truth.revision + 1;
+    if world.store.group.is_some() {
+        let at = world.place(name)?;
+        world.raft_want_seat(at, nonce);
+        return Ok(());
+    }
     let addresses = cluster::command::Addresses::default();
     let change = cluster::command::Change::Join { node: name.clone(), addresses, nonce };
     world.ask(name, change).map_err(|e| e.to_string())
@@ -229,5 +234,6 @@ pub(crate) fn fresh(world: &mut World, name: &NodeId, kind: NodeKind) -> At {
     // Its disk is empty, of the last entries as well.
     world.store.remember(at, std::sync::Arc::default());
     world.store.remember(at, std::sync::Arc::default());
+    world.raft_wipe(at);
     world.add(name, kind)
 }

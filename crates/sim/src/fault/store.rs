@@ -11,6 +11,7 @@ pub(super) const FAULT: Fault = Fault {
         Some((|| {
             let span = lasts(line)?.unwrap_or(ms(500));
             world.store.leaderless_until = world.store.leaderless_until.max(world.now + span);
+            world.raft_hold_leader(world.now + span);
             Ok(())
         })())
     },

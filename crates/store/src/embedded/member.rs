@@ -6,12 +6,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cluster::seats::{Change, next_change};
 use cluster::{ClusterState, Command, NodeId};
 use consensus::{Committed, Machine, Message};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::seats::{Change, next_change};
 use super::{FOLD_ENTRIES, Outgoing, TICK};
 use crate::disk::{Disk, Identity, Step};
 use crate::{Ask, Health, READ_LIMIT, REPEAT, SUBMIT_LIMIT, SubmitError};
@@ -212,7 +212,8 @@ impl Member {
         }
         self.seats_at = Instant::now();
         let state = self.state.borrow().clone();
-        let change = next_change(&state, self.machine.voters(), |id| self.machine.is_caught_up(id));
+        let all = self.machine.voters();
+        let change = next_change(&state, &all.voters, &all.learners, |id| self.machine.is_caught_up(id));
         let asked = match change {
             Some(Change::Learner(id)) => self.machine.change_voter(id, Some(true)),
             Some(Change::Voter(id)) => self.machine.change_voter(id, Some(false)),
