@@ -52,7 +52,7 @@ pub fn recruited(state: &ClusterState, term: Term, evidence: &[Evidence]) -> Res
 /// reported for this term, so that it was read after the ack path was cut.
 #[must_use]
 pub fn is_valid(state: &ClusterState, term: Term, evidence: &Evidence) -> bool {
-    evidence.promise == term && is_believable(state, term, evidence)
+    (evidence.promise == term || on(Mutant::StalePosition)) && is_believable(state, term, evidence)
 }
 
 /// Whether `evidence` holds a voter's position on a past that this cluster's

@@ -126,8 +126,9 @@ pub fn has_lease(view: &View<'_>) -> bool {
     view.watch.store_read_at >= view.watch.phase_since.max(view.watch.leased_since)
 }
 
-/// Whether an ack set of one of our own rules still lets us lead: each member
-/// was heard lately, hears us, and has promised no later term.
+/// Whether an ack set of our newest rule still lets us lead: each member was heard
+/// lately, hears us, and has promised no later term. An older one may be over without
+/// our knowledge (M3), and with it what its standbys' word is worth.
 #[must_use]
 pub fn has_grants(view: &View<'_>) -> bool {
     let term = view.term();
@@ -137,6 +138,10 @@ pub fn has_grants(view: &View<'_>) -> bool {
             hears && r.vows.promise <= term
         })
     };
+    let newest = view.state.own_rules().map(|r| r.sub).max();
     view.phase() != Phase::Revoking
-        && view.state.own_rules().any(|r| r.rule.is_acked_by(r.rule.standbys().iter().filter(grants)))
+        && view.state.own_rules().any(|r| {
+            let counts = Some(r.sub) == newest || on(Mutant::OlderGrants);
+            counts && r.rule.is_acked_by(r.rule.standbys().iter().filter(grants))
+        })
 }

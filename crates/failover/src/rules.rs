@@ -148,7 +148,10 @@ fn wanted(view: &View<'_>, current: &Rule) -> (Rule, BTreeSet<NodeId>) {
                 standbys.insert(member.clone());
             }
             Standing::Leaving => {}
-            Standing::Gone(by) if (by.is_empty() && !on(Mutant::AloneShrinks)) || view.state.ctl.paused => {
+            Standing::Gone(by)
+                if (by.is_empty() && !on(Mutant::AloneShrinks))
+                    || (view.state.ctl.paused && !on(Mutant::PausedShrink)) =>
+            {
                 standbys.insert(member.clone());
             }
             Standing::Gone(by) => agreed_by.extend(by),

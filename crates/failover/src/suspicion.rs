@@ -22,6 +22,9 @@ use crate::view::View;
 pub const DEAF_REPORTS: u32 = 2;
 /// Agents hold back so long per rank before they begin a term.
 pub const TURN_MS: u64 = 60;
+/// Longest that one whose loop ran late suspects nobody. What waited for it to run again
+/// is read in far less, and a host that stood still for an hour must not be blind for one.
+pub const LATE_MAX: Duration = Duration::from_secs(3);
 
 /// How long things have lasted, by our own clock.
 #[derive(Clone, Debug, Default)]
@@ -100,14 +103,15 @@ impl Watch {
         }
     }
 
-    /// Our loop ran late by `late`: all of that counts as heard.
+    /// Our loop ran late by `late`: all of that counts as heard, and for as long nobody is
+    /// suspected, at most `LATE_MAX`.
     pub fn on_late(&mut self, late: Duration, now: Time) {
         if on(Mutant::LateIsSilent) {
             return;
         }
         self.leader_heard_us = (self.leader_heard_us + late).min(now);
         self.missing_since = None;
-        self.late_until = now + late;
+        self.late_until = now + late.min(LATE_MAX);
     }
 }
 
@@ -124,7 +128,8 @@ pub fn missing(view: &View<'_>) -> Option<Missing> {
     let wal_gone = alive >= view.suspicion();
     let deaf = view.watch.deaf >= DEAF_REPORTS && view.state.member(leader).is_some();
     let either = on(Mutant::MissedByEither) && (heartbeat_gone || wal_gone);
-    let missed = either || heartbeat_gone && (wal_gone || silent >= view.patience());
+    let impatient = silent >= view.patience() && !on(Mutant::NoPatience);
+    let missed = either || heartbeat_gone && (wal_gone || impatient);
     let deaf_and_gone = deaf && wal_gone;
     let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
     (missed || deaf_and_gone).then_some(Missing { term: view.term(), silent_ms })

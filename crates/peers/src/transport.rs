@@ -25,6 +25,9 @@ pub const QUEUE_MAX: usize = 512;
 pub const INCOMING_MAX: usize = 256;
 /// Messages that wait are written together, up to about so much (one TLS record).
 pub const WRITE_BYTES: usize = 16 << 10;
+/// Whoever has a connection open says something many times a second; one that is silent
+/// for so long lost its other end in a cut, which nothing else tells this one.
+pub const IDLE_LIMIT: Duration = Duration::from_secs(30);
 /// Longest that connecting and the handshake may take.
 pub const CONNECT_LIMIT: Duration = Duration::from_millis(1000);
 /// Unacknowledged bytes break a connection after so long, so a silent cut is noticed.
@@ -179,7 +182,8 @@ async fn serve(socket: TcpStream, tls: TlsAcceptor, tx: mpsc::Sender<Incoming>) 
     let from = certificate
         .and_then(node_of)
         .ok_or_else(|| unreachable_at(&peer, "its certificate names no node"))?;
-    while let Some(frame) = frame::read(&mut stream).await? {
+    let silent = |_| PeersError::Timeout(peer.clone());
+    while let Some(frame) = timeout(IDLE_LIMIT, frame::read(&mut stream)).await.map_err(silent)?? {
         if frame.kind.is_question() {
             answer(&mut stream, &from, frame, &tx).await?;
             continue;

@@ -12,6 +12,7 @@ use cluster::{Durability, MemberId, Term, Time};
 use failover::Event;
 use failover::pace::Pace;
 use failover::speech::STALL_LIMIT;
+use failover::suspicion::LATE_MAX;
 
 use crate::clock::{Us, ms, us};
 use crate::law::Moment;
@@ -152,7 +153,7 @@ impl World {
         let (gap, tick) = (now.since(host.agent.turned), host.agent.tick);
         host.agent.turned = now;
         if gap > tick + LATE {
-            host.ghost.late_until = now + gap.saturating_sub(tick);
+            host.ghost.late_until = now + gap.saturating_sub(tick).min(LATE_MAX);
         }
         if gap > tick + LATE && !self.is(Env::LatenessIgnored) {
             self.feed(at, Event::Late(gap.saturating_sub(tick)));

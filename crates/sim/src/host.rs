@@ -83,6 +83,8 @@ pub struct Ghost {
     pub leads: Term,
     /// Since when it missed the leader and when it asked for a term, by its clock, the last times.
     pub asked: Vec<(Time, Time)>,
+    /// When it last asked for a change of the rule.
+    pub rule_asked: crate::clock::Us,
     /// Until when its agent, whose loop ran late, must suspect nobody.
     pub late_until: Time,
 }

@@ -357,15 +357,20 @@ impl World {
             return;
         }
         let all = machine.voters();
-        let change = next_change(&seat.state, &all.voters, &all.learners, |id| machine.is_caught_up(id));
+        let change =
+            next_change(&seat.state, seat.id, &all.voters, &all.learners, |id| machine.is_caught_up(id));
         seat.seats_at = now + SEATS_EVERY;
         let Some(change) = change else { return };
         self.raft_with(at, |m| {
-            drop(match change {
+            let _ = match change {
                 Voting::Learner(id) => m.change_voter(id, Some(true)),
                 Voting::Voter(id) => m.change_voter(id, Some(false)),
                 Voting::Remove(id) => m.change_voter(id, None),
-            });
+                Voting::HandOver(id) => {
+                    m.transfer_leader(id);
+                    Ok(())
+                }
+            };
         });
     }
 

@@ -6,9 +6,9 @@
 //! Where the rest of the cluster could not go on by its own rules (two nodes in
 //! durability quorum, a paused cluster), nothing is done.
 
-use cluster::command::{Kind, Member, MemberState};
+use cluster::command::{Kind, Member, MemberState, Trigger};
 use cluster::state::Phase;
-use cluster::{Durability, NodeId};
+use cluster::{Durability, NodeId, Reason};
 
 use crate::network::At;
 use crate::rng::Rng;
@@ -65,7 +65,17 @@ pub fn begin(world: &mut World, line: &Line) -> Result<bool, String> {
 pub fn is_well(world: &World, line: &Line) -> bool {
     let asked = line.word(1) == "switchover";
     let Some((_, leader)) = world.open_leader() else { return false };
-    crate::runner::is_serving(world) && (!asked || about(world, line).is_ok_and(|at| at == leader))
+    let planned = || about(world, line).is_ok_and(|at| at == leader) && was_handed_over(world);
+    crate::runner::is_serving(world) && (!asked || planned())
+}
+
+/// Whether the present term began as planned, and not as after a crash.
+fn was_handed_over(world: &World) -> bool {
+    let began = world.truth.history.iter().rev().find_map(|e| match &e.reason {
+        Reason::TermBegan { trigger, .. } => Some(trigger),
+        _ => None,
+    });
+    matches!(began, Some(Trigger::HandedOver { .. }))
 }
 
 /// Whether a leader is open, takes its orders from one rule, and nobody is missing.

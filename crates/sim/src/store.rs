@@ -108,6 +108,9 @@ impl World {
             let old = host.ghost.asked.len().saturating_sub(4);
             host.ghost.asked.drain(..old);
         }
+        if matches!(change, Change::RuleBegin { .. }) {
+            self.hosts[at].ghost.rule_asked = self.now;
+        }
         let life = self.hosts[at].agent.life;
         if self.store.group.is_some() {
             return self.after(0, What::RaftSubmit(at, life, Box::new(change)));

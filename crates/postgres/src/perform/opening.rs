@@ -11,6 +11,7 @@ use crate::perform::Hands;
 use crate::perform::life::LOOK;
 use crate::roles;
 use crate::sql::{Sql, read, text};
+use crate::wal::between;
 
 /// Longest that replaying what is there may take.
 pub const REPLAY_LIMIT: Duration = Duration::from_secs(300);
@@ -66,7 +67,17 @@ impl Hands {
         if verified.is_err() {
             self.kill_tree().await?;
         }
+        self.fill_between(order.timeline);
         verified
+    }
+
+    /// Beside what follows: only a standby that is behind needs it, and it asks again.
+    fn fill_between(&self, timeline: Timeline) {
+        let (pgdata, owner) = (self.site.dir.pgdata(), self.site.run_as);
+        tokio::task::spawn_blocking(move || match between::fill(&pgdata, timeline, owner) {
+            Ok(made) => tracing::debug!(made, "timelines between have the segment that they share"),
+            Err(why) => tracing::warn!(%why, "a standby that is behind may have to be made anew"),
+        });
     }
 
     /// Waits until everything received is replayed; returns the past that was

@@ -8,6 +8,7 @@
 //! Never changes a byte of the log, except for `half_streamed` and `unfinished`,
 //! with the server down.
 
+pub mod between;
 pub mod half_streamed;
 pub mod page;
 pub mod record;

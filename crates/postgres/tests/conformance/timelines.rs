@@ -5,7 +5,7 @@
 use std::fs;
 
 use cluster::{Lsn, Timeline};
-use postgres::wal::{ScanStart, scan_end};
+use postgres::wal::{ScanStart, between, scan_end};
 use postgres::{RunAs, history};
 
 use crate::real::{Server, wait_until};
@@ -92,6 +92,33 @@ fn a_promotion_takes_the_number_after_every_history_that_it_sees() {
             assert!((2..=5).all(|t| has_history(&follower, t)), "placeholders come with the rest");
         }
     }
+}
+
+/// (k): a walsender reads the segment in which a timeline ends from the next one's file, which a
+/// placeholder never had: one that is behind gets no further until it has.
+#[test]
+fn one_that_is_behind_follows_past_a_placeholder_once_that_has_the_segment() {
+    let stage = Stage::new();
+    let mut primary = stage.primary("n1", "");
+    let leader = stage.standby("n2", &primary, "");
+    let behind = stage.standby("n3", &primary, "");
+    detach(&behind);
+    Session::open(&primary).sql("insert into t values ('beyond')");
+    wait_until_caught_up(&primary, &leader);
+    primary.crash();
+    detach(&leader);
+    let (pg_wal, owner) = (leader.pgdata.join("pg_wal"), RunAs::for_server().unwrap());
+    history::lay_placeholders(&pg_wal, Timeline(1), leader.replayed(), Timeline(3), owner).unwrap();
+    wait_until("it to see it", || leader.log().contains("new target timeline is 2"));
+    leader.promote();
+    assert!(has_history(&leader, 3) && !has_history(&leader, 4));
+    set(&behind, "primary_conninfo", &conninfo(&leader, "n3"));
+    wait_until("a refusal", || behind.log().contains("has already been removed"));
+    assert_eq!(between::fill(&leader.pgdata, Timeline(3), owner).unwrap(), 1);
+    wait_until_streams(&leader, "n3");
+    wait_until_caught_up(&leader, &behind);
+    assert_eq!(Session::open(&behind).sql("select count(*) from t where v = 'beyond'"), "1");
+    assert_eq!(between::fill(&leader.pgdata, Timeline(3), owner).unwrap(), 0, "once is enough");
 }
 
 /// (k): it looks for one number after the other, and a gap ends the search.

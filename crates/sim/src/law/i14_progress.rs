@@ -15,10 +15,14 @@ use cluster::command::{Change, Member, Trigger};
 use cluster::{ClusterState, Command, Durability, MemberId, NodeId};
 
 use super::Moment;
+use crate::clock::{Us, ms};
 use crate::world::World;
 
 /// Most terms that may begin between the end of all faults and rest.
 pub const TERMS_TO_HEAL_MAX: u64 = 8;
+
+/// By then a leader that reaches the store knows of a pause.
+const NEWS: Us = ms(5000);
 
 pub(super) fn judge(world: &World, moment: &Moment) -> Option<String> {
     match moment {
@@ -52,11 +56,15 @@ fn needless(world: &World, old: &ClusterState, command: &Command) -> Option<Stri
             let over = |m: &MemberId| old.member(m).is_none_or(|m| m.reinit || !Member::is_data_voter(m));
             let mut dropped = from.standbys().difference(rule.standbys()).filter(|m| !over(m));
             let another = agreed_by.iter().any(|n| *n != command.by);
-            let bound = old.settings.durability != Durability::Async && !another;
-            dropped
-                .next()
-                .filter(|_| bound)
-                .map(|m| format!("{m} is dropped on nobody's word but its leader's"))
+            let quorum = old.settings.durability != Durability::Async;
+            let first = dropped.next().filter(|_| quorum)?;
+            // A leader may not have heard of it yet.
+            let asked = world.places.get(&command.by).map_or(0, |at| world.hosts[*at].ghost.rule_asked);
+            let known = world.witnessed.paused_at.is_some_and(|at| asked > at + NEWS);
+            if old.ctl.paused && known {
+                return Some(format!("{first} is dropped while that is paused"));
+            }
+            (!another).then(|| format!("{first} is dropped on nobody's word but its leader's"))
         }
         _ => None,
     }

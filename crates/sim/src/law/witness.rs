@@ -29,6 +29,8 @@ pub struct Witnessed {
     pub wiped: BTreeSet<MemberId>,
     /// The last reply of each member in each term: how many records, and the last one.
     pub replied: BTreeMap<(Term, MemberId), (usize, Record)>,
+    /// When failover by itself was last paused.
+    pub paused_at: Option<Us>,
     /// When each term was opened.
     pub opened: Vec<(Term, Us)>,
     /// When a host was last without a guard that could act.
@@ -62,6 +64,7 @@ impl World {
                     self.witnessed.opened.push((*term, now));
                     self.forget_lost(*term);
                 }
+                Change::Pause => self.witnessed.paused_at = Some(self.now),
                 Change::BeginTerm { term, trigger: Trigger::Operator { accept_loss, .. } } => {
                     self.witnessed.dead.extend(accept_loss.iter().map(|n| (n.clone(), *term)));
                     self.forget_unreachable(accept_loss.iter());

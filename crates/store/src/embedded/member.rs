@@ -213,11 +213,16 @@ impl Member {
         self.seats_at = Instant::now();
         let state = self.state.borrow().clone();
         let all = self.machine.voters();
-        let change = next_change(&state, &all.voters, &all.learners, |id| self.machine.is_caught_up(id));
+        let own = self.identity.raft_id;
+        let change = next_change(&state, own, &all.voters, &all.learners, |id| self.machine.is_caught_up(id));
         let asked = match change {
             Some(Change::Learner(id)) => self.machine.change_voter(id, Some(true)),
             Some(Change::Voter(id)) => self.machine.change_voter(id, Some(false)),
             Some(Change::Remove(id)) => self.machine.change_voter(id, None),
+            Some(Change::HandOver(id)) => {
+                self.machine.transfer_leader(id);
+                Ok(())
+            }
             None => Ok(()),
         };
         if let Err(why) = asked {
