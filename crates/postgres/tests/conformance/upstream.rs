@@ -194,6 +194,7 @@ fn what_was_acknowledged_is_on_disk_when_a_walreceiver_has_ended() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
         wait_until("no walreceiver", || receiver(&standby).is_none());
+        wait_until("its last words", || relay.has_read_all());
         last = relay.acknowledged();
         let end = scan_end(&standby.pgdata, ScanStart::Redo).unwrap().end;
         let received: Lsn = Session::open(&standby).sql("select pg_last_wal_receive_lsn()").parse().unwrap();

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
@@ -23,6 +23,8 @@ pub struct Relay {
 #[derive(Default)]
 struct Seen {
     flushed: AtomicU64,
+    /// Standbys' ends that have not been read to their end.
+    open: AtomicUsize,
     /// WAL has come and is held back.
     holding: AtomicBool,
     closed: Mutex<bool>,
@@ -47,13 +49,21 @@ impl Relay {
                     let _ = one.bring(&back, &forth);
                     let _ = forth.shutdown(Shutdown::Both);
                 });
+                shared.open.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
                     let _ = other.answer(&standby, &server);
+                    other.open.fetch_sub(1, Ordering::SeqCst);
                     let _ = server.shutdown(Shutdown::Both);
                 });
             }
         });
         Relay { dir: dir.to_path_buf(), seen }
+    }
+
+    /// Whether all that standbys ever said has been read: what a process that is gone
+    /// has said may still lie in its socket.
+    pub fn has_read_all(&self) -> bool {
+        self.seen.open.load(Ordering::SeqCst) == 0
     }
 
     pub fn conninfo(&self, name: &str) -> String {
