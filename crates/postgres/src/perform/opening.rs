@@ -64,10 +64,10 @@ impl Hands {
         self.wait_promoted(&sql).await?;
         let growth = Growth { parent, parent_text: parent_text.as_deref(), switch, placeholder };
         let verified = self.verify(&sql, order.timeline, &growth).await;
-        if verified.is_err() {
-            self.kill_tree().await?;
+        match &verified {
+            Ok(()) => self.fill_between(order.timeline),
+            Err(_) => self.kill_tree().await?,
         }
-        self.fill_between(order.timeline);
         verified
     }
 
