@@ -14,6 +14,12 @@ pub fn now() -> Time {
     Time(Duration::new(secs, nanos))
 }
 
+/// A moment of `now` in whole milliseconds, as the guard is told it.
+#[must_use]
+pub fn boot_ms(t: Time) -> u64 {
+    u64::try_from(t.0.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Unix milliseconds: for schedules and history only, it may jump.
 #[must_use]
 pub fn unix_ms() -> u64 {

@@ -23,18 +23,18 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at the one that looks.
 const WATCH: Duration = Duration::from_millis(250);
 /// What is written.
-pub const FILE: &str = "disk.watch";
+const FILE: &str = "disk.watch";
 
 /// Starts the thread, and tells the loop when the disk begins to hang and when it is
 /// over. `dir` is the node's own directory, which has the promises, too.
 pub async fn watch(dir: PathBuf, source: Source, events: mpsc::UnboundedSender<Event>) {
     // When the write began that is not done, in ms by our clock; 0 while there is none.
     let began = Arc::new(AtomicU64::new(0));
-    let (looks, leads) = (began.clone(), source.clone());
+    let looks = began.clone();
     let thread = std::thread::Builder::new().name("disk".into()).spawn(move || {
         loop {
-            if leads.state().ctl.leader.as_ref().is_some_and(|l| l.node == leads.me()) {
-                looks.store(now_ms().max(1), Ordering::Relaxed);
+            if source.state().ctl.leader.as_ref().is_some_and(|l| l.node == source.me()) {
+                looks.store(clock::boot_ms(clock::now()).max(1), Ordering::Relaxed);
                 // What can't be written at all is no disk that hangs.
                 let _ = write(&dir.join(FILE));
                 looks.store(0, Ordering::Relaxed);
@@ -47,7 +47,8 @@ pub async fn watch(dir: PathBuf, source: Source, events: mpsc::UnboundedSender<E
     loop {
         tokio::time::sleep(WATCH).await;
         let since = began.load(Ordering::Relaxed);
-        let stalled = since != 0 && now_ms().saturating_sub(since) >= limit_ms();
+        let waited = Duration::from_millis(clock::boot_ms(clock::now()).saturating_sub(since));
+        let stalled = since != 0 && waited >= STALL_LIMIT;
         if stalled != told {
             told = stalled;
             let code = "TAN0624";
@@ -71,12 +72,4 @@ fn write(path: &Path) -> std::io::Result<()> {
     let file = File::options().write(true).create(true).truncate(false).open(path)?;
     file.write_all_at(b"1", 0)?;
     file.sync_data()
-}
-
-fn now_ms() -> u64 {
-    u64::try_from(clock::now().0.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn limit_ms() -> u64 {
-    u64::try_from(STALL_LIMIT.as_millis()).unwrap_or(u64::MAX)
 }

@@ -243,8 +243,7 @@ impl Tools {
             }
             // C-25: a guard that was just started has no deadline, and must have one first.
             let until = began + failover::fencing::first_reach(&state);
-            let until_ms = u64::try_from(until.0.as_millis()).unwrap_or(u64::MAX);
-            hands.site().guard.arm(Some(until_ms)).await
+            hands.site().guard.arm(Some(clock::boot_ms(until))).await
         };
         self.hands.promote(order, validate).await
     }

@@ -200,20 +200,8 @@ mod tests {
     fn report(of: &str, hears: &[(&str, u64)]) -> Report {
         let node = |n: &str| NodeId::new(n).unwrap();
         Report {
-            member: MemberId::new(node(of), 1),
-            boot: 1,
-            up_ms: 0,
-            seq: 1,
-            term_seen: cluster::Term(1),
-            revision_seen: 1,
             hears: hears.iter().map(|(n, ms)| (node(n), *ms)).collect(),
-            misses: None,
-            vows: cluster::Vows::default(),
-            recruited: None,
-            server: None,
-            leading: None,
-            progress: None,
-            wants_out: false,
+            ..Report::first(MemberId::new(node(of), 1))
         }
     }
 

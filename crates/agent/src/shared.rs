@@ -51,7 +51,7 @@ impl Shared {
         let picture = Picture {
             grants: leader_only || failover::fencing::has_grants(&view),
             waiting: controller.waiting().map(ToString::to_string),
-            turned_ms: u64::try_from(now.0.as_millis()).unwrap_or(u64::MAX),
+            turned_ms: clock::boot_ms(now),
             state,
             reports,
         };

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use cluster::command::{Addresses, Member, Tags};
     use cluster::report::{Report, ServerReport};
-    use cluster::{ClusterState, MemberId, NodeId, Term, Vows};
+    use cluster::{ClusterState, MemberId, NodeId};
 
     fn picture(all: &[(&str, Kind, MemberState, Option<u64>)]) -> Picture {
         let mut picture = Picture::default();
@@ -99,20 +99,8 @@ mod tests {
             state.members.insert(node.clone(), member);
             let Some(end) = end else { continue };
             let report = Report {
-                member: MemberId::new(node.clone(), 1),
-                boot: 1,
-                up_ms: 0,
-                seq: 1,
-                term_seen: Term(1),
-                revision_seen: 1,
-                hears: std::collections::BTreeMap::new(),
-                misses: None,
-                vows: Vows::default(),
-                recruited: None,
                 server: Some(ServerReport { end: Lsn(*end), ..ServerReport::default() }),
-                leading: None,
-                progress: None,
-                wants_out: false,
+                ..Report::first(MemberId::new(node.clone(), 1))
             };
             // Also of one that has been away for long.
             picture.reports.insert(node, (report, 1_000_000));

@@ -28,8 +28,6 @@ pub const PROBE: (Duration, Duration) = (Duration::from_millis(750), Duration::f
 pub const KEEP: Duration = Duration::from_secs(2);
 /// The guard hears of an agent that is starting at least this often.
 pub const SIGN_OF_LIFE: Duration = Duration::from_millis(300);
-/// Longest that a server is killed for whose guard does not answer.
-const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// Between two looks at a leader whose heartbeat is late.
 pub const LOOK: Duration = Duration::from_millis(50);
 /// Between two reads of the store by a leader that needs them.
@@ -120,7 +118,7 @@ pub async fn arm(hands: Arc<Hands>, mut deadline: watch::Receiver<Option<Time>>)
         let guard = &hands.site().guard;
         let asking = async {
             match until {
-                Some(t) => guard.arm(Some(boot_ms(t))).await,
+                Some(t) => guard.arm(Some(clock::boot_ms(t))).await,
                 None => guard.status().await.map(|_| ()),
             }
         };
@@ -131,7 +129,7 @@ pub async fn arm(hands: Arc<Hands>, mut deadline: watch::Receiver<Option<Time>>)
                 // While it does not answer, the deadline is ours to keep (`second_hand`).
                 Ok(()) = deadline.changed() => {
                     if let Some(t) = *deadline.borrow_and_update() {
-                        guard.intend(boot_ms(t));
+                        guard.intend(clock::boot_ms(t));
                     }
                 }
             }
@@ -140,16 +138,12 @@ pub async fn arm(hands: Arc<Hands>, mut deadline: watch::Receiver<Option<Time>>)
             tracing::error!(%why, "the guard is gone; this agent ends with it, and the server before");
             // One that only stands still would kill nobody at the deadline, nor would we once we are gone.
             let pgdata = hands.site().dir.pgdata();
-            let gone = block_in_place(|| tree::kill_all(&pgdata, KILL_LIMIT));
+            let gone = block_in_place(|| tree::kill_all(&pgdata));
             tracing::info!(gone, "the server was killed");
             wait_until_written();
             std::process::exit(1);
         }
     }
-}
-
-fn boot_ms(t: Time) -> u64 {
-    u64::try_from(t.0.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// News from the guard: look at once.

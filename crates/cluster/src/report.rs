@@ -50,6 +50,29 @@ pub struct Report {
     pub wants_out: bool,
 }
 
+impl Report {
+    /// The first word of an agent that knows nothing yet and hears nobody.
+    #[must_use]
+    pub fn first(member: MemberId) -> Report {
+        Report {
+            member,
+            boot: 0,
+            up_ms: 0,
+            seq: 0,
+            term_seen: Term(0),
+            revision_seen: 0,
+            hears: BTreeMap::new(),
+            misses: None,
+            vows: Vows::default(),
+            recruited: None,
+            server: None,
+            leading: None,
+            progress: None,
+            wants_out: false,
+        }
+    }
+}
+
 /// "I miss the leader."
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {

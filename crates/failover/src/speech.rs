@@ -25,8 +25,7 @@ impl Controller {
     }
 
     /// Whether we lead with a disk that hangs.
-    #[must_use]
-    pub fn is_held_up(&self, now: Time) -> bool {
+    fn is_held_up(&self, now: Time) -> bool {
         self.facts.stalled && self.view(now, 0).i_lead()
     }
 

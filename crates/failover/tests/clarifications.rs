@@ -92,20 +92,11 @@ impl Scene {
 
     fn hear(&mut self, name: &str, at_ms: u64, hears: &[(&str, u64)], misses: Option<u64>) {
         let report = Report {
-            member: id(name),
-            boot: 1,
             up_ms: 60_000,
-            seq: 1,
-            term_seen: Term(1),
-            revision_seen: 1,
             hears: hears.iter().map(|(n, ms)| (node(n), *ms)).collect(),
             misses: misses.map(|silent_ms| Missing { term: Term(1), silent_ms }),
             vows: Vows { promise: Term(1), ..Vows::default() },
-            recruited: None,
-            server: None,
-            leading: None,
-            progress: None,
-            wants_out: false,
+            ..Report::first(id(name))
         };
         self.peers.insert(node(name), Heard { at: at(at_ms), report });
     }

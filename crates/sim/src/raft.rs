@@ -207,18 +207,14 @@ impl World {
         if let Some(id) = given.map(|m| m.raft_id) {
             let seat = self.seat(at);
             (seat.id, seat.nonce) = (id, None);
-            return self.raft_start_again(at);
+            seat.machine = Machine::new(id, Log::default(), Tuning::default()).ok();
+            return;
         }
         if now >= self.seat(at).seats_at {
             self.seat(at).seats_at = now + ASK_SEAT;
             let addresses = cluster::command::Addresses::default();
             let _ = self.ask(&name, Change::Join { node: name.clone(), addresses, nonce });
         }
-    }
-
-    fn raft_start_again(&mut self, at: At) {
-        let seat = self.seat(at);
-        seat.machine = Machine::new(seat.id, Log::default(), Tuning::default()).ok();
     }
 
     /// Does something with a member, whose patience comes from the seed.

@@ -162,7 +162,7 @@ pub fn story(seed: u64) -> String {
              expect rule {everybody} within {WHOLE_WITHIN}\n"
         );
     }
-    text.push_str("expect serving within 60s\nwait 4s\nend\n");
+    let _ = write!(text, "expect serving within {SERVE_WITHIN}\nwait 4s\nend\n");
     text
 }
 

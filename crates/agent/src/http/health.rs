@@ -65,7 +65,7 @@ impl Here {
     }
 
     fn is_live(&self) -> bool {
-        let now = u64::try_from(clock::now().0.as_millis()).unwrap_or(u64::MAX);
+        let now = clock::boot_ms(clock::now());
         now.saturating_sub(self.picture.turned_ms) < LIVE_MS
     }
 
@@ -198,29 +198,15 @@ async fn members(State(desk): State<Desk>) -> Response {
 mod tests {
     use super::*;
     use cluster::report::ServerReport;
-    use cluster::{MemberId, NodeId, Term, Vows};
+    use cluster::{MemberId, NodeId, Term};
 
     #[test]
     fn no_client_is_sent_to_a_witness_that_keeps_wal() {
         let server =
             ServerReport { state: ServerState::Standby, streaming: Some(Term(1)), ..ServerReport::default() };
-        let report = Report {
-            member: MemberId::new(NodeId::new("w").unwrap(), 1),
-            boot: 1,
-            up_ms: 0,
-            seq: 1,
-            term_seen: Term(1),
-            revision_seen: 1,
-            hears: std::collections::BTreeMap::new(),
-            misses: None,
-            vows: Vows::default(),
-            recruited: None,
-            server: Some(server),
-            leading: None,
-            progress: None,
-            wants_out: false,
-        };
-        let turned_ms = u64::try_from(clock::now().0.as_millis()).unwrap();
+        let report =
+            Report { server: Some(server), ..Report::first(MemberId::new(NodeId::new("w").unwrap(), 1)) };
+        let turned_ms = clock::boot_ms(clock::now());
         let picture = std::sync::Arc::new(Picture { turned_ms, ..Picture::default() });
         let here = |kind| Here {
             picture: picture.clone(),

@@ -12,8 +12,6 @@ use super::{sys, tree};
 
 /// The deadline is looked at again after so long, as it may have been moved.
 const LOOK: Duration = Duration::from_millis(250);
-/// Longest that a server is killed for whose guard does not answer.
-const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Kills the server in `pgdata` whenever the deadline passes while `guard` owes an
 /// answer. For the agent, as a thread of its own: it never returns as long as the
@@ -26,7 +24,7 @@ pub fn keep(guard: &Client, pgdata: &Path) {
                 tracing::error!(
                     "the guard stands still and its deadline has passed: the agent kills the server"
                 );
-                let gone = tree::kill_all(pgdata, KILL_LIMIT);
+                let gone = tree::kill_all(pgdata);
                 tracing::info!(gone, "the server was killed");
                 std::thread::sleep(LOOK);
             }

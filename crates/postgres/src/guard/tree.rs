@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+/// Longest that a server is killed without its guard.
+pub const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// Between two blows at a server that is killed without its guard.
 const AGAIN: Duration = Duration::from_millis(5);
 /// What can die has died after so long.
@@ -95,12 +97,12 @@ pub fn is_alive(pgdata: &Path) -> bool {
 }
 
 /// Kills all of it, without its guard: for an agent whose guard stands still, so
-/// that nobody else would. Whether nothing is left within `limit`.
-pub fn kill_all(pgdata: &Path, limit: Duration) -> bool {
+/// that nobody else would. Whether nothing is left within `KILL_LIMIT`.
+pub fn kill_all(pgdata: &Path) -> bool {
     let began = Instant::now();
     loop {
         let left = pids(pgdata);
-        if left.is_empty() || began.elapsed() > limit {
+        if left.is_empty() || began.elapsed() > KILL_LIMIT {
             return left.is_empty();
         }
         for pid in left {

@@ -30,8 +30,6 @@ pub const SENT_LIMIT: Duration = Duration::from_millis(500);
 /// A guard that has not killed the server after so long is not waited for: one that
 /// runs takes some milliseconds.
 pub const GUARD_KILLS: Duration = Duration::from_secs(1);
-/// Longest that a server is killed for whose guard does not answer.
-const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// Between two looks at something that is about to change.
 pub const LOOK: Duration = Duration::from_millis(4);
 
@@ -201,13 +199,14 @@ impl Hands {
 
     async fn kill_without_guard(&self) -> Result<()> {
         let pgdata = self.site.dir.pgdata();
-        let killing = tokio::task::spawn_blocking(move || tree::kill_all(&pgdata, KILL_LIMIT));
+        let killing = tokio::task::spawn_blocking(move || tree::kill_all(&pgdata));
         let gone = killing.await.unwrap_or(false);
         tracing::warn!(gone, "the guard does not answer: the server was killed without it");
         if gone {
             return Ok(());
         }
-        let why = format!("it does not answer, and after {KILL_LIMIT:?} something of the server was left");
+        let why =
+            format!("it does not answer, and after {:?} something of the server was left", tree::KILL_LIMIT);
         Err(Error::Guard { deed: "kill the server", why })
     }
 

@@ -11,7 +11,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use cluster::{Lineage, Timeline};
+use cluster::Timeline;
 
 use super::WalError;
 use super::segment::Segment;
@@ -33,14 +33,15 @@ pub fn fill(pgdata: &Path, timeline: Timeline, owner: RunAs) -> Result<usize, Wa
     let pg_wal = pgdata.join("pg_wal");
     let form = ControlFile::read(pgdata)?.form()?;
     let past = history::lineage(&pg_wal, timeline)?;
+    let all: Vec<Timeline> = past.ancestors.iter().map(|b| b.timeline).chain([past.timeline]).collect();
     let mut made = 0;
     for (i, branch) in past.ancestors.iter().enumerate() {
         let (number, shared) = (form.segment_of(branch.end.0), branch.end.0 % u64::from(form.segment_bytes));
         let path = |timeline| pg_wal.join(Segment { timeline, number }.file_name(form.segment_bytes));
-        let wanted = path(child(&past, i));
         // Whoever grew later begins with the same bytes, and so does the parent.
-        let later = (i + 1..=past.ancestors.len()).map(|j| child(&past, j - 1));
-        let source = later.chain([branch.timeline]).map(path).find(|p| p.exists());
+        let (older, later) = all.split_at(i + 1);
+        let source = later.iter().chain(older.last()).map(|t| path(*t)).find(|p| p.exists());
+        let Some(wanted) = later.first().map(|t| path(*t)) else { continue };
         let Some(source) = source.filter(|_| shared > 0 && !wanted.exists()) else { continue };
         copy(&source, &pg_wal.join(NEW), shared, u64::from(form.segment_bytes), owner)?;
         fs::rename(pg_wal.join(NEW), &wanted).map_err(WalError::write("rename to", &wanted))?;
@@ -54,11 +55,6 @@ pub fn fill(pgdata: &Path, timeline: Timeline, owner: RunAs) -> Result<usize, Wa
         })?;
     }
     Ok(made)
-}
-
-/// The timeline that grew out of the ancestor at `i`.
-fn child(past: &Lineage, i: usize) -> Timeline {
-    past.ancestors.get(i + 1).map_or(past.timeline, |b| b.timeline)
 }
 
 /// The first `shared` bytes, and nothing after them.

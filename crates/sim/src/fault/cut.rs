@@ -43,12 +43,7 @@ pub(super) const FAULT: Fault = Fault {
                     _ if one_way => vec![(a, b)],
                     _ => vec![(a, b), (b, a)],
                 };
-                for (x, y) in ways {
-                    world.network.cut(x, y);
-                    if let Some(span) = span {
-                        last(world, span, Over::Link(x, y));
-                    }
-                }
+                cut(world, &ways, span);
             }
             Ok(())
         })())
@@ -58,11 +53,15 @@ pub(super) const FAULT: Fault = Fault {
 /// These two on one side, all others on the other.
 fn split(world: &mut World, a: At, b: At, span: Option<Us>) {
     for other in (0..world.hosts.len()).filter(|x| *x != a && *x != b) {
-        for (x, y) in [(a, other), (other, a), (b, other), (other, b)] {
-            world.network.cut(x, y);
-            if let Some(span) = span {
-                last(world, span, Over::Link(x, y));
-            }
+        cut(world, &[(a, other), (other, a), (b, other), (other, b)], span);
+    }
+}
+
+fn cut(world: &mut World, ways: &[(At, At)], span: Option<Us>) {
+    for (from, to) in ways {
+        world.network.cut(*from, *to);
+        if let Some(span) = span {
+            last(world, span, Over::Link(*from, *to));
         }
     }
 }
