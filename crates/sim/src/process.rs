@@ -7,6 +7,7 @@ use crate::law::Moment;
 use crate::mutation::Env;
 use crate::network::At;
 use crate::server::{Names, Process, Waiter};
+use crate::stream::READ_FIRST;
 use crate::world::{What, World};
 
 /// Longest that a busy machine keeps a postmaster from signalling all its children.
@@ -85,11 +86,15 @@ impl World {
 
     /// A walsender is signalled, and acts on it at its own moment, but before its next reply.
     pub(crate) fn sender_signalled(&mut self, id: u64) {
-        let held = self.chancy && self.rng.chance(self.store.slow_reload);
-        if let Some(s) = self.streams.get_mut(&id) {
-            (s.reload, s.held) = (true, held);
-            let delay = self.reload_delay();
-            self.after(delay, What::SenderReloads(id));
+        let still = self.chancy && self.rng.chance(self.store.slow_reload);
+        if self.streams.contains_key(&id) {
+            let runs = self.now + self.reload_delay();
+            let s = self.streams.get_mut(&id).expect("just seen");
+            s.reload = true;
+            if still {
+                s.still_until = Some(runs);
+            }
+            self.at(runs + READ_FIRST, What::SenderReloads(id));
         }
     }
 

@@ -23,8 +23,10 @@ pub const HELD: Us = ms(100);
 /// A walsender that hears nothing of a host that is gone ends after so long.
 pub const SENDER_TIMEOUT: Us = ms(5000);
 
-/// Replies that come in so closely one after the other are read as one.
-const READ_AT_ONCE: Us = ms(1);
+/// Who stood still reads what has come in, and so long after looks at its settings.
+pub(crate) const READ_FIRST: Us = 1;
+/// A stopped process is looked at again after so long.
+const STOPPED: Us = ms(20);
 
 /// One connection.
 #[derive(Clone, Debug)]
@@ -49,13 +51,14 @@ pub struct Stream {
     pub names: Names,
     /// It was signalled to read it again, and has not yet.
     pub reload: bool,
-    /// It is signalled while it reads replies, and looks at its settings only when it has
-    /// read them all (`ProcessRepliesIfAny` in walsender.c).
-    pub held: bool,
-    /// Until when what comes in is read with what is being read.
-    pub reads_until: Option<Us>,
+    /// It was signalled between its look at the settings and its reading of replies, and
+    /// stands still until then: what has come in is read under the old settings, and the
+    /// new ones before anything is sent (`WalSndLoop` in walsender.c).
+    pub still_until: Option<Us>,
     /// When its last reply came in.
     pub replied_at: Us,
+    /// When it came about.
+    pub since: Us,
 }
 
 impl World {
@@ -72,7 +75,7 @@ impl World {
         let admitted = s.credential == Some(term) || self.is(crate::mutation::Env::CredentialStays);
         let pause = match self.connect(down, up, term, admitted) {
             true => return,
-            false if !self.network.both(down, up) || !self.hosts[up].up => ms(2000),
+            false if !self.network.connects(down, up) || !self.hosts[up].up => ms(2000),
             false => RETRY,
         };
         let life = self.hosts[down].server.life;
@@ -89,7 +92,7 @@ impl World {
             && !source.server.stopped.contains(&Process::Postmaster)
             && !source.server.shutting_down
             && !standby.disk.full;
-        if !admitted || !takes || !self.network.both(down, up) {
+        if !admitted || !takes || !self.network.connects(down, up) {
             return false;
         }
         // A slot admits one walsender (C-8).
@@ -141,9 +144,9 @@ impl World {
             flush: 0,
             names,
             reload: false,
-            held: false,
-            reads_until: None,
+            still_until: None,
             replied_at: self.now,
+            since: self.now,
         };
         self.streams.insert(id, stream);
         self.again(down);
@@ -159,11 +162,14 @@ impl World {
         let source = &self.hosts[s.up];
         let works =
             source.server.life == s.lives.0 && source.server.works(Process::Walsender) && !source.paused;
-        if s.busy || !works || source.server.wal.flushed <= s.sent {
+        if s.busy || s.still_until.is_some() || !works || source.server.wal.flushed <= s.sent {
             return;
         }
         let (from, to) = (s.sent, source.server.wal.flushed);
-        let chunk: Vec<Record> = source.server.wal.records[from..to].to_vec();
+        // What is on its way is cut where chance wants it, as by the size of a message.
+        let cut = self.chancy && self.rng.chance(self.store.slow_reload);
+        let to = if cut { from + 1 } else { to };
+        let chunk: Vec<Record> = self.hosts[s.up].server.wal.records[from..to].to_vec();
         let delay = self.network.delay(&mut self.rng);
         let s = self.streams.get_mut(&id).expect("just seen");
         (s.busy, s.sent) = (true, to);
@@ -184,7 +190,7 @@ impl World {
         if !self.receives(id) {
             return;
         }
-        if !self.network.passes(up, down) {
+        if !self.network.carries(down, up, up, down) {
             if tries >= HELD_TRIES {
                 return self.break_stream(id);
             }
@@ -291,21 +297,20 @@ impl World {
         if server.life != s.lives.0 || !server.senders.values().any(|x| *x == id) {
             return;
         }
-        if !self.network.passes(down, up) {
+        if !self.network.carries(down, up, down, up) {
             if tries >= HELD_TRIES {
                 return self.break_stream(id);
             }
             return self.after(HELD, What::Reply { id, count, tries: tries + 1 });
         }
         if self.hosts[up].paused || !server.works(Process::Walsender) {
-            return self.after(ms(20), What::Reply { id, count, tries });
+            return self.after(STOPPED, What::Reply { id, count, tries });
         }
         let now = self.now;
-        let s = self.streams.get_mut(&id).expect("just seen");
-        if s.reload && s.held && s.reads_until.is_none_or(|until| now <= until) {
-            s.reads_until = Some(now + READ_AT_ONCE);
-        } else {
-            self.reload_sender(id);
+        match self.streams[&id].still_until {
+            Some(until) if now < until => return self.at(until, What::Reply { id, count, tries }),
+            Some(_) => {}
+            None => self.reload_sender(id),
         }
         let s = self.streams.get_mut(&id).expect("just seen");
         s.flush = s.flush.max(count);
@@ -317,11 +322,19 @@ impl World {
     pub(crate) fn reload_sender(&mut self, id: u64) {
         let Some(s) = self.streams.get(&id) else { return };
         let server = &self.hosts[s.up].server;
-        let free = server.life == s.lives.0 && server.works(Process::Walsender) && !self.hosts[s.up].paused;
+        if server.life != s.lives.0 {
+            return;
+        }
+        let free = server.works(Process::Walsender) && !self.hosts[s.up].paused;
+        if s.still_until.is_some() && !free {
+            let again = self.now + STOPPED;
+            self.streams.get_mut(&id).expect("just seen").still_until = Some(again);
+            return self.at(again + READ_FIRST, What::SenderReloads(id));
+        }
         if s.reload && free {
             let names = server.names_live.clone();
             let s = self.streams.get_mut(&id).expect("just seen");
-            (s.reload, s.held, s.reads_until, s.names) = (false, false, None, names);
+            (s.reload, s.still_until, s.names) = (false, None, names);
             self.pump(id);
         }
     }
@@ -355,7 +368,8 @@ impl World {
     /// The other end learns of it: at once, or when it has waited long enough.
     pub(crate) fn hang_up(&mut self, id: u64) {
         let Some(s) = self.streams.get(&id) else { return };
-        let heard = self.network.both(s.up, s.down) && self.hosts[s.down].up && !self.hosts[s.down].paused;
+        let heard =
+            self.network.connects(s.down, s.up) && self.hosts[s.down].up && !self.hosts[s.down].paused;
         let delay = if heard { self.network.delay(&mut self.rng) } else { SENDER_TIMEOUT };
         self.after(delay, What::SenderEnds(id));
     }
@@ -365,7 +379,7 @@ impl World {
         let Some(s) = self.streams.remove(&id) else { return };
         let server = &mut self.hosts[s.up].server;
         server.senders.retain(|_, x| *x != id);
-        let heard = self.network.both(s.up, s.down) && self.hosts[s.up].up;
+        let heard = self.network.connects(s.down, s.up) && self.hosts[s.up].up;
         let delay = if heard { self.network.delay(&mut self.rng) } else { HELD * u64::from(HELD_TRIES) };
         self.after(delay, What::ReceiverEnds(s.down, id));
     }
