@@ -1,6 +1,6 @@
 # C-6: from any 1 of n2 to any 2 of n2 and n3 it goes by any 1 of both. At one go, a walsender that still reads the
 # older rule would take n3's word alone for a commit.
-seed 7
+seed 2
 cluster n1 n2 n3 durability quorum acks 2
 weather 1ms 8ms loss 0 twice 0 stray 0
 store lost 0 late 0 slow 600

@@ -28,6 +28,11 @@ use failover::pace::{Pace, TICK};
 
 /// A leader whose heartbeat is this late is looked at directly.
 pub const LOOK_AFTER: Duration = Duration::from_millis(180);
+/// A leader that speaks, while its PostgreSQL has sent nothing for so long, is looked at
+/// as well: a walreceiver that gets nothing asks for a word after half of its timeout of 5 s.
+pub const LOOK_AFTER_WAL: Duration = Duration::from_millis(2600);
+/// Between two such looks.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// A turn that begins this much late is counted as lateness (decision 8).
 pub const LATE: Duration = Duration::from_millis(100);
 /// What people and probes see is made anew on every change, and else this often while anything turns.
@@ -68,6 +73,7 @@ pub struct Agent {
     led: Time,
     said: Option<Report>,
     pictured: Time,
+    looked: Time,
 }
 
 impl Agent {
@@ -86,6 +92,7 @@ impl Agent {
             led: Time::default(),
             said: None,
             pictured: Time::default(),
+            looked: Time::default(),
         }
     }
 
@@ -213,6 +220,11 @@ impl Agent {
         if !self.leads() && now.since(self.led) > LOOK_AFTER {
             wires.look.notify_one();
             wires.again.notify_one();
+        } else if self.controller.leader_server_silent(now).is_some_and(|d| d > LOOK_AFTER_WAL)
+            && now.since(self.looked) >= LOOK_AGAIN
+        {
+            self.looked = now;
+            wires.look.notify_one();
         }
         if self.needs_read() {
             wires.read.notify_one();

@@ -7,7 +7,6 @@
 //! it is out it drops what somebody may have needed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use cluster::Lsn;
 use cluster::command::{Kind, MemberState};
@@ -19,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use crate::shared::{Picture, Shared};
 use crate::source::Source;
 use crate::wal_witness::WalHands;
-use crate::watchers::{KEEP, PROBE, WAL_FRESH_MS};
+use crate::watchers::{KEEP, PROBE};
 
 /// Looks now and then, or when asked.
 pub async fn probe(
@@ -35,8 +34,8 @@ pub async fn probe(
         let picture = shared.picture();
         let settled = look.server.streaming == Some(picture.state.ctl.term);
         let calm = settled && picture.state.ctl.phase == Phase::Open && picture.state.rules.len() == 1;
-        if look.wal_silent.is_some_and(|d| d < Duration::from_millis(WAL_FRESH_MS)) {
-            let _ = events.send(Event::LeaderAlive);
+        if let Some(ago) = look.wal_silent {
+            let _ = events.send(Event::LeaderAlive(ago));
         }
         let full = look.server.trouble.is_some() && settled;
         let flushed = look.server.end;

@@ -36,8 +36,6 @@ pub const READ: Duration = Duration::from_millis(400);
 pub const ARM: Duration = Duration::from_millis(250);
 /// How long the leader's PostgreSQL may take to answer such a look.
 pub const LOOK_LIMIT: Duration = Duration::from_millis(150);
-/// WAL that came in this recently is a sign of life.
-pub const WAL_FRESH_MS: u64 = 150;
 
 /// libpq's request for TLS (protocol 3.0, "SSL Session Encryption"): any server
 /// answers it with one byte, however busy it is with queries.
@@ -60,8 +58,8 @@ pub async fn probe(hands: Arc<Hands>, shared: Arc<Shared>, events: Events, again
                 .all(|m| matches!(m.state, MemberState::Voter | MemberState::Removed));
             !settled || !voters || picture.state.ctl.phase != Phase::Open || picture.state.rules.len() > 1
         };
-        if probe.wal_silent_ms.is_some_and(|ms| ms < WAL_FRESH_MS) {
-            let _ = events.send(Event::LeaderAlive);
+        if let Some(ms) = probe.wal_silent_ms {
+            let _ = events.send(Event::LeaderAlive(Duration::from_millis(ms)));
         }
         let _ = events.send(Event::Hung(probe.hung));
         if events.send(Event::Probed(Box::new(probe.server), probe.leading.map(Box::new))).is_err() {
@@ -72,7 +70,7 @@ pub async fn probe(hands: Arc<Hands>, shared: Arc<Shared>, events: Events, again
     }
 }
 
-/// Looks at the leader's PostgreSQL while its agent is silent (C-23).
+/// Looks at the leader's PostgreSQL while its agent is silent (C-23), or it itself.
 pub async fn look_at_leader(source: Source, asked: Arc<Notify>, events: Events) {
     loop {
         asked.notified().await;
@@ -80,7 +78,7 @@ pub async fn look_at_leader(source: Source, asked: Arc<Notify>, events: Events) 
         let Some(leader) = state.ctl.leader.clone().filter(|l| l.node != source.me()) else { continue };
         let address = state.member(&leader).map(|m| m.addresses.postgres.clone()).unwrap_or_default();
         if answers(&address).await {
-            let _ = events.send(Event::LeaderAlive);
+            let _ = events.send(Event::LeaderAlive(Duration::ZERO));
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use cluster::command::{Kind, Member, MemberState};
-use cluster::report::{Report, ServerState};
+use cluster::report::{Leading, Report, ServerState};
 use cluster::state::Phase;
-use cluster::{ClusterState, Durability, Lsn, MemberId, NodeId};
+use cluster::{ClusterState, Durability, Lsn, MemberId, NodeId, Rule};
 use serde::{Deserialize, Serialize};
 
 use crate::verbs::Problem;
@@ -33,7 +33,8 @@ pub struct Status {
     pub since_ms: u64,
     /// Why the current term began, in one sentence.
     pub why: String,
-    /// Whether the leader takes writes.
+    /// Whether the leader takes writes, and standbys enough reply that commits are
+    /// acknowledged.
     pub writable: bool,
     /// What an acknowledgement promises.
     pub durability: String,
@@ -105,7 +106,9 @@ pub fn status(
     let fresh = |n: &NodeId| reports.get(n).filter(|(_, age)| *age < REPORT_AGE_MS_MAX).map(|(r, _)| r);
     let leader = state.ctl.leader.as_ref().filter(|_| state.ctl.phase != Phase::Revoking);
     let leads = leader.and_then(|l| fresh(&l.node)).and_then(|r| r.leading.as_ref());
-    let writable = state.ctl.phase == Phase::Open && leads.is_some_and(|l| l.writable);
+    let open = state.ctl.phase == Phase::Open && leads.is_some_and(|l| l.writable);
+    let stalled = leads.filter(|_| open).and_then(|l| stall(state, l));
+    let writable = open && stalled.is_none();
     let end = leads.map(|l| l.end);
     // While one rule replaces another a commit may have obeyed either: what
     // holds is the weaker one.
@@ -119,7 +122,8 @@ pub fn status(
     // WAL without a base is no second copy ((g), C-15).
     let data = |m: &MemberId| state.member(m).is_some_and(|m| m.kind == Kind::Data);
     let baseless = acks > 0 && several && !rule.iter().flat_map(|r| r.standbys()).any(data);
-    let mut problems = problems(state, writable, lonely, &members);
+    let mut problems = problems(state, open, lonely, &members);
+    problems.extend(stalled);
     problems.extend(baseless.then(one_copy));
     Status {
         cluster: state.cluster.clone(),
@@ -253,12 +257,33 @@ fn one_copy() -> Problem {
     }
 }
 
-fn problems(state: &ClusterState, writable: bool, lonely: bool, members: &[MemberStatus]) -> Vec<Problem> {
+/// Commits that nobody acknowledges: the leader is up, and too few of its rule's standbys reply.
+fn stall(state: &ClusterState, leads: &Leading) -> Option<Problem> {
+    let limit = state.settings.timing.shrink_ms;
+    let replies = |m: &&MemberId| {
+        leads.standbys.iter().any(|p| p.member == **m && p.streaming && p.reply_age_ms < limit)
+    };
+    let acked = |r: &Rule| r.is_acked_by(r.standbys().iter().filter(replies));
+    let newest = state.newest_rule().filter(|_| !state.own_rules().any(|r| acked(&r.rule)))?;
+    let missing = newest.rule.standbys().iter().filter(|m| !replies(m));
+    let missing: Vec<String> = missing.map(|m| m.node.to_string()).collect();
+    Some(Problem {
+        code: "TAN0626".to_string(),
+        what: format!(
+            "commits wait for {} more of {}, which the leader's server hears nothing of",
+            (newest.rule.acks() as usize).saturating_sub(newest.rule.standbys().len() - missing.len()),
+            missing.join(", ")
+        ),
+        advice: "bring one of them back, or open the way from it to the leader's PostgreSQL port".to_string(),
+    })
+}
+
+fn problems(state: &ClusterState, open: bool, lonely: bool, members: &[MemberStatus]) -> Vec<Problem> {
     let mut all = Vec::new();
     let mut add = |code: &str, what: String, advice: &str| {
         all.push(Problem { code: code.to_string(), what, advice: advice.to_string() });
     };
-    if !writable {
+    if !open {
         let what = format!("no writes are taken: term {} is {}", state.ctl.term, phase(state.ctl.phase));
         add(
             "TAN0610",
@@ -291,4 +316,52 @@ fn problems(state: &ClusterState, writable: bool, lonely: bool, members: &[Membe
         add("TAN0613", "automatic failover is paused".into(), "'tanist resume' when the work is done");
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster::report::StandbyProgress;
+    use cluster::{ActiveRule, Term};
+    use std::collections::BTreeSet;
+
+    fn id(name: &str) -> MemberId {
+        MemberId::new(NodeId::new(name).unwrap(), 1)
+    }
+
+    /// What status says where n1 leads, commits wait for one of n2 and n3, and these replied
+    /// so many milliseconds ago.
+    fn said(replies: &[(&str, u64)]) -> Status {
+        let rule = Rule::new(BTreeSet::from([id("n2"), id("n3")]), 1).unwrap();
+        let mut state = ClusterState::default();
+        (state.ctl.term, state.ctl.phase, state.ctl.leader) = (Term(1), Phase::Open, Some(id("n1")));
+        let mode = state.settings.durability;
+        state.rules.push(ActiveRule { term: Term(1), leader: id("n1"), sub: 1, rule, mode });
+        let row = |(name, reply_age_ms): &(&str, u64)| StandbyProgress {
+            member: id(name),
+            streaming: true,
+            sent: Lsn::ZERO,
+            write: Lsn::ZERO,
+            flush: Lsn::ZERO,
+            replay: Lsn::ZERO,
+            reply_age_ms: *reply_age_ms,
+            replay_lag_ms: 0,
+        };
+        let standbys = replies.iter().map(row).collect();
+        let leading = Leading { writable: true, standbys, ..Leading::default() };
+        let report = Report { leading: Some(leading), ..Report::first(id("n1")) };
+        status(&state, &BTreeMap::from([(id("n1").node, (report, 0))]), None)
+    }
+
+    #[test]
+    fn a_leader_whose_commits_nobody_acknowledges_is_not_writable() {
+        let code = |s: &Status| s.problems.first().map(|p| p.code.clone());
+        let well = said(&[("n2", 900), ("n3", 9_000)]);
+        assert!(well.writable && code(&well).is_none(), "{well:?}");
+        for stalled in [said(&[]), said(&[("n2", 9_000)])] {
+            assert!(!stalled.writable, "{stalled:?}");
+            assert_eq!(code(&stalled).as_deref(), Some("TAN0626"));
+            assert!(stalled.problems[0].what.contains("1 more of n2, n3"), "{:?}", stalled.problems);
+        }
+    }
 }

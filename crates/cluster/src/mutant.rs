@@ -49,6 +49,8 @@ mutants! {
     QuietPast "quiet-past" "A recruited member elected earlier does not resign that term (C-22).",
     StuckForever "stuck-forever" "A term that does not open is not ended (C-14).",
     NowhereForever "nowhere-forever" "A change that leads nowhere is not ended (C-14).",
+    SeveredForever "severed-forever" "A leader whose server no standby can reach stays ((c)).",
+    LinkedIsNoWord "linked-is-no-word" "That others hear the leader is no evidence for a shrink (C-24).",
     NobodyStandsIn "nobody-stands-in" "Only who began a term may send its Elect (C-14).",
     TornForever "torn-forever" "A standby that gets no WAL is not started afresh ((h)).",
     QuorumAlone "quorum-alone" "In durability quorum a leader may open alone (C-15).",

@@ -36,6 +36,10 @@ pub struct Report {
     pub hears: BTreeMap<NodeId, u64>,
     /// The sender misses the leader of this term (C-23), for so many milliseconds.
     pub misses: Option<Missing>,
+    /// The sender follows a leader, whose PostgreSQL has shown no sign of life (WAL, an
+    /// answer on its port) for so many milliseconds. It is looked at only once it has been
+    /// silent for longer than an idle stream is.
+    pub leader_server_silent_ms: Option<u64>,
     /// The sender's durable promises.
     pub vows: Vows,
     /// Answer to the current term's recruiting, once the ack path is cut.
@@ -46,6 +50,9 @@ pub struct Report {
     pub leading: Option<Leading>,
     /// Long work under way, for people to see.
     pub progress: Option<Progress>,
+    /// The sender has just resigned because no standby reached its PostgreSQL: it is to be
+    /// elected only if nobody else can be.
+    pub yields: bool,
     /// The sender must rebuild its directory and wants out of the commit rule first (C-10).
     pub wants_out: bool,
 }
@@ -63,11 +70,13 @@ impl Report {
             revision_seen: 0,
             hears: BTreeMap::new(),
             misses: None,
+            leader_server_silent_ms: None,
             vows: Vows::default(),
             recruited: None,
             server: None,
             leading: None,
             progress: None,
+            yields: false,
             wants_out: false,
         }
     }

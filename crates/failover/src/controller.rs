@@ -23,6 +23,7 @@ use crate::facts::Facts;
 use crate::fencing;
 use crate::retry::{self, Setback, kind_of, preempts};
 use crate::rules;
+use crate::severed;
 use crate::speech;
 use crate::suspicion::{self, Watch};
 use crate::switchover;
@@ -47,8 +48,8 @@ pub enum Event {
     Probed(Box<ServerReport>, Option<Box<Leading>>),
     /// What is on disk now.
     Vows(Box<Vows>),
-    /// The leader's PostgreSQL sent WAL or answered on its port.
-    LeaderAlive,
+    /// The leader's PostgreSQL sent WAL or answered on its port, so long ago.
+    LeaderAlive(Duration),
     /// Our postmaster answers nobody (true), or does again.
     Hung(bool),
     /// Whether this host's disk has kept nothing that was written for `STALL_LIMIT`.
@@ -193,7 +194,10 @@ impl Controller {
                 self.facts.probed(now, self.state.ctl.term, *server, leading.map(|l| *l));
             }
             Event::Vows(vows) => self.facts.vows = *vows,
-            Event::LeaderAlive => self.facts.leader_alive = Some(now),
+            Event::LeaderAlive(ago) => {
+                let at = Time::default() + now.since(Time::default()).saturating_sub(ago);
+                self.facts.leader_alive = self.facts.leader_alive.max(Some(at));
+            }
             Event::Hung(true) => {
                 self.facts.hung_since.get_or_insert(now);
             }
@@ -261,7 +265,9 @@ impl Controller {
         let electable = self.state.ctl.phase == Phase::Revoking
             && recruited(&self.state, term, &election::evidence(&view, term)).is_ok();
         let due = switchover::due(&view).map(|t| t.asked_ms);
+        let severed = severed::is_severed(&view);
         let w = &mut self.watch;
+        w.severed = if severed { term } else { w.severed };
         w.due_since = due.map(|asked| w.due_since.filter(|d| d.0 == asked).unwrap_or((asked, now)));
         w.nowhere_since = nowhere.then(|| w.nowhere_since.unwrap_or(now));
         w.leader_up_since = up.then(|| w.leader_up_since.unwrap_or(now));

@@ -17,6 +17,7 @@ use cluster::report::{Recruited, ServerState};
 use cluster::state::Phase;
 use cluster::{ClusterState, Durability, MemberId, Position, Rule, Term, Timeline};
 
+use crate::severed;
 use crate::view::View;
 use crate::waiting::Waiting;
 
@@ -28,6 +29,9 @@ pub const ELECT_GRACE: Duration = Duration::from_millis(40);
 pub const FAILED_GRACE: Duration = Duration::from_millis(400);
 /// An agent that did not begin the term sends the `Elect` after so long, plus its turn.
 pub const STAND_IN: Duration = Duration::from_millis(600);
+/// A leader that resigned because nobody reached its server leaves it to others for so
+/// long, who may have to fetch its WAL first.
+pub const YIELDED: Duration = Duration::from_secs(5);
 /// The candidate that an operator named gets so long to become fit.
 pub const PREFERRED_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -92,10 +96,23 @@ pub fn ballot(view: &View<'_>) -> Result<Change, Waiting> {
 }
 
 pub(crate) fn candidate<'a>(view: &View<'_>, all: &'a [Evidence], needed: Position) -> Option<&'a Evidence> {
-    let alive = |m: &MemberId| m.node == view.me.node || view.fresh(m, view.timing().suspicion_ms).is_some();
-    let fits = fit(view.state, view.term(), all, needed, alive);
-    let patient = view.now.since(view.watch.phase_since) < PREFERRED_PATIENCE;
-    best(view.state, view.state.ctl.leader.as_ref(), &fits, patient)
+    let fits = fit(view.state, view.term(), all, needed, |m| may_be_chosen(view, m));
+    best(view.state, view.state.ctl.leader.as_ref(), &fits, is_patient(view))
+}
+
+/// Whether the candidate that an operator named may still become fit.
+pub(crate) fn is_patient(view: &View<'_>) -> bool {
+    view.now.since(view.watch.phase_since) < PREFERRED_PATIENCE
+}
+
+/// Whether it lives, and does not yield to others, who then get so long.
+pub(crate) fn may_be_chosen(view: &View<'_>, member: &MemberId) -> bool {
+    let patient = view.now.since(view.watch.phase_since) < YIELDED;
+    if member.node == view.me.node {
+        return !(patient && severed::yields(view));
+    }
+    let report = view.fresh(member, view.timing().suspicion_ms);
+    report.is_some_and(|r| !(patient && r.yields))
 }
 
 /// Those who live, may lead, and have all that is needed.

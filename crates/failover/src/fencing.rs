@@ -12,6 +12,7 @@ use cluster::report::ServerState;
 use cluster::state::Phase;
 use cluster::{Action, ClusterState, Durability, Term, Time, Timeline};
 
+use crate::severed;
 use crate::view::View;
 
 /// A postmaster that answers nobody for so long is as good as dead. Above P, so
@@ -38,7 +39,8 @@ fn fence_past(view: &View<'_>) -> Option<Action> {
 
 /// Of the term we lead: the server was promoted and is not primary any more,
 /// opened another timeline than the one reserved, or hangs; or a rule change
-/// leads nowhere, and nothing is acknowledged until a new term begins.
+/// leads nowhere, or its standbys can't reach it, and nothing is acknowledged until a new
+/// term begins.
 fn fence_leader(view: &View<'_>) -> Option<Action> {
     let term = view.term();
     if view.me.vows.resigned >= term {
@@ -61,7 +63,7 @@ fn fence_leader(view: &View<'_>) -> Option<Action> {
     };
     let nowhere = view.watch.nowhere_since.is_some_and(|t| view.now.since(t) >= view.term_limit());
     let lost = lost && !on(Mutant::CrashUnfenced);
-    (lost || hung || nowhere).then_some(Action::Fence { term })
+    (lost || hung || nowhere || severed::is_severed(view)).then_some(Action::Fence { term })
 }
 
 /// Whether our log is on another timeline than the one that we were elected on.

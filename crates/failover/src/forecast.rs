@@ -268,7 +268,8 @@ fn fast_forwarded(
     needed: Position,
 ) -> Vec<Evidence> {
     let term = after.ctl.term;
-    let Some((holder, behind)) = short(after, term, &evidence, needed, |m| scene.is_heard(m)) else {
+    let heard = |m: &MemberId| scene.is_heard(m);
+    let Some((holder, behind)) = short(after, term, &evidence, needed, heard, heard) else {
         return evidence;
     };
     let (position, lineage) = (holder.position, holder.lineage.clone());

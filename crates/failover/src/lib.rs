@@ -27,6 +27,7 @@ pub mod rejoin;
 pub mod retry;
 pub mod rules;
 pub mod salvage;
+pub mod severed;
 pub mod speech;
 pub mod suspicion;
 pub mod switchover;

@@ -14,6 +14,7 @@ use cluster::state::Phase;
 use cluster::{Action, ActiveRule, Durability, Lsn, MemberId, NodeId, Rule};
 
 use crate::facts::Proof;
+use crate::severed;
 use crate::view::View;
 
 /// A standby that lags by more than this is not let into the rule.
@@ -115,7 +116,8 @@ pub fn opens_nowhere(view: &View<'_>) -> bool {
     elected && !can_be_satisfied(view, &newest.rule) && view.state.members.iter().any(there)
 }
 
-fn can_be_satisfied(view: &View<'_>, rule: &Rule) -> bool {
+/// Whether standbys enough for this rule reply to our server.
+pub(crate) fn can_be_satisfied(view: &View<'_>, rule: &Rule) -> bool {
     rule.is_acked_by(rule.standbys().iter().filter(|m| replies(view, m)))
 }
 
@@ -142,8 +144,9 @@ fn wanted(view: &View<'_>, current: &Rule) -> (Rule, BTreeSet<NodeId>) {
     }
     let mut agreed_by = BTreeSet::new();
     let mut standbys: BTreeSet<MemberId> = BTreeSet::new();
+    let stalls = !can_be_satisfied(view, current);
     for member in current.standbys() {
-        match standing(view, member) {
+        match standing(view, member, stalls) {
             Standing::Fit => {
                 standbys.insert(member.clone());
             }
@@ -159,7 +162,9 @@ fn wanted(view: &View<'_>, current: &Rule) -> (Rule, BTreeSet<NodeId>) {
     }
     standbys.extend(view.wal_voters().map(|(id, _)| id).filter(|id| may_grow(view, id)));
     let strict = view.state.settings.durability == Durability::Quorum;
-    if standbys.is_empty() && strict && !view.state.is_alone(&view.me.node) {
+    let kept = strict && !view.state.is_alone(&view.me.node);
+    // Rather than alone: another leads, with the others (protocol (c)).
+    if standbys.is_empty() && (kept || severed::should_hand_over(view, view.shrink())) {
         return (current.clone(), BTreeSet::new());
     }
     let acks = view.state.settings.acks.min(u32::try_from(standbys.len()).unwrap_or(u32::MAX));
@@ -176,7 +181,8 @@ enum Standing {
     Gone(BTreeSet<NodeId>),
 }
 
-fn standing(view: &View<'_>, member: &MemberId) -> Standing {
+/// `stalls`: commits wait, because too few reply.
+fn standing(view: &View<'_>, member: &MemberId, stalls: bool) -> Standing {
     let Some(record) = view.state.member(member) else { return Standing::Leaving };
     if record.reinit || !record.is_wal_voter() {
         return Standing::Leaving;
@@ -188,7 +194,7 @@ fn standing(view: &View<'_>, member: &MemberId) -> Standing {
     if view.now.since(view.watch.phase_since) < view.shrink() || replies(view, member) {
         return Standing::Fit;
     }
-    Standing::Gone(agreeing(view, member, report))
+    Standing::Gone(agreeing(view, member, report, stalls))
 }
 
 /// Whether the leader's server has heard it within the limit.
@@ -200,9 +206,10 @@ fn progress<'a>(view: &View<'a>, member: &MemberId) -> Option<&'a StandbyProgres
     view.me.leading.as_ref()?.standbys.iter().find(|p| p.member == *member)
 }
 
-/// Other agents by whose word it is gone: its own that says it does not
-/// stream, or any that has not heard it either.
-fn agreeing(view: &View<'_>, member: &MemberId, own: Option<&Report>) -> BTreeSet<NodeId> {
+/// Other agents by whose word it may be dropped: its own that says it does not stream,
+/// any that has not heard it either, or, where commits wait for it, any that hears us:
+/// then it is not we who are isolated (C-24).
+fn agreeing(view: &View<'_>, member: &MemberId, own: Option<&Report>, stalls: bool) -> BTreeSet<NodeId> {
     let mut by = BTreeSet::new();
     let says_so = |r: &Report| {
         r.server.as_ref().is_none_or(|s| s.state != ServerState::Standby || s.streaming != Some(view.term()))
@@ -217,7 +224,9 @@ fn agreeing(view: &View<'_>, member: &MemberId, own: Option<&Report>) -> BTreeSe
         // One that has just been started has not heard anybody yet, which says nothing.
         let silent_ms = heard.report.hears.get(&member.node).unwrap_or(&heard.report.up_ms);
         let deaf = *silent_ms >= view.timing().shrink_ms;
-        if other && recent && deaf {
+        let hears_us = heard.report.hears.get(&view.me.node);
+        let linked = stalls && hears_us.is_some_and(|ms| *ms < view.timing().suspicion_ms);
+        if other && recent && (deaf || (linked && !on(Mutant::LinkedIsNoWord))) {
             by.insert(node.clone());
         }
     }

@@ -15,7 +15,7 @@ use cluster::command::Evidence;
 use cluster::recruited::{is_valid, recruited};
 use cluster::{Action, ClusterState, MemberId, Position, Term};
 
-use crate::election::{ELECT_GRACE, best, candidate, evidence, fit, is_settled};
+use crate::election::{ELECT_GRACE, best, candidate, evidence, fit, is_patient, is_settled, may_be_chosen};
 use crate::view::View;
 
 /// The best candidate gets so long; then every other one tries as well (C-14).
@@ -31,7 +31,10 @@ pub fn fast_forward(view: &View<'_>) -> Option<Action> {
         return None;
     }
     let alive = |m: &MemberId| *m == me || view.fresh(m, view.timing().suspicion_ms).is_some();
-    let (holder, behind) = short(view.state, term, &all, needed, alive)?;
+    // Whom an operator named, the others have to wait for.
+    let named = view.state.ctl.preferred.as_ref().filter(|_| is_patient(view));
+    let may_lead = |m: &MemberId| may_be_chosen(view, m) && named.is_none_or(|n| m.node == *n);
+    let (holder, behind) = short(view.state, term, &all, needed, alive, may_lead)?;
     let first = best(view.state, view.state.ctl.leader.as_ref(), &behind, true)?;
     let waited = view.watch.recruited_since.is_some_and(|t| view.now.since(t) >= OTHERS_TRY);
     let mine = behind.iter().find(|e| e.member == me).filter(|_| first.member == me || waited)?;
@@ -48,10 +51,11 @@ pub(crate) fn short<'a>(
     all: &'a [Evidence],
     needed: Position,
     alive: impl Fn(&MemberId) -> bool,
+    may_lead: impl Fn(&MemberId) -> bool,
 ) -> Option<(&'a Evidence, Vec<&'a Evidence>)> {
     let has = |e: &&Evidence| alive(&e.member) && is_valid(state, term, e) && e.position >= Some(needed);
     let holder = all.iter().filter(has).max_by_key(|e| e.position)?;
-    let mut behind = fit(state, term, all, Position::default(), &alive);
+    let mut behind = fit(state, term, all, Position::default(), may_lead);
     if behind.iter().any(|e| e.position >= Some(needed)) {
         return None;
     }

@@ -6,7 +6,7 @@ use cluster::report::{Leading, Report};
 use cluster::{Action, MemberId, Time};
 
 use crate::controller::Controller;
-use crate::suspicion;
+use crate::{severed, suspicion};
 
 /// A disk that has kept nothing for so long hangs: a leader can neither acknowledge
 /// with it nor resign. What is slow on a busy machine takes less.
@@ -31,7 +31,15 @@ impl Controller {
 
     /// How long this agent process has run, in milliseconds.
     pub(crate) fn up_ms(&self, now: Time) -> u64 {
-        u64::try_from(now.since(self.began.unwrap_or(now)).as_millis()).unwrap_or(u64::MAX)
+        ms_of(now.since(self.began.unwrap_or(now)))
+    }
+
+    /// How long the PostgreSQL of the leader whom we follow has given no sign of life, as
+    /// far as we can know: not before this process began, nor while its loop ran late.
+    #[must_use]
+    pub fn leader_server_silent(&self, now: Time) -> Option<Duration> {
+        let since = self.began.unwrap_or(now);
+        suspicion::server_silent(&self.view(now, 0)).map(|silent| silent.min(now.since(since)))
     }
 
     pub(crate) fn report(&self, now: Time) -> Report {
@@ -48,11 +56,13 @@ impl Controller {
             revision_seen: self.state.revision,
             hears,
             misses: suspicion::missing(&view),
+            leader_server_silent_ms: self.leader_server_silent(now).map(ms_of),
             vows: self.facts.vows.clone(),
             recruited: self.facts.recruited.clone(),
             server: self.facts.server.clone(),
             leading: self.leading(),
             progress: self.facts.progress.clone(),
+            yields: severed::yields(&view),
             wants_out: self.wants_out,
         }
     }
@@ -67,6 +77,10 @@ impl Controller {
         leading.handing_over = self.running == Some(Action::HandOver { term });
         Some(leading)
     }
+}
+
+fn ms_of(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether others would decide otherwise on the new report than on the old.

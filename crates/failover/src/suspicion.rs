@@ -52,6 +52,8 @@ pub struct Watch {
     pub due_since: Option<(u64, Time)>,
     /// Since when our rule change leads where nobody is left to acknowledge.
     pub nowhere_since: Option<Time>,
+    /// The newest term that we had to give up because no standby reached our server.
+    pub severed: Term,
     /// When we first saw our own standing as it is.
     pub standing_since: Time,
     /// When our own agent last heard enough peers to be sure it leads.
@@ -133,6 +135,14 @@ pub fn missing(view: &View<'_>) -> Option<Missing> {
     let deaf_and_gone = deaf && wal_gone;
     let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
     (missed || deaf_and_gone).then_some(Missing { term: view.term(), silent_ms })
+}
+
+/// How long the PostgreSQL of the leader whom we follow has been silent, in this term.
+pub(crate) fn server_silent(view: &View<'_>) -> Option<Duration> {
+    view.other_leader()?;
+    let late = view.now < view.watch.late_until;
+    let heard = view.me.leader_alive.map_or(view.watch.phase_since, |t| t.max(view.watch.phase_since));
+    Some(if late { Duration::ZERO } else { view.now.since(heard) })
 }
 
 /// C-24: the command that ends the term of a leader who is missed by enough.

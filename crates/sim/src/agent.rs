@@ -30,8 +30,10 @@ const LOOK_AFTER: Duration = Duration::from_millis(180);
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two probes while nothing moves, and while something does.
 const PROBE: (Us, Us) = (ms(750), ms(100));
-/// WAL that came in this recently is a sign of life.
-const WAL_FRESH: Us = ms(150);
+/// A leader whose WAL is silent for so long (`agent::run::LOOK_AFTER_WAL`).
+const LOOK_AFTER_WAL: Duration = Duration::from_millis(2600);
+/// Between two looks at that (`agent::run::LOOK_AGAIN`).
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Between two reads of the store by a leader that needs them.
 const READ: Us = ms(400);
 /// From an agent's death to the next one's first turn.
@@ -228,8 +230,11 @@ impl World {
         if pace.must_speak() {
             self.speak(at);
         }
+        let quiet = self.hosts[at].agent.controller.leader_server_silent(now);
         if !pace.leads && pace.led > LOOK_AFTER {
-            self.look_at_leader(at, now);
+            self.look_at_leader(at, now, LOOK);
+        } else if quiet.is_some_and(|d| d > LOOK_AFTER_WAL) {
+            self.look_at_leader(at, now, LOOK_AGAIN);
         }
         if self.needs_read(at, pace.leads) {
             self.hosts[at].agent.reading = true;
@@ -254,8 +259,8 @@ impl World {
         }
     }
 
-    fn look_at_leader(&mut self, at: At, now: Time) {
-        if now.since(self.hosts[at].agent.looked) < LOOK {
+    fn look_at_leader(&mut self, at: At, now: Time, pause: Duration) {
+        if now.since(self.hosts[at].agent.looked) < pause {
             return;
         }
         self.hosts[at].agent.looked = now;
@@ -266,7 +271,7 @@ impl World {
         };
         let host = &self.hosts[up];
         let answers = host.up && !host.paused && host.server.works(Process::Postmaster);
-        if answers && self.network.both(at, up) {
+        if answers && self.network.connects(at, up) {
             let delay = self.network.delay(&mut self.rng) + self.network.delay(&mut self.rng);
             let life = self.hosts[at].agent.life;
             self.after(delay, What::Alive(at, life));
@@ -334,12 +339,12 @@ impl World {
         }
         let life = host.agent.life;
         let s = &host.server;
-        let fresh = s.receiver.is_some() && self.now.saturating_sub(s.heard_at) < WAL_FRESH;
+        let heard = s.receiver.is_some().then(|| Duration::from_micros(self.now.saturating_sub(s.heard_at)));
         let hung = s.runs() && s.stopped.contains(&Process::Postmaster);
         let pause = if self.is_moving(at) { PROBE.1 } else { PROBE.0 };
         self.probe_in(at, pause);
-        if fresh {
-            self.tell(at, life, Event::LeaderAlive);
+        if let Some(ago) = heard {
+            self.tell(at, life, Event::LeaderAlive(ago));
         }
         self.tell(at, life, Event::Hung(hung));
         let seen = self.seen(at);

@@ -37,6 +37,7 @@ impl Weather {
 pub struct Network {
     size: usize,
     cut: Vec<u32>,
+    closed: Vec<u32>,
     lossy: Vec<u64>,
     /// How links behave.
     pub weather: Weather,
@@ -46,7 +47,7 @@ impl Network {
     /// Links that work, between nobody yet.
     #[must_use]
     pub fn new(weather: Weather) -> Network {
-        Network { size: 0, cut: Vec::new(), lossy: Vec::new(), weather }
+        Network { size: 0, cut: Vec::new(), closed: Vec::new(), lossy: Vec::new(), weather }
     }
 
     /// Room for `size` hosts; links that are there stay as they are.
@@ -54,10 +55,12 @@ impl Network {
         let old = self.clone();
         self.size = size;
         self.cut = vec![0; size * size];
+        self.closed = vec![0; size * size];
         self.lossy = vec![0; size * size];
         for a in 0..old.size {
             for b in 0..old.size {
                 self.cut[a * size + b] = old.cut[a * old.size + b];
+                self.closed[a * size + b] = old.closed[a * old.size + b];
                 self.lossy[a * size + b] = old.lossy[a * old.size + b];
             }
         }
@@ -74,6 +77,17 @@ impl Network {
         *cuts = cuts.saturating_sub(1);
     }
 
+    /// Closes the port of the PostgreSQL at `b` for `a`, once more if it is closed already.
+    pub fn close(&mut self, a: At, b: At) {
+        self.closed[a * self.size + b] += 1;
+    }
+
+    /// Takes that back once.
+    pub fn open(&mut self, a: At, b: At) {
+        let closed = &mut self.closed[a * self.size + b];
+        *closed = closed.saturating_sub(1);
+    }
+
     /// Loses so many per mille of the words from `a` to `b`.
     pub fn lose(&mut self, a: At, b: At, per_mille: u64) {
         self.lossy[a * self.size + b] = per_mille;
@@ -82,6 +96,7 @@ impl Network {
     /// Every link works again.
     pub fn heal(&mut self) {
         self.cut.fill(0);
+        self.closed.fill(0);
         self.lossy.fill(0);
     }
 
@@ -95,6 +110,19 @@ impl Network {
     #[must_use]
     pub fn both(&self, a: At, b: At) -> bool {
         self.passes(a, b) && self.passes(b, a)
+    }
+
+    /// Whether `a` and the PostgreSQL at `b` can hold a connection.
+    #[must_use]
+    pub fn connects(&self, a: At, b: At) -> bool {
+        self.both(a, b) && (a == b || self.closed[a * self.size + b] == 0)
+    }
+
+    /// Whether anything gets from `from` to `to` on a connection that `a` made to the
+    /// PostgreSQL at `b`.
+    #[must_use]
+    pub fn carries(&self, a: At, b: At, from: At, to: At) -> bool {
+        self.passes(from, to) && (a == b || self.closed[a * self.size + b] == 0)
     }
 
     /// How long one way takes this time.

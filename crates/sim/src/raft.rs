@@ -38,6 +38,8 @@ const INBOX_MAX: usize = 256;
 
 /// A submission on its way through the log.
 struct Waiting {
+    /// Whether the agent waits, and not an operator.
+    agent: bool,
     bytes: Vec<u8>,
     until: Us,
     again: Us,
@@ -254,6 +256,11 @@ impl World {
     /// An agent submits, and waits.
     pub(crate) fn raft_submit(&mut self, at: At, life: u32, change: Change) {
         let command = self.command(at, change);
+        self.raft_pass_on(at, life, command, true);
+    }
+
+    /// Proposes, and again until it is answered or given up: for the `agent`, or an operator.
+    pub(crate) fn raft_pass_on(&mut self, at: At, life: u32, command: Command, agent: bool) {
         let now = self.now;
         if !self.raft_lives(at, life) {
             return;
@@ -262,8 +269,10 @@ impl World {
         seat.number += 1;
         let number = seat.number;
         let Ok(bytes) = postcard::to_allocvec(&(own(at, life), number, command)) else { return };
-        seat.waiting
-            .insert(number, Waiting { bytes: bytes.clone(), until: now + SUBMIT_LIMIT, again: now + REPEAT });
+        seat.waiting.insert(
+            number,
+            Waiting { agent, bytes: bytes.clone(), until: now + SUBMIT_LIMIT, again: now + REPEAT },
+        );
         self.raft_propose(at, life, bytes);
     }
 
@@ -272,19 +281,17 @@ impl World {
         Command { at_ms: host.clock.wall_ms(self.now), by: host.name.clone(), change }
     }
 
-    /// Somebody asks through whatever member can take it; nobody waits for the answer.
+    /// Somebody asks through whatever member can take it.
     pub(crate) fn raft_ask(&mut self, command: &Command) {
         let by = self.places.get(&command.by).copied();
         let can = |w: &mut World, at: At| w.seat(at).machine.is_some() && w.hosts[at].is_awake();
         let all = by.into_iter().chain(0..self.hosts.len());
         let Some(at) = all.into_iter().find(|at| can(self, *at)) else { return };
         let life = self.hosts[at].agent.life;
-        if let Ok(bytes) = postcard::to_allocvec(&(0u64, 0u64, command.clone())) {
-            self.after(0, What::RaftPropose(at, life, bytes));
-        }
+        self.after(0, What::RaftPassOn(at, life, Box::new(command.clone())));
     }
 
-    pub(crate) fn raft_propose(&mut self, at: At, life: u32, bytes: Vec<u8>) {
+    fn raft_propose(&mut self, at: At, life: u32, bytes: Vec<u8>) {
         if self.raft_lives(at, life) && !self.raft_is_held(at) {
             // Without a leader it is dropped, and proposed again by whoever waits.
             self.raft_with(at, |m| drop(m.propose(bytes)));
@@ -316,6 +323,7 @@ impl World {
         let (now, life) = (self.now, self.hosts[at].agent.life);
         let seat = self.seat(at);
         let over: Vec<u64> = seat.waiting.iter().filter(|(_, w)| now >= w.until).map(|(n, _)| *n).collect();
+        let unanswered = over.iter().filter(|n| seat.waiting[n].agent).count();
         let unread: Vec<u64> = seat.reading.iter().filter(|(_, r)| now >= r.until).map(|(n, _)| *n).collect();
         seat.waiting.retain(|n, _| !over.contains(n));
         seat.reading.retain(|n, _| !unread.contains(n));
@@ -335,7 +343,7 @@ impl World {
         for context in reads {
             self.raft_with(at, |m| m.read_index(context));
         }
-        for _ in over {
+        for _ in 0..unanswered {
             let lost = Event::Submitted(Err("the store did not answer in time".into()));
             self.after(0, What::Tell(at, life, Box::new(lost)));
         }

@@ -10,6 +10,7 @@ use cluster::command::{Kind, Member, MemberState, Trigger};
 use cluster::state::Phase;
 use cluster::{Durability, NodeId, Reason};
 
+use crate::clock::{Us, ms};
 use crate::network::At;
 use crate::rng::Rng;
 use crate::story::Line;
@@ -19,6 +20,9 @@ use crate::world::World;
 /// pre-vote, the async wait, an election of the store's own, promotion, a client's
 /// patience with a dead connection.
 pub const WITHIN: &str = "9s";
+
+/// A stream that is as old as this is known to the leader's agent, and to who asks it.
+const SEEN: Us = ms(1500);
 
 /// Which node a rehearsal is about: the first word that names one.
 ///
@@ -42,7 +46,7 @@ pub fn begin(world: &mut World, line: &Line) -> Result<bool, String> {
     let at = about(world, &line)?;
     let taken_out = |m: &Member| m.state == MemberState::Removed;
     let there = world.truth.members.get(&world.hosts[at].name).is_some_and(|m| !taken_out(m));
-    if !there || !is_whole(world) || (line.word(0) != "switchover" && !can_spare(world, at)) {
+    if !there || !is_whole(world) || !can_bear(world, &line, at) {
         return Ok(false);
     }
     world.mark(&format!("rehearsal: {}", line.word(0)));
@@ -83,7 +87,9 @@ fn is_whole(world: &World) -> bool {
     let s = &world.truth;
     let Some((_, leader)) = world.open_leader() else { return false };
     let copies = s.members.iter().filter(|(_, m)| m.is_wal_voter()).count();
-    if world.hosts[leader].server.senders.len() + 1 < copies {
+    // As long as the leader's agent may take to see who streams.
+    let known = |id: &u64| world.streams.get(id).is_some_and(|s| world.now >= s.since + SEEN);
+    if world.hosts[leader].server.senders.values().filter(|id| known(id)).count() + 1 < copies {
         return false;
     }
     let members = || s.members.values().filter(|m| m.state != MemberState::Removed);
@@ -93,6 +99,23 @@ fn is_whole(world: &World) -> bool {
         world.places.get(n).is_some_and(|at| world.hosts[*at].is_awake() && world.reaches_store(*at))
     });
     s.ctl.phase == Phase::Open && !s.ctl.paused && s.rules.len() == 1 && voters && !leaving && awake
+}
+
+/// Whether the cluster can go on in what the line says.
+fn can_bear(world: &World, line: &Line, at: At) -> bool {
+    match (line.word(0), line.word(2)) {
+        ("switchover", _) => true,
+        // One link: both ends are there, a third agent hears them, and in quorum a third copy
+        // serves one of them.
+        ("cut", other) if other.starts_with('n') => {
+            let count =
+                |wanted: fn(&Member) -> bool| world.truth.members.values().filter(|m| wanted(m)).count();
+            let enough =
+                world.truth.settings.durability != Durability::Quorum || count(Member::is_wal_voter) > 2;
+            count(Member::has_seat) > 2 && enough
+        }
+        _ => can_spare(world, at),
+    }
 }
 
 /// Whether the others can go on without `at`: the store has its majority, and the
@@ -118,7 +141,7 @@ pub(crate) fn draw(rng: &mut Rng, all: &[String], data: &[String], asynchronous:
     if rng.chance(60) {
         return "rehearse stall leader for 30s within 15s".to_string();
     }
-    let what = match rng.below(12) {
+    let what = match rng.below(15) {
         0 | 1 => "kill leader".to_string(),
         2 => "cut leader".to_string(),
         3 => "deafen leader".to_string(),
@@ -130,6 +153,8 @@ pub(crate) fn draw(rng: &mut Rng, all: &[String], data: &[String], asynchronous:
         8 => "freeze leader agent".to_string(),
         9 => format!("cut {any}"),
         10 => format!("kill {any}"),
+        11 | 12 => "close-port leader".to_string(),
+        13 if node != any => format!("cut leader {node}"),
         _ => format!("switchover {node}"),
     };
     format!("rehearse {what} within {WITHIN}")

@@ -120,8 +120,8 @@ pub enum What {
     RaftWritten(At, u32),
     /// An agent submits to the group.
     RaftSubmit(At, u32, Box<Change>),
-    /// Somebody proposes to the group.
-    RaftPropose(At, u32, Vec<u8>),
+    /// Somebody else asks the group, through that agent.
+    RaftPassOn(At, u32, Box<cluster::command::Command>),
     /// An agent reads from the group.
     RaftRead(At, u32),
     /// A fault that lasts, begun after so many calms, is over.
@@ -346,7 +346,7 @@ impl World {
             What::Word(at, report) => self.hear(at, &report),
             What::Turn(at, turn) => self.turn(at, turn),
             What::Probe(at, probe) => self.probe(at, probe),
-            What::Alive(at, life) => self.tell(at, life, Event::LeaderAlive),
+            What::Alive(at, life) => self.tell(at, life, Event::LeaderAlive(std::time::Duration::ZERO)),
             What::Guard(at, timer) => self.guard(at, timer),
             What::SecondHand(at, life) => self.second_hand(at, life),
             What::AgentStarts(at, life) => self.agent_starts(at, life),
@@ -382,7 +382,7 @@ impl World {
             What::RaftWord(at, message) => self.raft_hear(at, *message),
             What::RaftWritten(at, life) => self.raft_written(at, life),
             What::RaftSubmit(at, life, change) => self.raft_submit(at, life, *change),
-            What::RaftPropose(at, life, bytes) => self.raft_propose(at, life, bytes),
+            What::RaftPassOn(at, life, command) => self.raft_pass_on(at, life, *command, false),
             What::RaftRead(at, life) => self.raft_read(at, life),
             What::Over(calms, over) => crate::fault::end(self, calms, *over),
         }

@@ -32,6 +32,12 @@ fn words(s: &Status) -> String {
         (Some(leader), true) => {
             format!("Writable. {leader} leads {} for {} (term {}).", s.cluster, say::ago(s.since_ms), s.term)
         }
+        (Some(leader), false) if s.phase == "open" => format!(
+            "Not writable: {leader} leads {} for {} (term {}), and its commits are not acknowledged.",
+            s.cluster,
+            say::ago(s.since_ms),
+            s.term
+        ),
         (Some(leader), false) => format!(
             "Not writable: {leader} was elected {} ago and opens its server (term {}).",
             say::ago(s.since_ms),

@@ -33,11 +33,8 @@ pub struct Cut(String);
 /// # Errors
 /// `Network`.
 pub fn cut(stage: &Stage, node: &PlannedNode, others: &[PlannedNode], way: Way) -> Result<Cut, StageError> {
-    let none = || StageError::Network("this cluster was made without --isolate".to_string());
-    let netns = stage.plan.network.ok_or_else(none)?.netns(&node.name);
-    let addresses: Vec<&str> = others.iter().map(|n| n.address.as_str()).collect();
-    let addresses = addresses.join(", ");
-    let mut rules = format!("table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n");
+    let addresses = addresses(others);
+    let mut rules = String::new();
     if way != Way::Out {
         rules += &format!(
             "chain come {{ type filter hook input priority 0; ip saddr {{ {addresses} }} drop; }}\n"
@@ -47,7 +44,30 @@ pub fn cut(stage: &Stage, node: &PlannedNode, others: &[PlannedNode], way: Way) 
         rules +=
             &format!("chain go {{ type filter hook output priority 0; ip daddr {{ {addresses} }} drop; }}\n");
     }
-    nft(&netns, &(rules + "}\n"))?;
+    apply(stage, node, &rules)
+}
+
+/// Loses what `others` send to the PostgreSQL of `node`, while agents reach each other: a
+/// rule in somebody's firewall.
+///
+/// # Errors
+/// `Network`.
+pub fn close_port(stage: &Stage, node: &PlannedNode, others: &[PlannedNode]) -> Result<Cut, StageError> {
+    let (addresses, port) = (addresses(others), node.postgres);
+    let rule = format!("ip saddr {{ {addresses} }} tcp dport {port} drop;");
+    apply(stage, node, &format!("chain come {{ type filter hook input priority 0; {rule} }}\n"))
+}
+
+fn addresses(others: &[PlannedNode]) -> String {
+    others.iter().map(|n| n.address.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Has these chains, and no others of ours, in the node's namespace.
+fn apply(stage: &Stage, node: &PlannedNode, chains: &str) -> Result<Cut, StageError> {
+    let none = || StageError::Network("this cluster was made without --isolate".to_string());
+    let netns = stage.plan.network.ok_or_else(none)?.netns(&node.name);
+    let anew = format!("table ip {TABLE}\ndelete table ip {TABLE}\n");
+    nft(&netns, &format!("{anew}table ip {TABLE} {{\n{chains}}}\n"))?;
     Ok(Cut(netns))
 }
 

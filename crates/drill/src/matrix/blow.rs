@@ -94,6 +94,7 @@ pub async fn strike(scene: &Scene, cell: &Cell, aim: &Aim) -> Result<(Instant, I
         Fault::Process(..)
         | Fault::CutFromOne
         | Fault::CutOneWay(_)
+        | Fault::PortClosed
         | Fault::DiskFull
         | Fault::DiskHung
         | Fault::DiskHungUnheard
@@ -135,6 +136,7 @@ fn begin(scene: &Scene, cell: &Cell, aim: &Aim) -> Result<Held, String> {
         Fault::CutOff => crate::fault::cut(stage, node).map(|()| Held::Nothing).map_err(words),
         Fault::CutFromOne => cut(&aim.one_other(cell), Way::Both),
         Fault::CutOneWay(way) => cut(&aim.others, way),
+        Fault::PortClosed => link::close_port(stage, node, &aim.others).map(Held::Cut).map_err(words),
         Fault::DiskFull => disk()?.fill().map(Held::Full).map_err(words),
         Fault::DiskHung => disk()?.hang().map(Held::Hung).map_err(words),
         Fault::DiskHungUnheard => {

@@ -51,6 +51,8 @@ pub enum Fault {
     CutFromOne,
     /// The links to all other nodes, one way.
     CutOneWay(Way),
+    /// The port of its PostgreSQL, for all other nodes; agents reach each other.
+    PortClosed,
     /// No room on a disk.
     DiskFull,
     /// A disk that does not answer.
@@ -92,7 +94,7 @@ const TARGETS: [Target; 9] = [
 #[must_use]
 pub fn all() -> Vec<Cell> {
     let mut faults = vec![Fault::CutOff, Fault::CutFromOne];
-    faults.extend([Fault::CutOneWay(Way::In), Fault::CutOneWay(Way::Out)]);
+    faults.extend([Fault::CutOneWay(Way::In), Fault::CutOneWay(Way::Out), Fault::PortClosed]);
     faults.extend([Fault::DiskFull, Fault::DiskHung, Fault::DiskHungUnheard]);
     faults.extend([Fault::Clock(JUMP), Fault::Clock(-JUMP)]);
     for target in TARGETS {
@@ -133,6 +135,9 @@ impl Cell {
             (Fault::Process(Target::Startup, _), Role::Leader) => {
                 Some("the startup process ends when a server is promoted")
             }
+            (Fault::PortClosed, Role::Standby) => {
+                Some("no other node connects to a standby: there is no cascading")
+            }
             _ => None,
         }
     }
@@ -155,6 +160,7 @@ impl Fault {
             Fault::CutOneWay(Way::In) => "link/one-way-in".into(),
             Fault::CutOneWay(Way::Out) => "link/one-way-out".into(),
             Fault::CutOneWay(Way::Both) => "link/both-ways".into(),
+            Fault::PortClosed => "link/port".into(),
             Fault::DiskFull => "disk/full".into(),
             Fault::DiskHung => "disk/hung".into(),
             Fault::DiskHungUnheard => "disk/hung-unheard".into(),
@@ -170,7 +176,7 @@ impl Fault {
         match self {
             Fault::Process(_, Blow::Kill) | Fault::Power => Duration::ZERO,
             Fault::Process(_, Blow::Stop(seconds)) => Duration::from_secs(*seconds),
-            Fault::CutOff | Fault::CutFromOne | Fault::CutOneWay(_) => CUT,
+            Fault::CutOff | Fault::CutFromOne | Fault::CutOneWay(_) | Fault::PortClosed => CUT,
             Fault::DiskFull => FULL,
             Fault::DiskHung | Fault::DiskHungUnheard => HUNG,
             Fault::Clock(_) => WRONG,
@@ -188,9 +194,9 @@ mod tests {
         let cells = all();
         let ids: BTreeSet<String> = cells.iter().map(Cell::id).collect();
         assert_eq!(ids.len(), cells.len(), "two cells of one name");
-        // 9 processes x 4 blows x 2 roles, 4 cuts, 3 disks and 2 clocks x 2 roles, and power.
-        assert_eq!(cells.len(), 2 * (9 * 4 * 2 + 9 * 2 + 1));
-        assert_eq!(cells.iter().filter(|c| c.impossible().is_some()).count(), 2 * 3 * 4);
+        // 9 processes x 4 blows x 2 roles, 5 cuts, 3 disks and 2 clocks x 2 roles, and power.
+        assert_eq!(cells.len(), 2 * (9 * 4 * 2 + 10 * 2 + 1));
+        assert_eq!(cells.iter().filter(|c| c.impossible().is_some()).count(), 2 * (3 * 4 + 1));
         assert!(cells.windows(2).all(|w| w[0].length() <= w[1].length()));
         assert!(ids.contains("quorum/leader/walsender/stop-10") && ids.contains("async/all/power"));
     }

@@ -54,3 +54,25 @@ fn a_standby_whose_link_is_cut_leaves_the_rule_and_comes_back_into_it() {
         story.end().await;
     });
 }
+
+#[test]
+fn a_leader_whose_port_no_standby_reaches_hands_over() {
+    if !may_be_root("a leader whose port is closed") {
+        return;
+    }
+    told(async {
+        let story = isolated("port").await;
+        let (leader, term) = (story.leader().await, story.term().await);
+        let data = story.stage.plan.data_nodes();
+        let others: Vec<PlannedNode> = data.filter(|n| n.name != leader.name).cloned().collect();
+        let closed = fault::link::close_port(&story.stage, &leader, &others).unwrap();
+        let after = story.wait_until("the next term", |s| s.term > term && s.writable).await;
+        assert_ne!(after.leader.as_deref(), Some(leader.name.as_str()), "elected again");
+        story.writes_flow().await;
+        // As a standby it needs nobody to reach its port.
+        story.whole().await;
+        drop(closed);
+        assert_eq!(story.term().await, after.term, "a term began");
+        story.end().await;
+    });
+}

@@ -69,7 +69,7 @@ impl World {
             && source.up
             && !source.paused
             && source.server.works(Process::Postmaster)
-            && self.network.both(at, up);
+            && self.network.connects(at, up);
         let begun = step > 1;
         if !there {
             // A rewind that has begun leaves what can't be trusted.

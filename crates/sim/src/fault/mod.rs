@@ -18,6 +18,7 @@ mod loss;
 pub(crate) mod nonsense;
 mod operator;
 mod pause_host;
+mod port;
 mod power;
 mod process;
 mod replay;
@@ -90,7 +91,7 @@ impl Scene {
 }
 
 /// Every kind.
-pub const FAULTS: [Fault; 22] = [
+pub const FAULTS: [Fault; 23] = [
     host::FAULT,
     power::FAULT,
     process::FAULT,
@@ -101,6 +102,7 @@ pub const FAULTS: [Fault; 22] = [
     pause_host::FAULT,
     cut::FAULT,
     flap::FAULT,
+    port::FAULT,
     loss::FAULT,
     disk::FAULT,
     clock::FAULT,
@@ -132,6 +134,8 @@ pub enum Over {
     Host(At),
     /// A link that was cut works again.
     Link(At, At),
+    /// A port can be reached again from that host.
+    Port(At, At),
     /// A link flaps once more, so often.
     Flap(At, At, u32),
     /// A guard that died is started again, and its agent with it.
@@ -186,6 +190,7 @@ pub(crate) fn end(world: &mut World, calms: u32, over: Over) {
         Over::Power(at) => host::on(world, at),
         Over::Host(at) => pause_host::resume(world, at),
         Over::Link(a, b) => world.network.mend(a, b),
+        Over::Port(from, at) => world.network.open(from, at),
         Over::Flap(a, b, left) => flap::beat(world, a, b, left),
         Over::Restart(at, life) => guard::restart(world, at, life),
         Over::Rogue(number) => drop(rogue::go(world, number)),

@@ -116,7 +116,7 @@ impl World {
             let seat = self.seat(at);
             let judged = seat.state.apply(&command);
             let judged = judged.map(|next| seat.state = Arc::new(next)).map_err(|r| r.to_string());
-            let mine = whose == own(at, life) && seat.waiting.remove(&number).is_some();
+            let mine = whose == own(at, life) && seat.waiting.remove(&number).is_some_and(|w| w.agent);
             self.raft_tell(at);
             if mine {
                 self.after(0, What::Tell(at, life, Box::new(Event::Submitted(judged))));
