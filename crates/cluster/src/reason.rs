@@ -39,7 +39,8 @@ pub enum Reason {
         leader: NodeId,
         /// On what position.
         position: Position,
-        /// On whose reports.
+        /// On whose word: those whose reports of this term counted, and a leader
+        /// that resigned where it took that.
         evidence: Vec<NodeId>,
         /// The rule it opens under.
         rule: Rule,

@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 use crate::command::{Evidence, Member, MemberState};
 use crate::lsn::Position;
 use crate::mutant::{Mutant, on};
-use crate::node::MemberId;
+use crate::node::{MemberId, NodeId};
 use crate::policy::Durability;
 use crate::reason::{Missing, NotShown};
 use crate::rule::ActiveRule;
@@ -61,6 +61,21 @@ pub fn is_valid(state: &ClusterState, term: Term, evidence: &Evidence) -> bool {
 fn is_believable(state: &ClusterState, term: Term, evidence: &Evidence) -> bool {
     let voter = state.member(&evidence.member).is_some_and(|m| m.state == MemberState::Voter);
     voter && evidence.position.is_some_and(|p| p.term < term) && evidence.lineage.is_legal(&state.elections)
+}
+
+/// Whose word an election from `base` rests on: whoever answered this term, and of the
+/// leaders that resigned those without whom C-3 would not admit it.
+///
+/// Say n1 resigned term 1 and its host died, and n2 and n3 answered term 2: n1's last
+/// report is evidence still, but the two are enough, and n1 is not named.
+#[must_use]
+pub fn relied_upon(state: &ClusterState, term: Term, base: Position, evidence: &[Evidence]) -> Vec<NodeId> {
+    let needed_for_it = |e: &Evidence| {
+        let others: Vec<Evidence> = evidence.iter().filter(|o| o.member != e.member).cloned().collect();
+        recruited(state, term, &others).map_or(true, |needed| base < needed)
+    };
+    let counts = |e: &&Evidence| e.promise == term || needed_for_it(e);
+    evidence.iter().filter(counts).map(|e| e.member.node.clone()).collect()
 }
 
 /// Whose rule of async ran out by time, with its end not known: a loss there may be.

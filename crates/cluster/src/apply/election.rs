@@ -7,7 +7,7 @@ use crate::mutant::{Mutant, on};
 use crate::node::{MemberId, NodeId};
 use crate::policy::Durability;
 use crate::reason::{Missing, NotShown, Reason};
-use crate::recruited::{is_valid, of_unknown_end, recruited};
+use crate::recruited::{is_valid, of_unknown_end, recruited, relied_upon};
 use crate::refused::Refused;
 use crate::rule::{ActiveRule, Rule};
 use crate::state::{ClusterState, Election, Opening, Phase};
@@ -83,6 +83,10 @@ pub(super) fn elect(s: &mut ClusterState, c: &Command, b: &Ballot, planned: bool
     let base = check_candidate(s, b)?;
     check_opening_rule(s, &b.leader, &b.rule)?;
     let rule = b.rule.clone();
+    // Who hands over was heard just now; of others only the word that the election rests on.
+    let mut evidence = relied_upon(s, b.term, base, &b.evidence);
+    let old = s.ctl.leader.as_ref().map(|l| l.node.clone()).filter(|n| planned && !evidence.contains(n));
+    evidence.extend(old);
     let unknown_end = of_unknown_end(s, b.term, &b.evidence).filter(|old| *old != b.leader);
     s.elections.push(Election {
         term: b.term,
@@ -101,7 +105,6 @@ pub(super) fn elect(s: &mut ClusterState, c: &Command, b: &Ballot, planned: bool
     s.ctl.phase = Phase::Elected;
     s.ctl.leader = Some(b.leader.clone());
     s.ctl.since_ms = c.at_ms;
-    let evidence = b.evidence.iter().map(|e| e.member.node.clone()).collect();
     let leader = b.leader.node.clone();
     s.note(c, Reason::Elected { leader, position: base, evidence, rule, planned });
     if let Some(old) = unknown_end {
