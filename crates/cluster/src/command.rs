@@ -188,7 +188,7 @@ pub struct Evidence {
 /// Why a term may begin (C-13, O-3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trigger {
-    /// The leader's server is dead and the leader said so.
+    /// The leader's server is dead, by itself or fenced, and the leader said so.
     Resigned {
         /// Who said it.
         leader: MemberId,

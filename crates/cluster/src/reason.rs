@@ -123,7 +123,10 @@ fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
 impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trigger::Resigned { .. } => f.write_str("the leader's server died and its agent said so"),
+            // It may have died by itself or been fenced: a resignation does not tell which.
+            Trigger::Resigned { leader, .. } => {
+                write!(f, "the server of {} has ended and its agent resigned", leader.node)
+            }
             Trigger::HandedOver { .. } => f.write_str("it handed over as planned"),
             Trigger::Missed { by, silent_ms } => {
                 write!(f, "the leader was silent for {silent_ms} ms, missed by {}", names(by))

@@ -54,3 +54,12 @@ fn a_planned_change_names_who_handed_over() {
     let s = must(&s, "n2", Change::BeginAndElect(ballot));
     assert_eq!(heard(&s), vec![node("n2"), node("n1")]);
 }
+
+/// A fence resigns as a crash does: the guard's deadline, a user's `pg_promote()`, a hang.
+#[test]
+fn a_resignation_says_no_more_than_is_known() {
+    let s = three();
+    let s = must(&s, "n1", begin(&s, resigned("n1", 1)));
+    let said = s.history.back().expect("it is noted").reason.to_string();
+    assert_eq!(said, "n1 is to lead no longer: the server of n1 has ended and its agent resigned");
+}
