@@ -88,7 +88,7 @@ pub struct MemberStatus {
     pub postgres: String,
     /// Long work, in words.
     pub progress: Option<String>,
-    /// Its standing, as agreed.
+    /// Its standing, as agreed; `rebuild` while it is rewound or cloned, which `state` tells apart.
     pub standing: String,
     /// What is wrong with its server, in words.
     pub trouble: Option<String>,
@@ -218,7 +218,7 @@ fn member(
 fn standing(state: &MemberState) -> &'static str {
     match state {
         MemberState::Registered => "registered",
-        MemberState::Clone => "clone",
+        MemberState::Clone => "rebuild",
         MemberState::Catchup => "catch-up",
         MemberState::Voter => "voter",
         MemberState::Removed => "removed",

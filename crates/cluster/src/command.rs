@@ -334,7 +334,7 @@ impl Member {
 pub enum MemberState {
     /// May join, has not yet.
     Registered,
-    /// Its directory is being made; its promise blocks, its position says nothing.
+    /// Its directory is being made or rewound; its promise blocks, its position says nothing.
     Clone,
     /// Streams, but is not yet up with the leader.
     Catchup,

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cluster::command::{Ballot, Change, Evidence};
+use cluster::command::{Ballot, Change, Evidence, MemberState};
 use cluster::{ClusterState, Durability, NodeId, Reason, Term, Timeline};
 use common::*;
 
@@ -62,4 +62,13 @@ fn a_resignation_says_no_more_than_is_known() {
     let s = must(&s, "n1", begin(&s, resigned("n1", 1)));
     let said = s.history.back().expect("it is noted").reason.to_string();
     assert_eq!(said, "n1 is to lead no longer: the server of n1 has ended and its agent resigned");
+}
+
+/// The same standing stands for a rewind and for a new copy.
+#[test]
+fn a_member_that_may_be_rewound_is_not_said_to_be_cloned() {
+    let s = cluster(&["n1", "n2"], Durability::Async);
+    let s = must(&s, "n2", set_state("n2", MemberState::Clone, 1));
+    let said = s.history.back().expect("it is noted").reason.to_string();
+    assert_eq!(said, "n2 is now being rebuilt");
 }

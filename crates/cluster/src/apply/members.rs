@@ -236,7 +236,8 @@ fn may_become(from: &MemberState, to: &MemberState) -> bool {
 fn word(state: &MemberState) -> &'static str {
     match state {
         MemberState::Registered => "registered",
-        MemberState::Clone => "being cloned",
+        // By a rewind or by a new copy: which of the two only its agent knows.
+        MemberState::Clone => "being rebuilt",
         MemberState::Catchup => "catching up",
         MemberState::Voter => "a voter",
         MemberState::Removed => "removed",
