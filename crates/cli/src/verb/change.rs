@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use api::verbs::{Done, FailoverBody, MemberBody, SwitchoverBody};
@@ -11,12 +10,7 @@ use cluster::NodeId;
 use cluster::command::{Addresses, Kind, Registration};
 
 use crate::say;
-use crate::verb::look::Entry;
-
-/// Longest that a change of leaders is waited for.
-const SETTLED_LIMIT: Duration = Duration::from_secs(60);
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(50);
+use crate::verb::settled::{Verb, settled};
 
 #[derive(clap::Args)]
 pub struct SwitchoverArgs {
@@ -106,7 +100,7 @@ pub async fn switchover(client: &Client, args: &SwitchoverArgs, json: bool) -> R
     if args.dry_run || args.no_wait || args.at.is_some() {
         return tell(&done, json);
     }
-    tell(&settled(client, &before, "switchover").await?, json)
+    tell(&settled(client, &before, Verb::Switchover, args.to.as_ref()).await?, json)
 }
 
 pub async fn failover(client: &Client, args: &FailoverArgs, yes: bool, json: bool) -> Result<ExitCode> {
@@ -123,7 +117,7 @@ pub async fn failover(client: &Client, args: &FailoverArgs, yes: bool, json: boo
     if args.dry_run || args.no_wait {
         return tell(&done, json);
     }
-    tell(&settled(client, &before, "failover").await?, json)
+    tell(&settled(client, &before, Verb::Failover, args.to.as_ref()).await?, json)
 }
 
 /// Asks the person at the terminal; refuses where there is none.
@@ -141,46 +135,6 @@ fn confirm(what: &str) -> Result<()> {
 /// How things are, by whoever knows the newest term.
 pub async fn current(client: &Client) -> Result<Status, ClientError> {
     client.best("/v1/status", |s: &Status| (s.term, s.revision)).await
-}
-
-/// Waits until a later term takes writes, or the switchover was called off.
-async fn settled(client: &Client, before: &Status, what: &str) -> Result<Done> {
-    let began = Instant::now();
-    while began.elapsed() < SETTLED_LIMIT {
-        tokio::time::sleep(LOOK).await;
-        // While leaders change an agent may have nothing to say.
-        let Ok(now) = current(client).await else { continue };
-        if now.term > before.term && now.writable {
-            let leader = now.leader.clone().unwrap_or_default();
-            // A forced failover may rightly end with the one that was.
-            if before.leader == now.leader && what == "switchover" {
-                bail!(
-                    "TAN0008: after the {what} {leader} leads again (term {}): {}. 'tanist history' tells the rest",
-                    now.term,
-                    now.why
-                );
-            }
-            let said = format!(
-                "{leader} leads and takes writes (term {}); asked {} ms ago",
-                now.term,
-                began.elapsed().as_millis()
-            );
-            return Ok(Done { said, term: now.term, dry_run: false });
-        }
-        if now.term == before.term && now.switchover.is_none() && now.writable && began.elapsed() > LOOK * 4 {
-            let told: Vec<Entry> = client
-                .best("/v1/history", |h: &Vec<Entry>| h.last().map(|e| e.revision))
-                .await
-                .unwrap_or_default();
-            let why = told.last().map_or(String::new(), |e| format!(": {}", e.what));
-            bail!(
-                "TAN0007: the {what} was not done{why}. Nothing was lost; 'tanist status' tells what is missing"
-            );
-        }
-    }
-    bail!(
-        "TAN0007: the {what} was not done within {SETTLED_LIMIT:?}. It may still be; 'tanist status' tells what it waits for"
-    )
 }
 
 pub async fn plain(client: &Client, path: &str, json: bool) -> Result<ExitCode> {

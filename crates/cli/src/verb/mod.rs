@@ -7,3 +7,4 @@ pub mod look;
 pub mod moment;
 pub mod playground;
 pub mod run;
+pub mod settled;
