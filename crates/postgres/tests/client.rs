@@ -217,3 +217,22 @@ async fn the_agent_leaves_the_deadline_to_a_guard_that_answers() {
     server.kill().unwrap();
     server.wait().unwrap();
 }
+
+/// A server that is dead already is not said to be killed, and the guard not to stand still.
+#[tokio::test]
+async fn a_deadline_ends_nothing_where_no_server_runs() {
+    let (dir, client, mut desk) = connect().await;
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { client.arm(Some(sys::boottime_ms() + 1)).await }
+    });
+    desk.greet().await;
+    desk.hear().await;
+    wait_until_long_past(&client).await;
+    assert!(client.is_waited_for() && !second_hand::is_due(&client, dir.path()), "nothing runs there");
+    let mut server = std::process::Command::new("sleep").arg("1000").current_dir(dir.path()).spawn().unwrap();
+    assert!(second_hand::is_due(&client, dir.path()), "now a server does");
+    server.kill().unwrap();
+    server.wait().unwrap();
+    asking.abort();
+}

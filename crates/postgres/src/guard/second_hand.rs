@@ -18,18 +18,24 @@ const LOOK: Duration = Duration::from_millis(250);
 /// process lives.
 pub fn keep(guard: &Client, pgdata: &Path) {
     loop {
-        let left = guard.deadline_ms().map(|at| Duration::from_millis(at.saturating_sub(sys::boottime_ms())));
-        match left {
-            Some(Duration::ZERO) if guard.is_waited_for() => {
-                tracing::error!(
-                    "the guard stands still and its deadline has passed: the agent kills the server"
-                );
-                let gone = tree::kill_all(pgdata);
-                tracing::info!(gone, "the server was killed");
-                std::thread::sleep(LOOK);
-            }
-            Some(left) if left > Duration::ZERO => std::thread::sleep(left.min(LOOK)),
-            Some(_) | None => std::thread::sleep(LOOK),
+        if is_due(guard, pgdata) {
+            tracing::error!("the guard stands still and its deadline has passed: the agent kills the server");
+            let gone = tree::kill_all(pgdata);
+            tracing::info!(gone, "the server was killed");
         }
+        let left = left(guard).filter(|left| *left > Duration::ZERO);
+        std::thread::sleep(left.map_or(LOOK, |left| left.min(LOOK)));
     }
+}
+
+/// Whether the agent has to kill what runs in `pgdata`. Where nothing runs any more there
+/// is nothing to end: a guard that has just killed the server, say, may owe the answer yet.
+#[must_use]
+pub fn is_due(guard: &Client, pgdata: &Path) -> bool {
+    left(guard) == Some(Duration::ZERO) && guard.is_waited_for() && tree::is_alive(pgdata)
+}
+
+/// How long the server may run yet; `None` before the first deadline.
+fn left(guard: &Client) -> Option<Duration> {
+    guard.deadline_ms().map(|at| Duration::from_millis(at.saturating_sub(sys::boottime_ms())))
 }
