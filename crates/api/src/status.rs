@@ -122,7 +122,7 @@ pub fn status(
     // WAL without a base is no second copy ((g), C-15).
     let data = |m: &MemberId| state.member(m).is_some_and(|m| m.kind == Kind::Data);
     let baseless = acks > 0 && several && !rule.iter().flat_map(|r| r.standbys()).any(data);
-    let mut problems = problems(state, open, lonely, &members);
+    let mut problems = problems(state, (open, leads.is_some()), lonely, &members);
     problems.extend(stalled);
     problems.extend(baseless.then(one_copy));
     Status {
@@ -278,18 +278,57 @@ fn stall(state: &ClusterState, leads: &Leading) -> Option<Problem> {
     })
 }
 
-fn problems(state: &ClusterState, open: bool, lonely: bool, members: &[MemberStatus]) -> Vec<Problem> {
+/// What is known of writes where none are seen to be taken.
+fn no_writes(state: &ClusterState, leader_heard: bool) -> String {
+    let (term, leader) = (state.ctl.term, state.ctl.leader.as_ref().map_or("nobody", |l| l.node.as_str()));
+    match state.ctl.phase {
+        Phase::Open if leader_heard => {
+            format!("no writes are taken: {leader} leads term {term} and its server does not take them now")
+        }
+        Phase::Open => format!(
+            "whether writes are taken is not known here: {leader} leads term {term}, and this agent does not hear it"
+        ),
+        Phase::Elected => {
+            format!("no writes are taken: {leader} was elected for term {term} and has not opened yet")
+        }
+        Phase::Revoking => format!("no writes are taken: a leader for term {term} is being chosen"),
+    }
+}
+
+/// What an operator can do about that. An election may need whoever is away, and while
+/// automatic failover is off nobody else than the leader that was may lead.
+fn until_writes(state: &ClusterState, leader_heard: bool, members: &[MemberStatus]) -> String {
+    let away = members.iter().filter(|m| m.state == "unreachable" && m.standing != "registered");
+    let away: Vec<&str> = away.map(|m| m.name.as_str()).collect();
+    let mut advice = "wait a moment".to_string();
+    if state.ctl.phase == Phase::Open && !leader_heard {
+        advice += "; ask another agent too, with --api URL, as this one may be cut off";
+    }
+    if state.ctl.paused {
+        advice += "; automatic failover is paused: 'tanist resume', or 'tanist failover' for this once";
+    }
+    if away.is_empty() {
+        return advice + "; if it lasts, look at the leader's server and at the logs of the agents";
+    }
+    let names = away.join(", ");
+    advice
+        + &format!(
+            "; if it lasts, bring {names} back, as the only other copy of a commit may be there; what is gone for good is given up with 'tanist failover --accept-loss NODE', and --dry-run says what that could lose"
+        )
+}
+
+fn problems(
+    state: &ClusterState,
+    (open, leader_heard): (bool, bool),
+    lonely: bool,
+    members: &[MemberStatus],
+) -> Vec<Problem> {
     let mut all = Vec::new();
     let mut add = |code: &str, what: String, advice: &str| {
         all.push(Problem { code: code.to_string(), what, advice: advice.to_string() });
     };
     if !open {
-        let what = format!("no writes are taken: term {} is {}", state.ctl.term, phase(state.ctl.phase));
-        add(
-            "TAN0610",
-            what,
-            "wait a moment; if it lasts, bring the unreachable nodes back: one of them may hold the only other copy of a commit",
-        );
+        add("TAN0610", no_writes(state, leader_heard), &until_writes(state, leader_heard, members));
     }
     if lonely {
         add(
