@@ -1,4 +1,4 @@
-//! What a failover or a switchover that an operator asks for would come to,
+//! What a failover, a switchover or a `reinit` that an operator asks for would come to,
 //! before anything is asked of the store.
 //!
 //! A forced failover ends a term, so it is refused here when it could not be
@@ -9,6 +9,7 @@
 //! and the election are judged again by `ClusterState::apply`.
 
 mod loss;
+mod reinit;
 mod switchover;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use cluster::{ClusterState, Lsn, MemberId, NodeId, Position, Refused, Term, Time
 use crate::election::{best, evidence_of, fit, opening_rule};
 use crate::salvage::short;
 pub use loss::{Loss, Unknown};
+pub use reinit::{Needed, Remake, reinit};
 pub use switchover::{LAG_BYTES_MAX, switchover};
 
 /// A node that was heard so lately is not dead, whatever an operator believes.
@@ -102,6 +104,8 @@ pub enum Unwise {
         /// Of how many.
         seats: usize,
     },
+    /// A copy is to be made anew whose member commits can't do without.
+    Needed(Needed),
 }
 
 /// A node that is needed and can't be counted on.
@@ -134,6 +138,7 @@ impl Unwise {
             Unwise::Alive { .. } => "TAN0123",
             Unwise::WouldLose(_) => "TAN0617",
             Unwise::NoMajority { .. } => "TAN0124",
+            Unwise::Needed(_) => "TAN0625",
         }
     }
 
@@ -141,6 +146,7 @@ impl Unwise {
     #[must_use]
     pub fn advice(&self) -> alloc::string::String {
         match self {
+            Unwise::Needed(needed) => needed.advice(),
             Unwise::Refused(_) => "Nothing was changed; 'tanist status' shows how things are".into(),
             Unwise::Alive { node, .. } => alloc::format!(
                 "Leave it out of --accept-loss; if its host must not be used any more, stop its agent and server first, or take it out with 'tanist member remove {node}'"
@@ -166,6 +172,7 @@ impl fmt::Display for Unwise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unwise::Refused(why) => write!(f, "{why}"),
+            Unwise::Needed(needed) => write!(f, "{needed}"),
             Unwise::Alive { node, heard_ms } => {
                 write!(
                     f,

@@ -134,6 +134,10 @@ fn foresee_switchover(desk: &Desk, asked: &SwitchoverBody) -> Result<String, Res
     judged.map_err(|e| problem(StatusCode::CONFLICT, e.code(), &e.to_string(), advice))
 }
 
+fn unwise(e: Unwise) -> Response {
+    problem(StatusCode::CONFLICT, e.code(), &e.to_string(), &e.advice())
+}
+
 fn scene(picture: &Picture) -> Scene<'_> {
     Scene { state: &picture.state, reports: &picture.reports }
 }
@@ -157,7 +161,6 @@ pub(super) async fn failover(State(desk): State<Desk>, headers: HeaderMap, bytes
         to: asked.to,
         accept_loss: asked.accept_loss.into_iter().collect(),
     };
-    let unwise = |e: Unwise| problem(StatusCode::CONFLICT, e.code(), &e.to_string(), &e.advice());
     let forecast = forecast::failover(scene(&picture), &asked_for).map_err(unwise)?;
     if asked.dry_run {
         return Ok(done(&picture.state, format!("It would be done: {forecast}"), true));
@@ -181,8 +184,11 @@ pub(super) async fn resume(State(desk): State<Desk>, headers: HeaderMap) -> Answ
 pub(super) async fn reinit(State(desk): State<Desk>, headers: HeaderMap, Path(node): Path<String>) -> Answer {
     authorise(&desk, &headers)?;
     let node = parse_node(&node)?;
+    has_seat(&desk)?;
+    let foreseen =
+        forecast::reinit(scene(&desk.shared.picture()), &desk.config.name, &node).map_err(unwise)?;
     let state = submit(&desk, Change::Reinit { node: node.clone() }).await?;
-    Ok(done(&state, format!("{node} leaves the commit rule and is then made anew"), false))
+    Ok(done(&state, format!("{node} {foreseen}"), false))
 }
 
 pub(super) async fn add_member(State(desk): State<Desk>, headers: HeaderMap, bytes: Bytes) -> Answer {
