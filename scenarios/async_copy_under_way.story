@@ -4,7 +4,7 @@ lead n1
 write w1
 wait 1s
 reinit n3
-expect history "n3 is now being cloned" within 5s
+expect history "n3 is now being rebuilt" within 5s
 wait 300ms
 kill n1
 expect leader n2 within 10s

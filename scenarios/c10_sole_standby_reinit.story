@@ -3,7 +3,7 @@ cluster n1 n2 witness w durability quorum
 lead n1
 write w1
 reinit n2
-expect history "n2 is now being cloned" within 5s
+expect history "n2 is now being rebuilt" within 5s
 write w2 on n1
 expect acked w2 within 30s
 expect voter n2 within 30s

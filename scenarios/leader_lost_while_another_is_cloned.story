@@ -3,7 +3,7 @@ cluster n1 n2 n3 durability quorum
 lead n1
 write w1
 reinit n2
-expect history "n2 is now being cloned" within 5s
+expect history "n2 is now being rebuilt" within 5s
 kill n1
 expect term 2 leader n3 within 10s
 expect durable w1

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod host_config;
+mod problems;
 pub mod status;
 pub mod verbs;
 

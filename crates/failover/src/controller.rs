@@ -194,10 +194,7 @@ impl Controller {
                 self.facts.probed(now, self.state.ctl.term, *server, leading.map(|l| *l));
             }
             Event::Vows(vows) => self.facts.vows = *vows,
-            Event::LeaderAlive(ago) => {
-                let at = Time::default() + now.since(Time::default()).saturating_sub(ago);
-                self.facts.leader_alive = self.facts.leader_alive.max(Some(at));
-            }
+            Event::LeaderAlive(ago) => self.facts.leader_lives(now, ago),
             Event::Hung(true) => {
                 self.facts.hung_since.get_or_insert(now);
             }
@@ -251,15 +248,7 @@ impl Controller {
         let missing = suspicion::missing(&view).is_some();
         let grants = fencing::has_grants(&view);
         let nowhere = rules::leads_nowhere(&view) || rules::opens_nowhere(&view);
-        let leader = self.state.ctl.leader.as_ref();
-        let resigned = leader.is_some_and(|l| {
-            let vows = if l.node == self.facts.node {
-                Some(&self.facts.vows)
-            } else {
-                self.peers.get(&l.node).filter(|h| h.report.member == *l).map(|h| &h.report.vows)
-            };
-            vows.is_some_and(|v| v.resigned >= self.state.ctl.term)
-        });
+        let resigned = view.leader_resigned();
         let term = self.state.ctl.term;
         let up = view.leader_is_up();
         let electable = self.state.ctl.phase == Phase::Revoking

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use core::time::Duration;
 
 use cluster::command::Kind;
 use cluster::report::{Leading, Progress, Recruited, ServerReport, ServerState};
@@ -103,6 +104,12 @@ impl Facts {
         self.not_streaming_since = idle.then(|| self.not_streaming_since.unwrap_or(now));
         self.server = Some(server);
         self.leading = leading;
+    }
+
+    /// Takes note of a sign of life of the leader's PostgreSQL, so long ago.
+    pub(crate) fn leader_lives(&mut self, now: Time, ago: Duration) {
+        let at = Time::default() + now.since(Time::default()).saturating_sub(ago);
+        self.leader_alive = self.leader_alive.max(Some(at));
     }
 
     /// Takes note of a deed that could not be done.

@@ -128,6 +128,15 @@ impl<'a> View<'a> {
         (young && heard.report.member == *member).then_some(&heard.report)
     }
 
+    /// Whether the leader last elected, ourselves or another, has resigned this term.
+    #[must_use]
+    pub fn leader_resigned(&self) -> bool {
+        let Some(leader) = self.state.ctl.leader.as_ref() else { return false };
+        let said = self.peers.get(&leader.node).map(|h| &h.report).filter(|r| r.member == *leader);
+        let own = (leader.node == self.me.node).then_some(&self.me.vows);
+        own.or(said.map(|r| &r.vows)).is_some_and(|v| v.resigned >= self.term())
+    }
+
     /// The leader's report, if it is recent and about this term.
     #[must_use]
     pub fn leader_report(&self) -> Option<&'a Report> {
