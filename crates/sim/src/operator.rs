@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use cluster::command::{Change, Kind, Registration};
+use cluster::command::{Change, Kind, MemberState, Registration};
 use cluster::report::Report;
 use cluster::{Durability, NodeId, Settings};
 use failover::forecast::{self, Asked, Scene};
@@ -30,7 +30,14 @@ pub fn ask(world: &mut World, line: &Line) -> Result<(), String> {
     let named = names.then(|| line.node(1)).transpose()?;
     let must = || named.clone().ok_or("name a node".to_string());
     let awake = |at: &At| world.hosts[*at].is_awake() && world.reaches_store(*at);
-    let at = (0..world.hosts.len()).find(awake).ok_or("nobody reaches the store")?;
+    let removed = |at: &At| {
+        let member = world.truth.members.get(&world.hosts[*at].name);
+        member.is_some_and(|m| m.state == MemberState::Removed)
+    };
+    let mut all: Vec<At> = (0..world.hosts.len()).filter(awake).collect();
+    // Who was taken out hears nobody.
+    all.sort_by_key(removed);
+    let at = *all.first().ok_or("nobody reaches the store")?;
     let by = world.hosts[at].name.clone();
     let settings = || world.truth.settings.clone();
     let change = match line.word(0) {
