@@ -20,6 +20,9 @@ pub struct Picture {
     pub waiting: Option<String>,
     /// Whether our leadership, if we lead, is valid now.
     pub grants: bool,
+    /// Until when our server may run, by CLOCK_BOOTTIME: the guard's deadline, and in async
+    /// the end of our lease. 0 before the first.
+    pub deadline_ms: u64,
     /// When the loop last turned, by CLOCK_BOOTTIME.
     pub turned_ms: u64,
 }
@@ -47,10 +50,12 @@ impl Shared {
         if let Some(own) = own {
             reports.insert(own.member.node.clone(), (own, 0));
         }
+        let deadline_ms = controller.guard_deadline(now).map_or(self.picture().deadline_ms, clock::boot_ms);
         let leader_only = state.rules.iter().all(|r| r.rule.is_leader_only());
         let picture = Picture {
             grants: leader_only || failover::fencing::has_grants(&view),
             waiting: controller.waiting().map(ToString::to_string),
+            deadline_ms,
             turned_ms: clock::boot_ms(now),
             state,
             reports,

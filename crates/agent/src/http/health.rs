@@ -61,7 +61,10 @@ impl Here {
         let state = &self.picture.state;
         let named = state.ctl.leader.as_ref().is_some_and(|l| l.node.as_str() == self.name);
         let writable = self.report.as_ref().and_then(|r| r.leading.as_ref()).is_some_and(|l| l.writable);
-        named && writable && state.ctl.phase == Phase::Open && self.picture.grants && self.is_live()
+        // Past the deadline its server is gone, whether we have seen that yet or not.
+        let may_run = clock::boot_ms(clock::now()) < self.picture.deadline_ms;
+        let granted = self.picture.grants && may_run && self.is_live();
+        named && writable && state.ctl.phase == Phase::Open && granted
     }
 
     fn is_live(&self) -> bool {
@@ -199,6 +202,30 @@ mod tests {
     use super::*;
     use cluster::report::ServerReport;
     use cluster::{MemberId, NodeId, Term};
+
+    #[test]
+    fn no_client_is_sent_to_a_leader_whose_deadline_has_passed() {
+        let now_ms = clock::boot_ms(clock::now());
+        let id = MemberId::new(NodeId::new("n1").unwrap(), 1);
+        let leading = cluster::report::Leading { writable: true, ..Default::default() };
+        let report = Report { leading: Some(leading), ..Report::first(id.clone()) };
+        let mut state = cluster::ClusterState::default();
+        (state.ctl.phase, state.ctl.leader) = (Phase::Open, Some(id));
+        let state = std::sync::Arc::new(state);
+        let is_primary = |deadline_ms| {
+            let picture = Picture {
+                deadline_ms,
+                grants: true,
+                turned_ms: now_ms,
+                state: state.clone(),
+                ..Picture::default()
+            };
+            let (picture, report) = (std::sync::Arc::new(picture), Some(report.clone()));
+            Here { picture, report, name: "n1".to_string() }.is_primary()
+        };
+        assert!(is_primary(now_ms + 60_000));
+        assert!(!is_primary(now_ms));
+    }
 
     #[test]
     fn no_client_is_sent_to_a_witness_that_keeps_wal() {
