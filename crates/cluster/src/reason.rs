@@ -192,7 +192,7 @@ impl fmt::Display for Reason {
             Reason::MayBeLost { leader, beyond, time_ms: t } => {
                 write!(
                     f,
-                    "what {leader} acknowledged beyond {beyond} may be lost (async, up to {t} ms unheard)"
+                    "what {leader} acknowledged beyond {beyond} may be lost (async: up to {t} ms of writes, or more if its host stood still)"
                 )
             }
         }
