@@ -23,6 +23,7 @@ expect refused TAN0107
 failover losing n3,n1
 expect refused TAN0123
 expect term 1
+when begin-term any nonsense 7
 failover losing n1,n2
 forfeit w2
 expect accepted

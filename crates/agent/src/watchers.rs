@@ -35,7 +35,7 @@ pub const READ: Duration = Duration::from_millis(400);
 /// The guard's deadline, which is seconds ahead, is moved on this often.
 pub const ARM: Duration = Duration::from_millis(250);
 /// How long the leader's PostgreSQL may take to answer such a look.
-pub const LOOK_LIMIT: Duration = Duration::from_millis(150);
+pub const LOOK_LIMIT: Duration = Duration::from_millis(400);
 
 /// libpq's request for TLS (protocol 3.0, "SSL Session Encryption"): any server
 /// answers it with one byte, however busy it is with queries.

@@ -123,7 +123,7 @@ impl Default for Timing {
             renewal_ms: 50,
             grant_ms: 300,
             grant_wait_ms: 320,
-            prevote_ms: 100,
+            prevote_ms: 200,
             agent_restart_ms: 200,
             agent_silence_ms: 1000,
             guard_deadline_ms: 3000,

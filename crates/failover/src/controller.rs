@@ -102,6 +102,8 @@ pub struct Controller {
     waiting: Option<Waiting>,
     rule: &'static str,
     headline: Option<Report>,
+    /// Somebody else begins to miss the leader, and waits for our word (C-24).
+    asked: bool,
     pub(crate) seq: u64,
     pub(crate) began: Option<Time>,
 }
@@ -122,6 +124,7 @@ impl Controller {
             waiting: None,
             rule: "",
             headline: None,
+            asked: false,
             seq: 0,
             began: None,
         }
@@ -135,7 +138,8 @@ impl Controller {
         let verdict = decide(&self.view(now, wall_ms));
         let mut effects = self.begin(now, verdict);
         let report = self.report(now);
-        effects.speak = self.headline.as_ref().is_none_or(|old| speech::differs(old, &report));
+        let asked = core::mem::take(&mut self.asked);
+        effects.speak = asked || self.headline.as_ref().is_none_or(|old| speech::differs(old, &report));
         if effects.speak {
             self.headline = Some(report);
         }
@@ -224,6 +228,8 @@ impl Controller {
             let up_ms = self.up_ms(now);
             self.watch.on_leader_report(&report, &self.facts.node, suspicion_ms, up_ms, now);
         }
+        let missed = |r: &Report| r.misses.is_some();
+        self.asked |= missed(&report) && !self.peers.get(&node).is_some_and(|old| missed(&old.report));
         self.peers.insert(node, Heard { at: now, report });
     }
 

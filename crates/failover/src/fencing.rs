@@ -7,13 +7,14 @@
 
 use core::time::Duration;
 
+use cluster::command::Kind;
 use cluster::mutant::{Mutant, on};
 use cluster::report::ServerState;
 use cluster::state::Phase;
 use cluster::{Action, ClusterState, Durability, Term, Time, Timeline};
 
-use crate::severed;
 use crate::view::View;
+use crate::{rules, severed};
 
 /// A postmaster that answers nobody for so long is as good as dead. Above P, so
 /// that a machine that is merely slow is left alone.
@@ -79,8 +80,10 @@ fn strayed(view: &View<'_>) -> bool {
 pub fn guard_deadline(view: &View<'_>) -> Option<Time> {
     let timing = view.timing();
     let reach = Duration::from_millis(timing.guard_deadline_ms);
-    if !view.state.exists() {
-        // An agent that knows nothing yet leaves the deadline it found.
+    // An agent that knows nothing yet leaves the deadline it found. What is agreed may be
+    // older than what its server does: it has to have looked at that as well.
+    let blind = view.me.server.is_none() && view.me.kind == Kind::Data;
+    if !view.state.exists() || blind || rules::is_behind(view) {
         return None;
     }
     if !view.i_lead() {

@@ -208,6 +208,26 @@ fn c25_a_leader_without_grants_and_store_reads_is_left_to_its_guard() {
     assert_eq!(until(&scene), None, "an agent that knows nothing yet leaves the deadline as it is");
 }
 
+/// Its knowledge may be from before it led: an agent of a Raft group is given what it had
+/// written down, and learns a little later what of it is agreed. In async its server then
+/// outlived its lease (seed 2159 of the storm).
+#[test]
+fn c25_an_agent_that_was_just_started_moves_no_deadline_before_it_has_looked_at_its_server() {
+    let mut scene = Scene::of("n2", 10_000);
+    let seen = scene.me.server.take();
+    assert_eq!(fencing::guard_deadline(&scene.view()), None);
+    scene.me.server = seen;
+    assert_eq!(fencing::guard_deadline(&scene.view()), Some(at(13_000)));
+    let mut scene = Scene::of("n1", 10_000);
+    scene.hear("n2", 9_800, &[("n1", 100)], None);
+    scene.me.vows.last_rule_seen = Some((Term(1), 99, Rule::leader_only()));
+    assert_eq!(
+        fencing::guard_deadline(&scene.view()),
+        None,
+        "it put a rule in force that it does not know of"
+    );
+}
+
 /// Whoever is to fence it may be held up: the guard stands still, the disk hangs.
 #[test]
 fn c25_a_server_that_writes_and_does_not_lead_keeps_the_deadline_that_it_had() {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster::command::{Addresses, Ballot, Change, Kind, MemberState, Registration, Trigger};
+use cluster::command::{Addresses, Ballot, Change, Kind, Member, MemberState, Registration, Trigger};
 use cluster::state::Phase;
 use cluster::{ClusterState, Lsn, MemberId, NodeId, Rule, Settings, Term, Timeline};
 
@@ -98,8 +98,12 @@ fn elections(s: &ClusterState, all: &mut Vec<Asked>) {
     };
     all.push((None, Change::Elect(ballot(stale, s.tli_next))));
     all.push((None, Change::Elect(ballot(leader.clone(), s.tli_next + 1))));
-    for (node, _) in s.members.iter().filter(|(_, m)| m.tags.no_failover && m.kind == Kind::Data) {
+    let may_not = |m: &Member| m.tags.no_failover || m.state == MemberState::WrittenOff;
+    for (node, _) in s.members.iter().filter(|(_, m)| may_not(m) && m.kind == Kind::Data) {
         all.extend(s.member_id(node).map(|id| (None, Change::Elect(ballot(id, s.tli_next)))));
+    }
+    for (node, _) in s.members.iter().filter(|(_, m)| m.leaving) {
+        all.push((Some(leader.node.clone()), Change::Aim { to: node.clone() }));
     }
     let next = Ballot { term: s.ctl.term.next(), ..ballot(leader, s.tli_next) };
     all.push((None, Change::BeginAndElect(next)));
