@@ -113,7 +113,9 @@ pub fn status(
     let end = leads.map(|l| l.end);
     // While one rule replaces another a commit may have obeyed either: what
     // holds is the weaker one.
-    let rule = state.own_rules().map(|r| &r.rule).min_by_key(|r| r.acks()).cloned();
+    // Until somebody is elected, those of the term before bind.
+    let own = state.own_rules().map(|r| &r.rule).min_by_key(|r| r.acks());
+    let rule = own.or_else(|| state.rules.iter().map(|r| &r.rule).min_by_key(|r| r.acks())).cloned();
     let names = rule.iter().flat_map(|r| r.standbys()).map(|m| m.node.to_string()).collect();
     let acks = rule.as_ref().map_or(0, cluster::Rule::acks);
     let present = state.members.iter().filter(|(_, m)| m.state != MemberState::Removed);
@@ -282,6 +284,17 @@ mod tests {
         let leading = Leading { writable: true, standbys, ..Leading::default() };
         let report = Report { leading: Some(leading), ..Report::first(id("n1")) };
         status(&state, &BTreeMap::from([(id("n1").node, (report, 0))]), None)
+    }
+
+    #[test]
+    fn while_a_leader_is_chosen_the_rule_is_that_of_the_term_before() {
+        let rule = Rule::new(BTreeSet::from([id("n2"), id("n3")]), 1).unwrap();
+        let mut state = ClusterState::default();
+        (state.ctl.term, state.ctl.phase) = (Term(2), Phase::Revoking);
+        let mode = state.settings.durability;
+        state.rules.push(ActiveRule { term: Term(1), leader: id("n1"), sub: 1, rule, mode });
+        let said = status(&state, &BTreeMap::new(), None);
+        assert_eq!((said.sync.acks, said.degraded), (1, false));
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn fence_leader(view: &View<'_>) -> Option<Action> {
         ServerState::Standby => promoted || strayed(view),
         ServerState::Empty | ServerState::Down | ServerState::Starting => promoted,
     };
-    let nowhere = view.watch.nowhere_since.is_some_and(|t| view.now.since(t) >= view.term_limit());
+    let nowhere = view.watch.nowhere_since.is_some_and(|t| view.now.since(t) >= severed::nowhere_limit(view));
     let lost = lost && !on(Mutant::CrashUnfenced);
     (lost || hung || nowhere || severed::is_severed(view)).then_some(Action::Fence { term })
 }

@@ -163,6 +163,12 @@ fn wanted(view: &View<'_>, current: &Rule) -> (Rule, BTreeSet<NodeId>) {
     standbys.extend(view.wal_voters().map(|(id, _)| id).filter(|id| may_grow(view, id)));
     let strict = view.state.settings.durability == Durability::Quorum;
     let kept = strict && !view.state.is_alone(&view.me.node);
+    if standbys.is_empty() && kept {
+        // Whoever is being taken out stays for as long as nobody else acknowledges.
+        let stays =
+            |m: &&MemberId| view.state.member(m).is_some_and(|r| r.leaving && !r.reinit) && replies(view, m);
+        standbys.extend(current.standbys().iter().filter(stays).cloned());
+    }
     // Rather than alone: another leads, with the others (protocol (c)).
     if standbys.is_empty() && (kept || severed::should_hand_over(view, view.shrink())) {
         return (current.clone(), BTreeSet::new());

@@ -21,11 +21,21 @@ pub const DOUBLINGS_MAX: u32 = 5;
 /// (P), and one of them should lead instead. Only for a leader whose server is primary.
 #[must_use]
 pub fn is_severed(view: &View<'_>) -> bool {
-    let all = &view.state.elections;
-    let unopened = all.iter().rev().take_while(|e| e.opened.is_none()).count();
-    let doublings = u32::try_from(unopened).unwrap_or(u32::MAX).min(DOUBLINGS_MAX);
-    let limit = view.patience() * 2u32.pow(doublings);
+    let limit = view.patience() * 2u32.pow(unopened(view).min(DOUBLINGS_MAX));
     view.now.since(view.watch.phase_since) >= limit && should_hand_over(view, view.patience())
+}
+
+/// How long a leader whose rule leads nowhere waits (C-14): longer after each term, but
+/// its own, that could not open.
+#[must_use]
+pub(crate) fn nowhere_limit(view: &View<'_>) -> Duration {
+    view.term_limit() * 2u32.pow(unopened(view).saturating_sub(1).min(DOUBLINGS_MAX))
+}
+
+/// Terms in a row, up to the present one, that have not opened.
+fn unopened(view: &View<'_>) -> u32 {
+    let all = view.state.elections.iter().rev();
+    u32::try_from(all.take_while(|e| e.opened.is_none()).count()).unwrap_or(u32::MAX)
 }
 
 /// Whether we have resigned for that reason, and nobody has been elected since.
