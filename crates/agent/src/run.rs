@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use cluster::command::{Change, Command};
 use cluster::report::Report;
-use cluster::{ClusterState, Durability, NodeId, Time};
+use cluster::{ClusterState, Durability, MemberId, NodeId, Time};
 use failover::{Controller, Effects, Event};
 use store::Store;
 use tokio::sync::{Notify, mpsc, watch};
@@ -154,7 +154,11 @@ impl Agent {
         self.tools.source.set(state.clone());
         self.pictured = Time::default();
         let seat = state.member_id(&self.me).filter(|id| id.incarnation > 0);
-        if let Some(id) = seat.filter(|id| self.keeper.vows().member.as_ref() != Some(id)) {
+        // What a member of the store begins with may be from before our present life.
+        let newer = |id: &MemberId| {
+            self.keeper.vows().member.as_ref().is_none_or(|old| old.incarnation < id.incarnation)
+        };
+        if let Some(id) = seat.filter(newer) {
             if let Err(why) = block_in_place(|| self.keeper.vow(|v| v.member = Some(id))) {
                 tracing::error!(%why, "our seat can't be written down");
             }

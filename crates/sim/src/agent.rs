@@ -422,7 +422,8 @@ impl World {
     pub(crate) fn adopt_seat(&mut self, at: At, state: &Arc<cluster::ClusterState>) {
         let host = &mut self.hosts[at];
         let Some(id) = state.member_id(&host.name).filter(|id| id.incarnation > 0) else { return };
-        if host.vows.member.as_ref() != Some(&id) {
+        // What a member begins with may be from before its present life.
+        if host.vows.member.as_ref().is_none_or(|old| old.incarnation < id.incarnation) {
             host.vows.member = Some(id);
             let (life, vows) = (host.agent.life, Box::new(host.vows.clone()));
             self.tell(at, life, Event::Vows(vows));
