@@ -19,10 +19,7 @@ pub(crate) fn one_copy() -> Problem {
 
 /// Commits that nobody acknowledges: the leader is up, and too few of its rule's standbys reply.
 pub(crate) fn stall(state: &ClusterState, leads: &Leading) -> Option<Problem> {
-    let limit = state.settings.timing.shrink_ms;
-    let replies = |m: &&MemberId| {
-        leads.standbys.iter().any(|p| p.member == **m && p.streaming && p.reply_age_ms < limit)
-    };
+    let replies = |m: &&MemberId| leads.hears(m, state.settings.timing.shrink_ms);
     let acked = |r: &Rule| r.is_acked_by(r.standbys().iter().filter(replies));
     let newest = state.newest_rule().filter(|_| !state.own_rules().any(|r| acked(&r.rule)))?;
     let missing = newest.rule.standbys().iter().filter(|m| !replies(m));

@@ -175,6 +175,16 @@ pub struct Leading {
     pub handing_over: bool,
 }
 
+impl Leading {
+    /// Whether this member streams from the leader's server and replied to it less than
+    /// `limit_ms` milliseconds ago.
+    #[must_use]
+    pub fn hears(&self, member: &MemberId, limit_ms: u64) -> bool {
+        let row = self.standbys.iter().find(|p| p.member == *member);
+        row.is_some_and(|p| p.streaming && p.reply_age_ms < limit_ms)
+    }
+}
+
 /// One row of `pg_stat_replication`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StandbyProgress {

@@ -205,7 +205,7 @@ fn standing(view: &View<'_>, member: &MemberId, stalls: bool) -> Standing {
 
 /// Whether the leader's server has heard it within the limit.
 fn replies(view: &View<'_>, member: &MemberId) -> bool {
-    progress(view, member).is_some_and(|p| p.streaming && p.reply_age_ms < view.timing().shrink_ms)
+    view.me.leading.as_ref().is_some_and(|l| l.hears(member, view.timing().shrink_ms))
 }
 
 fn progress<'a>(view: &View<'a>, member: &MemberId) -> Option<&'a StandbyProgress> {

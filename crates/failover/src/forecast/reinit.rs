@@ -13,7 +13,6 @@ use cluster::state::Phase;
 use cluster::{Durability, MemberId, NodeId, Rule, Term};
 
 use super::{Scene, Unwise};
-use crate::switchover::Field;
 
 /// How a copy would be made anew. In words: what the member does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,8 +144,7 @@ fn stays(member: &Member) -> bool {
 
 /// Whether the leader's server has heard it within the limit, as the leader says.
 fn replies(scene: Scene<'_>, leading: &Leading, member: &MemberId) -> bool {
-    let row = Field { state: scene.state, leading: Some(leading) }.row(member);
-    row.is_some_and(|p| p.streaming && p.reply_age_ms < scene.state.settings.timing.shrink_ms)
+    leading.hears(member, scene.state.settings.timing.shrink_ms)
 }
 
 /// The newest term to whose leader it attached; one that is not heard may have in any.
