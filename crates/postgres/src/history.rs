@@ -243,16 +243,30 @@ pub fn lay_placeholders(
     owner: RunAs,
 ) -> Result<Option<Timeline>, HistoryError> {
     let text = extend(read(pg_wal, parent)?.as_deref(), parent, switch, RESERVED);
-    let mut highest = None;
-    // Bounded by the number of elections since the parent's: each moves on by two.
-    for number in parent.0.saturating_add(1)..reserved.0 {
-        let timeline = Timeline(number);
-        if read(pg_wal, timeline)?.is_none() {
-            install(pg_wal, timeline, &text, owner)?;
-        }
-        highest = Some(timeline);
+    for timeline in missing(pg_wal, parent, reserved)? {
+        install(pg_wal, timeline, &text, owner)?;
     }
-    Ok(highest)
+    Ok((reserved.0 > parent.0 + 1).then(|| Timeline(reserved.0 - 1)))
+}
+
+/// Those between `parent` and `reserved` that have no history yet, the highest first: a
+/// server that waits for WAL looks for newer timelines from its own on, one after the other,
+/// up to the first that has none (findNewestTimeLine of PostgreSQL's timeline.c). In this
+/// order it finds none or all of them; one in the middle would become the parent.
+fn missing(pg_wal: &Path, parent: Timeline, reserved: Timeline) -> Result<Vec<Timeline>, HistoryError> {
+    let have = list(pg_wal)?;
+    // Bounded by the number of elections since the parent's: each moves on by two.
+    let between = (parent.0.saturating_add(1)..reserved.0).rev().map(Timeline);
+    Ok(between.filter(|t| !have.contains(t)).collect())
+}
+
+/// Whether there are histories of timelines newer than `parent`, on which the log ends: a
+/// server that has seen one may follow it already, and its promotion would grow from there.
+///
+/// # Errors
+/// `File`.
+pub fn has_strays(pg_wal: &Path, parent: Timeline) -> Result<bool, HistoryError> {
+    Ok(list(pg_wal)?.iter().any(|t| *t > parent))
 }
 
 /// Takes back placeholders laid for a promotion that did not happen.
@@ -361,6 +375,17 @@ mod tests {
         assert!(read(dir.path(), Timeline(2)).unwrap().is_some());
         assert_eq!(read(dir.path(), Timeline(4)).unwrap(), None);
         assert_eq!(forget_newer(dir.path(), Timeline(2)).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_server_that_looks_while_placeholders_are_laid_sees_none_or_all() {
+        let dir = tempfile::tempdir().unwrap();
+        install(dir.path(), Timeline(4), REAL, RunAs::current()).unwrap();
+        assert!(has_strays(dir.path(), Timeline(2)).unwrap());
+        assert!(!has_strays(dir.path(), Timeline(4)).unwrap());
+        // In the order in which they are laid the one after the parent comes last.
+        let laid = missing(dir.path(), Timeline(2), Timeline(7)).unwrap();
+        assert_eq!(laid, [Timeline(6), Timeline(5), Timeline(3)]);
     }
 
     #[test]

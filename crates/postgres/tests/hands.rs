@@ -8,7 +8,10 @@ mod real;
 use std::collections::BTreeMap;
 
 use cluster::report::ServerState;
-use cluster::{Lsn, MemberId};
+use cluster::{Lsn, MemberId, Rule, Timeline};
+use postgres::guard::tree;
+use postgres::perform::PromoteOrder;
+use postgres::{RunAs, history};
 use real::hands::hands;
 use real::{Server, bin15, scratch, wait_until};
 
@@ -109,4 +112,45 @@ async fn a_lost_signal_about_overrides_is_sent_again() {
     assert!(hands.take_back_overrides().await.unwrap());
     wait_until("the reload", || names().is_empty());
     assert!(!hands.take_back_overrides().await.unwrap());
+}
+
+/// Ends what a guard has started.
+struct Ended(std::path::PathBuf);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        tree::kill_all(&self.0);
+    }
+}
+
+/// It has fetched the histories of leaders that came to nothing, follows the last of them
+/// already, and would be promoted from there: on a past that nobody elected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_follows_a_timeline_of_nobody_is_promoted_from_its_own() {
+    let dir = scratch();
+    let mut server = Server::initdb(&bin15(), dir.path(), "n1", 1);
+    server.start();
+    server.sql("create table t(v text)");
+    server.stop_fast();
+    server.start_standby(None);
+    let hands = hands(dir.path(), &server).await;
+    let _ended = Ended(server.pgdata.clone());
+    let (owner, pg_wal) = (RunAs::for_server().unwrap(), server.pgdata.join("pg_wal"));
+    for (parent, timeline) in [(1, 2), (2, 3)] {
+        let parent = Timeline(parent);
+        let grown = history::extend(
+            history::read(&pg_wal, parent).unwrap().as_deref(),
+            parent,
+            Lsn(0x3_0000_0000),
+            history::PROMOTED,
+        );
+        history::install(&pg_wal, Timeline(timeline), &grown, owner).unwrap();
+    }
+    wait_until("it to follow them", || server.log().contains("new target timeline is 3"));
+    let order = PromoteOrder { timeline: Timeline(6), rule: Rule::leader_only() };
+    hands.promote(order, |_| async { Ok(()) }).await.unwrap();
+    let pasts = history::lineage(&pg_wal, Timeline(6)).unwrap();
+    assert!(!pasts.contains(Timeline(2)) && !pasts.contains(Timeline(3)), "{pasts:?}");
+    let probe = hands.probe().await.server;
+    assert_eq!((probe.state, probe.lineage.timeline), (ServerState::Primary, Timeline(6)));
 }

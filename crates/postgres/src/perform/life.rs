@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::guard::protocol::Start;
 use crate::guard::tree;
 use crate::layout::NodeDir;
+use crate::perform::stream::forget_strays;
 use crate::perform::{Hands, WalEnd};
 use crate::secrets::SUPERUSER_FILE;
 use crate::wal;
@@ -110,7 +111,12 @@ impl Hands {
         if self.site.guard.status().await?.postmaster.is_none() {
             self.check_version()?;
             self.prepare_directory()?;
-            if let Err(why) = wal::half_streamed::set_aside(&self.site.dir.pgdata()) {
+            let pgdata = self.site.dir.pgdata();
+            let cleared = durable::off_loop(move || {
+                wal::half_streamed::set_aside(&pgdata)?;
+                forget_strays(&pgdata)
+            });
+            if let Err(why) = cleared.await {
                 // A rewound directory's log ends before the point at which it is consistent
                 // until the rest has been streamed; the server itself judges what is there.
                 tracing::info!(%why, "the end of the log can't be told before this start");

@@ -43,7 +43,7 @@ impl Hands {
         F: FnOnce(u64) -> W,
         W: Future<Output = Result<()>>,
     {
-        let (base, switch) = self.replay_everything().await?;
+        let (base, switch) = self.replay_on_our_timeline().await?;
         let sql = self.sql().await?;
         let xid = sql
             .value("tell its next transaction id", "SELECT pg_snapshot_xmax(pg_current_snapshot())")
@@ -78,6 +78,20 @@ impl Hands {
             Ok(made) => tracing::debug!(made, "timelines between have the segment that they share"),
             Err(why) => tracing::warn!(%why, "a standby that is behind may have to be made anew"),
         });
+    }
+
+    /// Replays everything, on a server that has seen no timeline beyond the log's own: one
+    /// that has fetched the history of a leader that it never got a record of may follow
+    /// that already, and would be promoted from there. Such a one is started afresh.
+    async fn replay_on_our_timeline(&self) -> Result<(Lineage, Lsn)> {
+        let found = self.replay_everything().await?;
+        if !history::has_strays(&self.site.dir.pgdata().join("pg_wal"), found.0.timeline)? {
+            return Ok(found);
+        }
+        tracing::warn!(timeline = %found.0.timeline, "the server knows of newer timelines that came to nothing");
+        self.kill_tree().await?;
+        self.start_cut().await?;
+        self.replay_everything().await
     }
 
     /// Waits until everything received is replayed; returns the past that was

@@ -1,5 +1,6 @@
 //! Who we stream from, and ending that.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cluster::{Lineage, Lsn, Term};
@@ -183,13 +184,7 @@ impl Hands {
                 return Err(Error::Orphans { count: tree::pids(&pgdata).len(), pgdata });
             }
             let cut = wal::unfinished::cut_off(&pgdata, &keep)?;
-            let control = ControlFile::read(&pgdata)?;
-            let owner = wal::scan_end(&pgdata, ScanStart::Redo)?.lineage.timeline;
-            let newest = owner.max(control.timeline).max(control.min_recovery_timeline);
-            let strays = history::forget_newer(&pgdata.join("pg_wal"), newest)?;
-            if strays > 0 {
-                tracing::warn!(strays, "histories of timelines that came to nothing were removed");
-            }
+            forget_strays(&pgdata)?;
             Ok(cut)
         });
         match cut.await {
@@ -250,4 +245,17 @@ impl Hands {
         let lsn = rows.first().and_then(|r| read(r, "lsn"));
         lsn.ok_or_else(|| Error::BadAnswer("it has replayed nothing".to_string()))
     }
+}
+
+/// Removes the histories of timelines of which the log has no record. The server must be
+/// down.
+pub(super) fn forget_strays(pgdata: &Path) -> Result<()> {
+    let control = ControlFile::read(pgdata)?;
+    let owner = wal::scan_end(pgdata, ScanStart::Redo)?.lineage.timeline;
+    let newest = owner.max(control.timeline).max(control.min_recovery_timeline);
+    let strays = history::forget_newer(&pgdata.join("pg_wal"), newest)?;
+    if strays > 0 {
+        tracing::warn!(strays, "histories of timelines that came to nothing were removed");
+    }
+    Ok(())
 }

@@ -1,13 +1,15 @@
 //! An agent's hands on a real server that no guard has started.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use postgres::config::{ServerConfig, Transport};
 use postgres::guard::client::Client;
-use postgres::guard::protocol::{Answer, Event, Request, Status};
+use postgres::guard::protocol::{Answer, Event, Request, Start, Status};
+use postgres::guard::tree;
 use postgres::perform::{Hands, Site};
 use postgres::{NodeDir, Programs, RunAs, Secrets};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -15,9 +17,9 @@ use tokio::net::UnixListener;
 
 use super::{Server, bin15};
 
-/// A guard that says of everything that the postmaster lives, or that there is none. It
+/// A guard that starts a server, kills it, and says whether the postmaster lives. It
 /// sends signals, but fails at the second.
-async fn guard(socket: &Path, pid: Option<i32>) -> Client {
+async fn guard(socket: &Path, pgdata: PathBuf, mut pid: Option<i32>) -> Client {
     let listener = UnixListener::bind(socket).unwrap();
     let (client, _news) = Client::connect(socket).await.unwrap();
     let (read, mut write) = listener.accept().await.unwrap().0.into_split();
@@ -29,7 +31,17 @@ async fn guard(socket: &Path, pid: Option<i32>) -> Client {
             let signal = asked.ask.pointer("/signal/signal").and_then(serde_json::Value::as_i64);
             signals += u32::from(signal.is_some());
             let answer = match signal.map(|n| Signal::try_from(n as i32).unwrap()) {
-                None if asked.ask == "kill" && pid.is_none() => Answer::Done,
+                None if asked.ask == "kill" => {
+                    pid = None;
+                    assert!(tree::kill_all(&pgdata), "something of the server is left");
+                    Answer::Done
+                }
+                None if asked.ask.get("start").is_some() => {
+                    tree::remove_stale_pid_file(&pgdata);
+                    let started = start(serde_json::from_value(asked.ask["start"].clone()).unwrap());
+                    pid = Some(started);
+                    Answer::Started(started)
+                }
                 None => Answer::Status(Status { postmaster: pid, deadline_ms: None, fired: false }),
                 Some(_) if signals == 2 => Answer::Failed("not now".to_string()),
                 Some(signal) => {
@@ -43,6 +55,15 @@ async fn guard(socket: &Path, pid: Option<i32>) -> Client {
         }
     });
     client
+}
+
+fn start(order: Start) -> i32 {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(&order.log).unwrap();
+    let mut command = Command::new(&order.argv[0]);
+    command.args(&order.argv[1..]).env_clear().envs(order.env).current_dir("/");
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    order.run_as.apply(&mut command);
+    command.spawn().unwrap().id() as i32
 }
 
 pub async fn hands(dir: &Path, server: &Server) -> Hands {
@@ -66,13 +87,13 @@ async fn hands_on(dir: &Path, server: &Server, pid: Option<i32>) -> Hands {
         floor: postgres::config::Floor::default(),
     };
     let site = Site {
-        log: node.log_file(),
+        log: server.dir.join("log"),
         dir: node,
         programs: Programs::find(&bin15()).unwrap(),
         run_as: RunAs::for_server().unwrap(),
         secrets: Secrets::generate().unwrap(),
         transport: Transport::Plain,
-        guard: guard(&dir.join("guard.sock"), pid).await,
+        guard: guard(&dir.join("guard.sock"), server.pgdata.clone(), pid).await,
     };
     Hands::new(site, config)
 }
