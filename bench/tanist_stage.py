@@ -126,7 +126,9 @@ class TanistStage:
         nodes = self._json("playground", "status", "--dir", self.dir)["nodes"]
         for what in ("guard", "agent", "postmaster"):
             for node in nodes:
-                processes.send(node[f"{what}_pid"], signal.SIGKILL)
+                # A witness has no postmaster.
+                if node[f"{what}_pid"]:
+                    processes.send(node[f"{what}_pid"], signal.SIGKILL)
         for node in nodes:
             processes.kill_at_once([], node["data_dir"])
 

@@ -68,6 +68,16 @@ mutants! {
     LeaseUnread "lease-unread" "An async lease needs no read of the store (C-26).",
     AnyTiming "any-timing" "Settings are taken whatever their timing (C-28).",
     OldNews "old-news" "A restarted leader puts a rule in force again that it does not know to be over (I4).",
+    PreferredStays "preferred-stays" "Whom an operator named for one term is waited for in the next.",
+    AskedStays "asked-stays" "That an operator asked for a term counts for later ones, while paused (C-13).",
+    LossLeast "loss-least" "After an accepted loss the least of the positions will do (C-18).",
+    LeaseBySettings "lease-by-settings" "Whether a lease is needed is read off the settings, not the rules (C-26).",
+    HungForever "hung-forever" "A postmaster that hangs is left alone.",
+    SeveredImpatient "severed-impatient" "Terms that did not open make nobody more patient ((c)).",
+    SeveredPaused "severed-paused" "A leader that no standby reaches gives up while paused (C-13).",
+    StuckWhileLate "stuck-while-late" "Who stood still himself ends a term as stuck (C-14).",
+    NoPause "no-pause" "A leader that has just come by a failover is replaced at once ((b)).",
+    NotReasserted "not-reasserted" "A restarted leader does not prove its rule again.",
     RebornTrusted "reborn-trusted" "The next life of a node is taken for the one before (C-10).",
 }
 

@@ -160,7 +160,8 @@ impl Case<'_> {
         if !left.all(heard) && !on(Mutant::LossUnheard) {
             return None;
         }
-        self.valid().filter_map(|e| e.position).max()
+        let known = || self.valid().filter_map(|e| e.position);
+        if on(Mutant::LossLeast) { known().min() } else { known().max() }
     }
 
     fn leader_is_done(&self) -> bool {

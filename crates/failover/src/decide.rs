@@ -293,7 +293,8 @@ fn stuck(view: &View<'_>) -> Option<Change> {
         Some(_) if working => view.term_limit() * 12,
         Some(_) => view.term_limit(),
     };
-    if on(Mutant::StuckForever) || up || waited < limit + turn || view.now < view.watch.late_until {
+    let late = view.now < view.watch.late_until && !on(Mutant::StuckWhileLate);
+    if on(Mutant::StuckForever) || up || waited < limit + turn || late {
         return None;
     }
     let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);

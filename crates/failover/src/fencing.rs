@@ -51,7 +51,8 @@ fn fence_leader(view: &View<'_>) -> Option<Action> {
     let promoted = view.me.vows.promoting.is_some_and(|p| p.term == term);
     let right_timeline =
         view.state.election().zip(view.server()).is_some_and(|(e, s)| s.lineage.timeline == e.tli);
-    let hung = view.me.hung_since.is_some_and(|t| view.now.since(t) >= HUNG_LIMIT);
+    let hung =
+        !on(Mutant::HungForever) && view.me.hung_since.is_some_and(|t| view.now.since(t) >= HUNG_LIMIT);
     // While we are promoting, the vow is on disk before the server has moved.
     let busy = matches!(view.running, Some(Action::Promote { .. }));
     let lost = match view.server_state() {
@@ -121,6 +122,9 @@ pub fn first_reach(state: &ClusterState) -> Duration {
 /// Whether a rule of async is active, so that commits are acknowledged by lease.
 #[must_use]
 pub fn needs_lease(view: &View<'_>) -> bool {
+    if on(Mutant::LeaseBySettings) {
+        return view.state.settings.durability == Durability::Async;
+    }
     view.state.rules.iter().any(|r| r.mode == Durability::Async)
 }
 

@@ -21,7 +21,8 @@ pub const DOUBLINGS_MAX: u32 = 5;
 /// (P), and one of them should lead instead. Only for a leader whose server is primary.
 #[must_use]
 pub fn is_severed(view: &View<'_>) -> bool {
-    let limit = view.patience() * 2u32.pow(unopened(view).min(DOUBLINGS_MAX));
+    let doublings = if on(Mutant::SeveredImpatient) { 0 } else { unopened(view).min(DOUBLINGS_MAX) };
+    let limit = view.patience() * 2u32.pow(doublings);
     view.now.since(view.watch.phase_since) >= limit && should_hand_over(view, view.patience())
 }
 
@@ -50,7 +51,8 @@ pub fn yields(view: &View<'_>) -> bool {
 pub(crate) fn should_hand_over(view: &View<'_>, limit: Duration) -> bool {
     let primary = view.server().is_some_and(|s| s.state == ServerState::Primary);
     let waits = !view.state.own_rules().any(|r| can_be_satisfied(view, &r.rule));
-    let stays = view.state.ctl.paused || view.phase() == Phase::Revoking || on(Mutant::SeveredForever);
+    let paused = view.state.ctl.paused && !on(Mutant::SeveredPaused);
+    let stays = paused || view.phase() == Phase::Revoking || on(Mutant::SeveredForever);
     if !view.i_lead() || !primary || !waits || stays {
         return false;
     }

@@ -67,7 +67,9 @@ impl Controller {
         }
     }
 
-    fn leading(&self) -> Option<Leading> {
+    /// What we say of our server as long as it is primary.
+    #[must_use]
+    pub fn leading(&self) -> Option<Leading> {
         let mut leading = self.facts.leading.clone()?;
         let term = self.state.ctl.term;
         leading.term = term;

@@ -158,7 +158,7 @@ pub fn begin_term(view: &View<'_>) -> Option<Change> {
     if !answered
         || waited < turn
         || (view.state.ctl.paused && !on(Mutant::PauseIgnored))
-        || just_failed_over(view)
+        || (just_failed_over(view) && !on(Mutant::NoPause))
     {
         return None;
     }

@@ -353,6 +353,13 @@ pub fn is_serving(w: &World) -> bool {
     recent && w.open_leader().is_some_and(|(term, _)| last.is_some_and(|x| x.term == term))
 }
 
+/// Whether the leader's agent tells others that it takes writes: who waits for that waits
+/// for ever where it has not proven its rule.
+pub(crate) fn says_so(w: &World) -> bool {
+    let leading = w.open_leader().and_then(|(_, at)| w.hosts[at].agent.controller.leading());
+    leading.is_some_and(|l| l.writable)
+}
+
 fn rule_size(w: &World) -> Option<usize> {
     let stable = w.truth.rules.len() == 1 && w.truth.ctl.phase == Phase::Open;
     w.truth.newest_rule().filter(|_| stable).map(|r| r.rule.standbys().len())
@@ -376,7 +383,7 @@ fn condition(line: &Line) -> Result<Check, String> {
         }),
         "acked" => Box::new(move |w| fate(w, &word) == Some(Fate::Acked)),
         "unacked" => Box::new(move |w| fate(w, &word).is_some_and(|f| f != Fate::Acked)),
-        "serving" => Box::new(is_serving),
+        "serving" => Box::new(|w| is_serving(w) && says_so(w)),
         "rule" => rule_is(line),
         "voter" => {
             let node = line.node(2)?;

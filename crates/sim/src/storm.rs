@@ -138,6 +138,7 @@ pub fn story(seed: u64) -> String {
         .collect();
     let steps = rng.range(18, 34);
     let longest = *rng.of(&[500, 1200, 2000]);
+    let mut changes = Changes::of(seed, head, scene.wiped.is_some());
     for _ in 0..steps {
         if rng.chance(250) {
             arm(&mut text, &mut rng, &scene, &kinds);
@@ -146,7 +147,9 @@ pub fn story(seed: u64) -> String {
             let _ = writeln!(text, "{line}");
         }
         let _ = writeln!(text, "wait {}ms", rng.range(20, longest));
+        changes.now_and_then(&mut text);
     }
+    changes.take_back(&mut text);
     let everybody = if asynchronous { "nobody" } else { "all" };
     let _ = write!(
         text,
@@ -164,6 +167,46 @@ pub fn story(seed: u64) -> String {
     }
     let _ = write!(text, "expect serving within {SERVE_WITHIN}\nwait 4s\nend\n");
     text
+}
+
+/// Changes of durability, in one storm of ten: between quorum and relaxed, or from async to
+/// quorum and back. No storm becomes async that was not: hosts stand still in it for longer
+/// than a lease.
+struct Changes {
+    rng: Rng,
+    first: &'static str,
+    others: &'static [&'static str],
+    changed: bool,
+}
+
+impl Changes {
+    fn of(seed: u64, head: &str, wiped: bool) -> Changes {
+        // A chance of their own, so that every other storm stays as it is.
+        let mut rng = Rng::new(seed ^ 0xD07A);
+        let (first, others): (_, &'static [_]) = match head.split("durability ").nth(1) {
+            Some(kind) if kind.starts_with("async") => ("async", &["quorum", "async"]),
+            Some(kind) if kind.starts_with("quorum-relaxed") => {
+                ("quorum-relaxed", &["quorum", "quorum-relaxed"])
+            }
+            _ => ("quorum", &["quorum-relaxed", "quorum"]),
+        };
+        // One copy that may be the only one is not to be lost.
+        let any = rng.chance(100) && !wiped;
+        Changes { rng, first, others: if any { others } else { &[] }, changed: false }
+    }
+
+    fn now_and_then(&mut self, text: &mut String) {
+        if !self.others.is_empty() && self.rng.chance(150) {
+            let _ = writeln!(text, "maybe durability {}", self.rng.of(self.others));
+            self.changed = true;
+        }
+    }
+
+    fn take_back(&mut self, text: &mut String) {
+        if self.changed {
+            let _ = writeln!(text, "calm\nwait 2s\nmaybe durability {}", self.first);
+        }
+    }
 }
 
 fn weather(text: &mut String, rng: &mut Rng, raft: bool) {

@@ -23,8 +23,10 @@ pub(super) fn begin(s: &mut ClusterState, c: &Command, term: Term, trigger: &Tri
     s.ctl.phase = Phase::Revoking;
     s.ctl.coordinator = Some(c.by.clone());
     s.ctl.since_ms = c.at_ms;
-    s.ctl.preferred = None;
-    s.ctl.asked = matches!(trigger, Trigger::Operator { .. });
+    if !on(Mutant::PreferredStays) {
+        s.ctl.preferred = None;
+    }
+    s.ctl.asked = matches!(trigger, Trigger::Operator { .. }) || (s.ctl.asked && on(Mutant::AskedStays));
     if let Trigger::Operator { to, accept_loss } = trigger {
         s.ctl.preferred = to.clone();
         trigger::write_off(s, accept_loss);
