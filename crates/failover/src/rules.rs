@@ -37,9 +37,10 @@ pub enum Step {
 pub fn step(view: &View<'_>) -> Option<Step> {
     let newest = view.state.newest_rule()?;
     let older = view.state.own_rules().find(|r| r.sub != newest.sub);
+    let proven = is_proven(view, newest) || (on(Mutant::NotReasserted) && view.phase() == Phase::Open);
     match older {
         Some(older) => Some(finish(view, older, newest)),
-        None if !is_proven(view, newest) && !(view.phase() == Phase::Open && on(Mutant::NotReasserted)) => {
+        None if !proven => {
             // C-14: where none of its standbys is there any more, it is not waited for.
             let out = if can_be_satisfied(view, &newest.rule) { None } else { begin(view, newest) };
             Some(out.unwrap_or_else(|| Step::Prove(reassert(view, newest))))
