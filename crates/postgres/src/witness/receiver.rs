@@ -189,6 +189,9 @@ impl Receiver {
     }
 }
 
+/// The leader has no WAL from there on: it has gone on to another timeline, or will never.
+struct Over(String);
+
 struct Job<'a> {
     store: &'a mut Store,
     upstream: Upstream,
@@ -202,12 +205,19 @@ impl Job<'_> {
         F: Future<Output = Result<S>>,
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut told = String::new();
+        let (mut told, mut hurried) = (String::new(), false);
         loop {
-            let why = match self.receive(connect).await {
-                Ok(()) => continue,
-                Err(why) => why.to_string(),
+            let (why, over) = match self.receive(connect).await {
+                Ok(Over(why)) => (why, true),
+                Err(why) => (why.to_string(), false),
             };
+            // One that was promoted while we asked is asked anew at once, the first time:
+            // its first commit waits for us.
+            let hurry = over && !hurried;
+            hurried = over;
+            if hurry {
+                continue;
+            }
             if told != why {
                 tracing::warn!(%why, "no WAL is received");
             }
@@ -224,8 +234,8 @@ impl Job<'_> {
         }
     }
 
-    /// One connection, until it ends or its timeline does.
-    async fn receive<C, F, S>(&mut self, connect: &C) -> Result<()>
+    /// One connection, until it fails, or has no more on the timeline that it was asked for.
+    async fn receive<C, F, S>(&mut self, connect: &C) -> Result<Over>
     where
         C: Fn() -> F,
         F: Future<Output = Result<S>>,
@@ -248,7 +258,7 @@ impl Job<'_> {
             let leg = self.leg(&self.store.lineage(system.timeline)?)?;
             let slot = self.upstream.me.slot_name();
             if !leader.start(&slot, leg.timeline, leg.at).await? {
-                return Err(Error::BadAnswer(format!("timeline {} has no WAL at {}", leg.timeline, leg.at)));
+                return Ok(Over(format!("timeline {} has no WAL at {}", leg.timeline, leg.at)));
             }
             self.stream(&mut leader, leg).await?;
             leader.finish().await?;

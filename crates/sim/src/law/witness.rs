@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster::command::{Change, Trigger};
+use cluster::command::{Change, MemberState, Trigger};
 use cluster::{Lsn, MemberId, NodeId, Term, Timeline};
 
 use super::Moment;
@@ -64,6 +64,7 @@ impl World {
                     self.witnessed.opened.push((*term, now));
                     self.forget_lost(*term);
                 }
+                Change::RuleEnd { .. } => self.lease_alone(),
                 Change::Pause => self.witnessed.paused_at = Some(self.now),
                 Change::BeginTerm { term, trigger: Trigger::Operator { accept_loss, .. } } => {
                     self.witnessed.dead.extend(accept_loss.iter().map(|n| (n.clone(), *term)));
@@ -81,6 +82,7 @@ impl World {
         let leased = |r: &cluster::ActiveRule| r.term == term && r.mode == cluster::Durability::Async;
         let w = &mut self.writes[write as usize];
         w.term = term;
+        w.alone = self.truth.rules.iter().filter(|r| r.term == term).all(|r| r.rule.is_leader_only());
         w.leased = self.truth.rules.iter().any(leased)
             || self.truth.settings.durability == cluster::Durability::Async;
         // C-18: whoever was declared dead and still runs may acknowledge to nobody's good.
@@ -91,9 +93,24 @@ impl World {
         }
     }
 
-    /// An operator accepts the loss of what only these nodes have.
+    /// From here on commits are async: what the leader acknowledged alone before that, in a
+    /// stricter durability to which no standby had come yet, is as safe as what follows.
+    fn lease_alone(&mut self) {
+        let newest = self.truth.newest_rule().filter(|r| r.mode == cluster::Durability::Async);
+        let Some(term) = newest.map(|r| r.term) else { return };
+        for write in self.witnessed.acked.clone() {
+            let w = &mut self.writes[write as usize];
+            w.leased |= w.alone && w.term == term;
+        }
+    }
+
+    /// An operator accepts the loss of what only these nodes have, besides those that were
+    /// written off before.
     fn forget_unreachable<'a>(&mut self, dead: impl Iterator<Item = &'a NodeId>) {
-        let dead: BTreeSet<At> = dead.filter_map(|n| self.places.get(n).copied()).collect();
+        let members = self.truth.members.iter();
+        let before = members.filter(|(_, m)| m.state == MemberState::WrittenOff);
+        let before = before.filter_map(|(n, _)| self.places.get(n).copied());
+        let dead: BTreeSet<At> = dead.filter_map(|n| self.places.get(n).copied()).chain(before).collect();
         for write in self.witnessed.acked.clone() {
             let (count, id) = self.writes[write as usize].place;
             let has = |at: At| self.hosts[at].server.wal.records.get(count - 1).is_some_and(|r| r.id == id);
