@@ -48,8 +48,6 @@ pub struct Write {
     pub acked_at: Us,
     /// Nobody was waited for, by a rule of async.
     pub leased: bool,
-    /// By a leader whose rule named nobody else, whatever the durability.
-    pub alone: bool,
     /// An operator has accepted that it may be lost.
     pub forfeited: bool,
 }
@@ -65,7 +63,6 @@ impl Write {
             xid: 0,
             acked_at: 0,
             leased: false,
-            alone: false,
             forfeited: false,
         }
     }

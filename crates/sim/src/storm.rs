@@ -119,6 +119,11 @@ pub fn story(seed: u64) -> String {
         scene.wiped = Some((*rng.of(data)).to_string());
         scene.promoted = None;
     }
+    let mut changes = Changes::of(seed, head, scene.wiped.is_some());
+    if changes.any() {
+        // Where a leader may be alone a user promotes nobody.
+        scene.promoted = None;
+    }
     let mut text = format!("seed {seed}\n{head}\n");
     // Not drawn from the same chance, so that a seed is the same storm with either.
     let raft = Rng::new(seed ^ 0x4AF7).chance(RAFT);
@@ -138,7 +143,6 @@ pub fn story(seed: u64) -> String {
         .collect();
     let steps = rng.range(18, 34);
     let longest = *rng.of(&[500, 1200, 2000]);
-    let mut changes = Changes::of(seed, head, scene.wiped.is_some());
     for _ in 0..steps {
         if rng.chance(250) {
             arm(&mut text, &mut rng, &scene, &kinds);
@@ -156,17 +160,21 @@ pub fn story(seed: u64) -> String {
         "calm\nwait 2s\nmaybe resume\nmaybe cancel\nexpect serving within {SERVE_WITHIN}\nmaybe resume\n\
          expect rule {everybody} within {WHOLE_WITHIN}\nexpect serving within {SERVE_WITHIN}\n"
     );
-    // Then one thing at a time goes wrong, and stays so: that must not take long.
+    rehearsals(&mut text, &mut rng, &scene, everybody);
+    let _ = write!(text, "expect serving within {SERVE_WITHIN}\nwait 4s\nend\n");
+    text
+}
+
+/// Then one thing at a time goes wrong, and stays so: that must not take long.
+fn rehearsals(text: &mut String, rng: &mut Rng, scene: &Scene, everybody: &str) {
     for _ in 0..REHEARSALS {
-        let rehearsal = rehearsal::draw(&mut rng, &scene.all, &scene.data, asynchronous);
+        let rehearsal = rehearsal::draw(rng, &scene.all, &scene.data, scene.asynchronous);
         let _ = write!(
             text,
             "wait 3s\n{rehearsal}\ncalm\nexpect serving within {SERVE_WITHIN}\n\
              expect rule {everybody} within {WHOLE_WITHIN}\n"
         );
     }
-    let _ = write!(text, "expect serving within {SERVE_WITHIN}\nwait 4s\nend\n");
-    text
 }
 
 /// Changes of durability, in one storm of ten: between quorum and relaxed, or from async to
@@ -195,8 +203,12 @@ impl Changes {
         Changes { rng, first, others: if any { others } else { &[] }, changed: false }
     }
 
+    fn any(&self) -> bool {
+        !self.others.is_empty()
+    }
+
     fn now_and_then(&mut self, text: &mut String) {
-        if !self.others.is_empty() && self.rng.chance(150) {
+        if self.any() && self.rng.chance(150) {
             let _ = writeln!(text, "maybe durability {}", self.rng.of(self.others));
             self.changed = true;
         }

@@ -58,7 +58,10 @@ pub(super) fn thaw(world: &mut World, at: usize) {
     }
     let now = world.now;
     world.witnessed.unguarded.insert(at, now);
-    world.hosts[at].guard.stopped = false;
+    let host = &mut world.hosts[at];
+    host.guard.stopped = false;
+    // It was held up itself: what it has not heard meanwhile means nothing.
+    host.guard.heard = host.guard.heard.max(host.clock.local(now));
     let timer = world.hosts[at].guard.timer;
     world.guard(at, timer);
 }

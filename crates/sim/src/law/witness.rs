@@ -62,9 +62,10 @@ impl World {
                 Change::Opened { term, .. } => {
                     let now = self.now;
                     self.witnessed.opened.push((*term, now));
+                    self.lease_all();
                     self.forget_lost(*term);
                 }
-                Change::RuleEnd { .. } => self.lease_alone(),
+                Change::RuleEnd { .. } => self.lease_all(),
                 Change::Pause => self.witnessed.paused_at = Some(self.now),
                 Change::BeginTerm { term, trigger: Trigger::Operator { accept_loss, .. } } => {
                     self.witnessed.dead.extend(accept_loss.iter().map(|n| (n.clone(), *term)));
@@ -82,7 +83,6 @@ impl World {
         let leased = |r: &cluster::ActiveRule| r.term == term && r.mode == cluster::Durability::Async;
         let w = &mut self.writes[write as usize];
         w.term = term;
-        w.alone = self.truth.rules.iter().filter(|r| r.term == term).all(|r| r.rule.is_leader_only());
         w.leased = self.truth.rules.iter().any(leased)
             || self.truth.settings.durability == cluster::Durability::Async;
         // C-18: whoever was declared dead and still runs may acknowledge to nobody's good.
@@ -93,14 +93,15 @@ impl World {
         }
     }
 
-    /// From here on commits are async: what the leader acknowledged alone before that, in a
-    /// stricter durability to which no standby had come yet, is as safe as what follows.
-    fn lease_alone(&mut self) {
+    /// From here on commits are async: what was acknowledged before is in the same log, which
+    /// another may lead without, and is no safer than what follows.
+    fn lease_all(&mut self) {
         let newest = self.truth.newest_rule().filter(|r| r.mode == cluster::Durability::Async);
-        let Some(term) = newest.map(|r| r.term) else { return };
+        if newest.is_none() {
+            return;
+        }
         for write in self.witnessed.acked.clone() {
-            let w = &mut self.writes[write as usize];
-            w.leased |= w.alone && w.term == term;
+            self.writes[write as usize].leased = true;
         }
     }
 
