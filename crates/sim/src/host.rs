@@ -57,6 +57,15 @@ pub struct Agent {
     pub probe: u64,
 }
 
+impl Agent {
+    /// On a host whose disk is new: one that has a number of its own, or others would take
+    /// what it says for old news of its earlier life (the agent's own number is drawn).
+    pub(crate) fn begin_life(&mut self, name: &NodeId, kind: Kind, life: u32) {
+        self.life = life;
+        self.controller = Controller::new(Facts::new(name.clone(), u64::from(life), kind, Vows::default()));
+    }
+}
+
 /// The guard's process (`tanist run`).
 #[derive(Clone, Debug, Default)]
 pub struct Guard {

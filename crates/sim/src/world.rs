@@ -269,7 +269,7 @@ impl World {
         let mut host = Host::new(name.clone(), kind);
         if let Some(old) = self.hosts.get(at) {
             (host.clock, host.disk) = (old.clock, old.disk);
-            host.agent.life = old.agent.life + 1;
+            host.agent.begin_life(name, kind, old.agent.life + 1);
             host.server.life = old.server.life + 1;
             host.guard.timer = old.guard.timer;
             (host.agent.turn, host.agent.probe) = (old.agent.turn, old.agent.probe);
