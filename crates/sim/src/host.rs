@@ -58,11 +58,11 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// On a host whose disk is new: one that has a number of its own, or others would take
-    /// what it says for old news of its earlier life (the agent's own number is drawn).
-    pub(crate) fn begin_life(&mut self, name: &NodeId, kind: Kind, life: u32) {
+    /// Thinks anew, knowing `vows`. Each life has a number of its own, or others would take
+    /// what it says for old news of an earlier one (the real agent's is drawn).
+    pub(crate) fn begin_life(&mut self, name: &NodeId, kind: Kind, life: u32, vows: Vows) {
         self.life = life;
-        self.controller = Controller::new(Facts::new(name.clone(), u64::from(life), kind, Vows::default()));
+        self.controller = Controller::new(Facts::new(name.clone(), u64::from(life), kind, vows));
     }
 }
 
@@ -170,9 +170,7 @@ impl Host {
     /// A new agent process that knows only what is on disk.
     pub fn restart_agent(&mut self, now: Time) {
         let a = &mut self.agent;
-        a.life += 1;
-        let facts = Facts::new(self.name.clone(), u64::from(a.life), self.kind, self.vows.clone());
-        a.controller = Controller::new(facts);
+        a.begin_life(&self.name, self.kind, a.life + 1, self.vows.clone());
         a.deed = None;
         a.inbox.clear();
         a.revision = 0;

@@ -355,7 +355,7 @@ pub fn is_serving(w: &World) -> bool {
 
 /// Whether the leader's agent tells others that it takes writes: who waits for that waits
 /// for ever where it has not proven its rule.
-pub(crate) fn says_so(w: &World) -> bool {
+fn says_so(w: &World) -> bool {
     let leading = w.open_leader().and_then(|(_, at)| w.hosts[at].agent.controller.leading());
     leading.is_some_and(|l| l.writable)
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::command::{Change, Kind};
+use cluster::local::Vows;
 use cluster::report::{Report, ServerState};
 use cluster::state::Phase;
 use cluster::{ClusterState, NodeId, Term};
@@ -269,7 +270,7 @@ impl World {
         let mut host = Host::new(name.clone(), kind);
         if let Some(old) = self.hosts.get(at) {
             (host.clock, host.disk) = (old.clock, old.disk);
-            host.agent.begin_life(name, kind, old.agent.life + 1);
+            host.agent.begin_life(name, kind, old.agent.life + 1, Vows::default());
             host.server.life = old.server.life + 1;
             host.guard.timer = old.guard.timer;
             (host.agent.turn, host.agent.probe) = (old.agent.turn, old.agent.probe);

@@ -250,10 +250,14 @@ impl Hands {
 /// Removes the histories of timelines of which the log has no record. The server must be
 /// down.
 pub(super) fn forget_strays(pgdata: &Path) -> Result<()> {
-    let control = ControlFile::read(pgdata)?;
+    let (control, pg_wal) = (ControlFile::read(pgdata)?, pgdata.join("pg_wal"));
+    let known = control.timeline.max(control.min_recovery_timeline);
+    // Nearly always: then the log need not be read, which may take long.
+    if !history::has_strays(&pg_wal, known)? {
+        return Ok(());
+    }
     let owner = wal::scan_end(pgdata, ScanStart::Redo)?.lineage.timeline;
-    let newest = owner.max(control.timeline).max(control.min_recovery_timeline);
-    let strays = history::forget_newer(&pgdata.join("pg_wal"), newest)?;
+    let strays = history::forget_newer(&pg_wal, owner.max(known))?;
     if strays > 0 {
         tracing::warn!(strays, "histories of timelines that came to nothing were removed");
     }

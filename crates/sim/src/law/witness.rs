@@ -100,8 +100,8 @@ impl World {
         if newest.is_none() {
             return;
         }
-        for write in self.witnessed.acked.clone() {
-            self.writes[write as usize].leased = true;
+        for write in &self.witnessed.acked {
+            self.writes[*write as usize].leased = true;
         }
     }
 
