@@ -11,7 +11,11 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod back;
+pub mod frame;
+pub mod front;
 pub mod md5;
 pub mod proxy_header;
+pub mod put;
 pub mod scram;
 pub mod start;

@@ -1,0 +1,265 @@
+//! One client's life between login and good-bye.
+//!
+//! ```text
+//!            client's bytes                       server's bytes
+//!                 │ front.rs                           │ back.rs
+//!                 ▼                                    ▼
+//!   names ─▶ rewritten, wrapped ─▶ server ─▶ shown, swallowed, held ─▶ client
+//!                 │ owed: one entry for each answer    ▲
+//!                 └────────────────────────────────────┘
+//!   server lost ─▶ loss.rs: nothing, again, an error, or a COMMIT whose fate must be asked
+//!   its transaction went with it ─▶ fallen.rs answers until the client ends it
+//! ```
+//!
+//! The caller lends the server's `Backend` for each call while the two are
+//! linked. It must send what comes out before it calls again.
+
+mod back;
+mod extended;
+mod fallen;
+mod front;
+mod loss;
+mod ready;
+mod wrap;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use wire::back::{Transaction, Words};
+
+use crate::backend::Backend;
+use crate::expect::{Expect, Owed};
+use crate::pin::{Pin, Pins};
+use crate::plan::Out;
+use crate::prepared::Statement;
+use crate::settings::{self, Settings};
+use crate::sql::Traits;
+
+pub use back::{Heard, WHOLE_BYTES};
+pub use front::{Step, Taken};
+pub use loss::{Fate, Loss, Outcome};
+pub use wrap::XID_FUNCTION;
+
+/// How long a client keeps its server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Until it leaves.
+    Session,
+    /// Until its transaction ends.
+    #[default]
+    Transaction,
+    /// Until its statement ends; transaction blocks are refused.
+    Statement,
+}
+
+/// What a pool asks of its sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// How long a client keeps its server.
+    pub mode: Mode,
+    /// A server that is lost is replaced by another, and clients stay.
+    pub rides: bool,
+    /// Ask for the transaction's number before a COMMIT, so that its fate can be settled.
+    pub settle_commits: bool,
+    /// Put a single writing statement into a transaction of its own, for the same reason.
+    pub settle_autocommit: bool,
+}
+
+/// Longest request that is kept to be run again, in bytes.
+pub const AGAIN_BYTES_MAX: usize = 16 << 10;
+
+/// What the client has sent since nothing was owed.
+#[derive(Debug, Default)]
+struct Batch {
+    /// It is in the middle of an extended batch: messages were sent, and no Sync.
+    open: bool,
+    /// Requests (simple queries, or batches up to Sync) since then.
+    requests: u32,
+    /// The bytes, while there is one request that may be run again.
+    again: Vec<u8>,
+    /// The client has got something of the answer.
+    answered: bool,
+}
+
+/// The number of the transaction that is about to commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Xid {
+    #[default]
+    NotAsked,
+    Asked,
+    /// `None`: it has none, for it has written nothing.
+    Known(Option<u64>),
+}
+
+/// A message of which a part has passed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rest {
+    left: u64,
+    shown: bool,
+}
+
+impl Rest {
+    /// How much of what is there belongs to it.
+    fn take(&mut self, there: usize) -> usize {
+        let n = usize::try_from(self.left).unwrap_or(usize::MAX).min(there);
+        self.left -= n as u64;
+        n
+    }
+}
+
+/// A transaction that went with its server, and whose client does not know or has not ended it yet.
+#[derive(Clone, Debug)]
+struct Fallen {
+    told: bool,
+    code: String,
+    message: String,
+}
+
+/// One client.
+#[derive(Debug, Default)]
+pub struct Session {
+    rules: Rules,
+    /// As the server said last.
+    transaction: Transaction,
+    owed: Owed,
+    from_client: Rest,
+    from_server: Rest,
+    names: BTreeMap<Box<[u8]>, Arc<Statement>>,
+    unnamed: Option<Arc<Statement>>,
+    /// What the last Bind bound, and its number.
+    portal: (Traits, u64),
+    settings: Arc<Settings>,
+    /// Settings of an application's own that it has set at some time.
+    own: BTreeSet<String>,
+    /// What the client knows of the server (ParameterStatus).
+    told: Arc<BTreeMap<String, String>>,
+    pins: Pins,
+    batch: Batch,
+    xid: Xid,
+    /// A statement of its own is in a transaction of ours.
+    wrapped: bool,
+    /// What is shown only once the commit is certain.
+    held: Vec<u8>,
+    /// A commit's wait for its standbys was cut short.
+    tainted: bool,
+    /// A commit of ours is under way that shows whether that one is safe; what comes is held.
+    proving: bool,
+    /// It has set something: ask what, once the transaction is over.
+    asks: bool,
+    /// What PostgreSQL answers to that.
+    answer: Settings,
+    /// Its settings are being applied; nothing of the client's goes out before they are.
+    applying: bool,
+    /// Why they could not be.
+    unapplied: Vec<u8>,
+    copying: bool,
+    /// Messages are dropped until Sync.
+    skipping: bool,
+    fallen: Option<Fallen>,
+    /// The next request is answered with this instead of being sent.
+    refusal: Vec<u8>,
+}
+
+impl Session {
+    /// One that has just logged in, with the settings of its startup message, and that was told `reported`.
+    #[must_use]
+    pub fn new(rules: Rules, settings: Arc<Settings>, reported: Arc<BTreeMap<String, String>>) -> Session {
+        Session { rules, settings, told: reported, ..Session::default() }
+    }
+
+    /// It has got a server. Says what must go to either side before the client's next message;
+    /// until then `front` answers `Step::Wait`.
+    pub fn attach(&mut self, backend: &mut Backend, out: &mut Out) {
+        backend.unnamed = 0;
+        if let Some(change) = settings::change(&backend.settings, &self.settings) {
+            out.to_server.make(|to| wire::front::query(to, &change));
+            self.owed.push_back(Expect::Query(crate::expect::Asker::Apply));
+            self.applying = true;
+            // Until the answer has come nobody else may believe anything of it.
+            backend.clean = false;
+        } else {
+            self.tell_reported(backend, out);
+        }
+    }
+
+    /// Whether the server can be given back: nothing is owed, and nothing is left behind in it.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.rules.mode != Mode::Session && self.is_between() && self.pins.is_empty()
+    }
+
+    /// Whether it is between two requests, with no transaction open.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        let whole = self.from_client.left == 0 && self.from_server.left == 0;
+        self.transaction == Transaction::Idle && self.owed.is_empty() && whole && !self.batch.open
+    }
+
+    /// Whether something is owed to the client.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.owed.is_empty() || self.batch.open
+    }
+
+    /// State of the transaction as the client should see it.
+    #[must_use]
+    pub fn transaction(&self) -> Transaction {
+        if self.fallen.is_some() { Transaction::Failed } else { self.transaction }
+    }
+
+    /// Why it keeps its server.
+    #[must_use]
+    pub fn pins(&self) -> Pins {
+        self.pins
+    }
+
+    /// It keeps its server from now on.
+    pub fn pin(&mut self, pin: Pin) {
+        self.pins.add(pin);
+    }
+
+    /// Statements that it has prepared.
+    #[must_use]
+    pub fn prepared(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The next request, which has not been sent, is answered with this error.
+    pub fn refuse(&mut self, words: Words<'_>) {
+        self.refusal.clear();
+        words.put(&mut self.refusal);
+    }
+
+    /// What may be done with a cancel for what is under way.
+    #[must_use]
+    pub fn may_cancel(&self) -> bool {
+        let first = self.owed.iter().find(|e| e.is_clients());
+        match first {
+            // Whoever cancels a commit's wait for its standbys gets a success that may be lost again.
+            Some(Expect::Query(crate::expect::Asker::ClientCommit) | Expect::Execute { commit: true }) => {
+                false
+            }
+            Some(_) => !self.held_commit(),
+            None => false,
+        }
+    }
+
+    /// Whether nothing but our own COMMIT is under way.
+    fn held_commit(&self) -> bool {
+        self.wrapped && !self.held.is_empty()
+    }
+
+    /// Tells the client what its server reports otherwise than it knows.
+    fn tell_reported(&mut self, backend: &Backend, out: &mut Out) {
+        if Arc::ptr_eq(&self.told, &backend.reported) {
+            return;
+        }
+        for (name, value) in backend.reported.iter().filter(|(n, v)| self.told.get(*n) != Some(v)) {
+            out.to_client.make(|to| wire::back::parameter_status(to, name.as_bytes(), value.as_bytes()));
+        }
+        self.told = backend.reported.clone();
+    }
+}

@@ -1,0 +1,364 @@
+//! What a server says, and what of it the client gets.
+//!
+//! Rows and COPY data are hopped over by their headers. A short message is shown
+//! whole or not at all, so that a server which dies in the middle of one leaves
+//! the client's stream in order.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use wire::back::{self, Transaction};
+use wire::frame::{HEADER_BYTES, Header, int32};
+
+use super::front::Message;
+use super::{Session, Xid};
+use crate::backend::Backend;
+use crate::expect::{Asker, Expect, Undo};
+use crate::pin::Pin;
+use crate::plan::Out;
+use crate::settings::SETTINGS_MAX;
+
+/// Messages up to so long are shown whole; of longer ones the parts go as they come.
+pub const WHOLE_BYTES: u64 = 16 << 10;
+
+/// What may wait for the proof of a commit.
+const HELD_BYTES_MAX: usize = 1 << 20;
+
+/// What is needed before more can be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// More bytes.
+    More,
+    /// So many bytes in the buffer, from the first that was not taken.
+    Whole(usize),
+    /// It has said that it ends this connection, why is in the message of so many bytes at the front
+    /// of what was not taken.
+    Fatal(usize),
+    /// It says what it can't: the connection must not be used any more, and the client must be closed.
+    Broken,
+    /// The client must be closed; its last words are in `out`.
+    End,
+}
+
+/// What becomes of one message.
+enum Reply {
+    Show,
+    Swallow,
+    Stop(Heard),
+}
+
+impl Session {
+    /// Takes what the server has sent. Gives how many bytes were used.
+    pub fn back(&mut self, backend: &mut Backend, buf: &[u8], out: &mut Out) -> (usize, Heard) {
+        let mut at = 0;
+        loop {
+            if self.from_server.left > 0 {
+                let n = self.from_server.take(buf.len() - at);
+                if self.from_server.shown {
+                    out.to_client.pass(at..at + n);
+                }
+                at += n;
+                if self.from_server.left > 0 {
+                    return (at, Heard::More);
+                }
+            }
+            let bytes = &buf[at..];
+            let header = match Header::read(bytes) {
+                Ok(Some(header)) => header,
+                Ok(None) => return (at, Heard::More),
+                Err(_) => return (at, Heard::Broken),
+            };
+            let message = Message { header, bytes, at };
+            if message.body().is_none() && header.bytes() <= WHOLE_BYTES {
+                return (at, Heard::Whole(usize::try_from(header.bytes()).unwrap_or(usize::MAX)));
+            }
+            let shown = match self.reply(&message, backend, out) {
+                // Whatever comes after a commit that is not proven waits with it.
+                Reply::Show if self.proving => {
+                    self.held.extend_from_slice(&bytes[..message.there()]);
+                    if self.held.len() > HELD_BYTES_MAX || message.body().is_none() {
+                        return (at, Heard::Broken);
+                    }
+                    false
+                }
+                Reply::Show => {
+                    self.batch.answered = true;
+                    out.to_client.pass(at..at + message.there());
+                    true
+                }
+                Reply::Swallow => false,
+                Reply::Stop(heard) => return (at, heard),
+            };
+            self.from_server.left = header.bytes() - message.there() as u64;
+            self.from_server.shown = shown;
+            at += message.there();
+            self.say_ours(out);
+        }
+    }
+
+    /// Whether what comes now is for the client.
+    fn is_for_client(&self) -> bool {
+        self.owed.front().is_none_or(Expect::is_clients)
+    }
+
+    fn show_if(shown: bool) -> Reply {
+        if shown { Reply::Show } else { Reply::Swallow }
+    }
+
+    fn reply(&mut self, message: &Message<'_>, backend: &mut Backend, out: &mut Out) -> Reply {
+        match message.header.tag {
+            back::DATA_ROW => self.row(message),
+            back::COPY_DATA | back::COPY_DONE | back::PARAMETER_DESCRIPTION => {
+                Session::show_if(self.is_for_client())
+            }
+            back::READY => match self.is_ready(message, backend, out) {
+                Ok(shown) => Session::show_if(shown),
+                Err(heard) => Reply::Stop(heard),
+            },
+            back::COMMAND_COMPLETE | back::EMPTY_QUERY | back::PORTAL_SUSPENDED => {
+                self.complete(message, backend)
+            }
+            back::PARSE_COMPLETE | back::BIND_COMPLETE | back::CLOSE_COMPLETE => {
+                self.step_done(message.header.tag)
+            }
+            back::ROW_DESCRIPTION | back::NO_DATA => {
+                let shown = self.is_for_client();
+                if matches!(self.owed.front(), Some(Expect::Describe { .. })) {
+                    self.done();
+                }
+                Session::show_if(shown)
+            }
+            back::COPY_IN | back::COPY_OUT | back::COPY_BOTH => self.copy(message.header.tag),
+            back::FUNCTION_RESULT => self.function_result(message),
+            back::ERROR => self.error(message, backend, out),
+            back::NOTICE => self.notice(message),
+            back::PARAMETER_STATUS => self.parameter(message, backend),
+            back::NOTIFICATION => Session::show_if(self.pins.iter().any(|p| p == Pin::Listen)),
+            _ => Reply::Stop(Heard::Broken),
+        }
+    }
+
+    /// The first thing that was owed is done. What is ours to say after it is said
+    /// once the message that ended it has been shown.
+    pub(super) fn done(&mut self) {
+        self.owed.pop_front();
+    }
+
+    /// Says what is ours to say now.
+    fn say_ours(&mut self, out: &mut Out) {
+        while let Some(Expect::Said { .. } | Expect::CopyEnd) = self.owed.front() {
+            if let Some(Expect::Said { tag, .. }) = self.owed.pop_front() {
+                self.batch.answered = true;
+                out.to_client.make(|to| back::bare(to, tag));
+            }
+        }
+    }
+
+    fn row(&mut self, message: &Message<'_>) -> Reply {
+        if let Some(Expect::Query(Asker::Ask)) = self.owed.front() {
+            let mut values = message.body().into_iter().flat_map(back::values).flatten();
+            let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+            let pair = values.next().zip(values.next()).filter(|_| self.answer.len() < SETTINGS_MAX);
+            if let Some((name, value)) = pair {
+                self.answer.insert(text(name), text(value));
+            }
+        }
+        Session::show_if(self.is_for_client())
+    }
+
+    fn step_done(&mut self, tag: u8) -> Reply {
+        let shown = match (tag, self.owed.front()) {
+            (back::PARSE_COMPLETE, Some(Expect::Parse { shown, .. })) => *shown,
+            (back::CLOSE_COMPLETE, Some(Expect::Close { shown, .. })) => *shown,
+            (back::BIND_COMPLETE, Some(Expect::Bind)) => true,
+            _ => return Reply::Stop(Heard::Broken),
+        };
+        self.done();
+        Session::show_if(shown)
+    }
+
+    fn complete(&mut self, message: &Message<'_>, backend: &mut Backend) -> Reply {
+        let shown = self.is_for_client();
+        if message.header.tag == back::COMMAND_COMPLETE {
+            self.tag(message.body().unwrap_or_default(), backend);
+        }
+        if matches!(self.owed.front(), Some(Expect::Execute { .. })) {
+            self.done();
+        }
+        // Said only once the commit is certain.
+        if shown && (self.wrapped || self.tainted) && message.header.tag == back::COMMAND_COMPLETE {
+            self.held.extend_from_slice(&message.bytes[..message.there()]);
+            return Reply::Swallow;
+        }
+        Session::show_if(shown)
+    }
+
+    /// What a statement has left behind, by its tag.
+    fn tag(&mut self, tag: &[u8], backend: &mut Backend) {
+        match tag.strip_suffix(b"\0").unwrap_or(tag) {
+            b"SET" | b"RESET" if self.is_for_client() => self.asks = true,
+            b"LISTEN" => self.pins.add(Pin::Listen),
+            b"PREPARE" => self.pins.add(Pin::SqlPrepared),
+            b"LOAD" => self.pins.add(Pin::Loaded),
+            b"DEALLOCATE ALL" => {
+                backend.forget_prepared();
+                self.names.clear();
+                self.pins.remove(Pin::SqlPrepared);
+            }
+            b"DISCARD ALL" => {
+                backend.forget_prepared();
+                self.names.clear();
+                self.unnamed = None;
+                self.pins.discard();
+                self.asks = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn copy(&mut self, tag: u8) -> Reply {
+        if tag == back::COPY_BOTH {
+            self.pins.add(Pin::Replication);
+        }
+        let batch = matches!(self.owed.front(), Some(Expect::Execute { .. }));
+        if tag == back::COPY_IN && batch {
+            // Syncs that were sent ahead are read over while data is awaited.
+            let end = self.owed.iter().position(|e| matches!(e, Expect::CopyEnd));
+            self.copying = end.is_none();
+            let end = end.unwrap_or(self.owed.len());
+            let mut index = 0;
+            self.owed.retain(|e| {
+                index += 1;
+                index > end || !matches!(e, Expect::Sync { .. })
+            });
+        }
+        Session::show_if(self.is_for_client())
+    }
+
+    fn function_result(&mut self, message: &Message<'_>) -> Reply {
+        if !matches!(self.owed.front(), Some(Expect::Query(Asker::Xid))) {
+            return Session::show_if(self.is_for_client());
+        }
+        let body = message.body().unwrap_or_default();
+        let text = int32(body)
+            .filter(|(length, _)| *length >= 0)
+            .and_then(|(_, text)| core::str::from_utf8(text).ok());
+        self.xid = Xid::Known(text.and_then(|text| text.parse().ok()));
+        Reply::Swallow
+    }
+
+    fn error(&mut self, message: &Message<'_>, backend: &mut Backend, out: &mut Out) -> Reply {
+        let body = message.body().unwrap_or(&message.bytes[HEADER_BYTES..message.there()]);
+        if back::is_fatal(body) {
+            return Reply::Stop(Heard::Fatal(message.there()));
+        }
+        self.copying = false;
+        match self.owed.front() {
+            Some(Expect::Query(Asker::Apply)) => self.unapplied = message.bytes[..message.there()].to_vec(),
+            Some(Expect::Query(Asker::Ask | Asker::Prove)) => backend.clean = false,
+            // Deferred constraints fail at COMMIT: the client is told that, and nothing that was held.
+            Some(Expect::Query(Asker::Commit)) => {
+                self.held.clear();
+                return Reply::Show;
+            }
+            Some(Expect::Query(_) | Expect::Sync { .. } | Expect::Said { .. } | Expect::CopyEnd) | None => {}
+            Some(Expect::Refused(bytes)) => {
+                let bytes = bytes.clone();
+                self.batch.answered = true;
+                out.to_client.make(|to| to.extend_from_slice(&bytes));
+                self.batch_failed(backend);
+                return Reply::Swallow;
+            }
+            Some(Expect::Bind | Expect::Execute { .. }) => {
+                if back::field(body, b'C') == Some(b"0A000") {
+                    // 'cached plan must not change result type': prepared anew the next time.
+                    backend.spoil(self.portal.1);
+                }
+                self.batch_failed(backend);
+                return Reply::Show;
+            }
+            Some(Expect::Parse { .. } | Expect::Describe { .. } | Expect::Close { .. }) => {
+                self.batch_failed(backend);
+                return Reply::Show;
+            }
+        }
+        Session::show_if(self.is_for_client())
+    }
+
+    /// The server reads over everything up to Sync, so none of it is answered or done.
+    fn batch_failed(&mut self, backend: &mut Backend) {
+        let end = self.owed.iter().position(|e| matches!(e, Expect::Sync { .. })).unwrap_or(self.owed.len());
+        let given_up: alloc::vec::Vec<Expect> = self.owed.drain(..end).collect();
+        self.held.clear();
+        for expect in given_up.into_iter().rev() {
+            self.take_back(expect, Some(backend));
+        }
+    }
+
+    /// Takes back what would be so now if the server had answered to it.
+    pub(super) fn take_back(&mut self, expect: Expect, mut backend: Option<&mut Backend>) {
+        let mut one = |undo: Undo| match undo {
+            Undo::Name(name, old) if name.is_empty() => {
+                self.unnamed = old;
+                if let Some(backend) = backend.as_deref_mut() {
+                    backend.unnamed = 0;
+                }
+            }
+            Undo::Name(name, Some(old)) => drop(self.names.insert(name, old)),
+            Undo::Name(name, None) => drop(self.names.remove(&name)),
+            Undo::Prepared(id) => {
+                if let Some(backend) = backend.as_deref_mut() {
+                    backend.remove(id);
+                }
+            }
+        };
+        match expect {
+            Expect::Parse { undo, .. } => undo.into_iter().rev().for_each(one),
+            Expect::Said { undo: Some(undo), .. } => one(undo),
+            Expect::Close { shown: false, id } => {
+                if let Some(backend) = backend {
+                    backend.spoil(id);
+                }
+            }
+            Expect::Query(_)
+            | Expect::Bind
+            | Expect::Describe { .. }
+            | Expect::Execute { .. }
+            | Expect::Close { .. }
+            | Expect::Sync { .. }
+            | Expect::CopyEnd
+            | Expect::Said { undo: None, .. }
+            | Expect::Refused(_) => {}
+        }
+    }
+
+    fn notice(&mut self, message: &Message<'_>) -> Reply {
+        let body = message.body().unwrap_or_default();
+        // syncrep.c: somebody cancelled the wait, or ended this backend, after it had committed on its own disk.
+        if back::field(body, b'R') == Some(b"SyncRepWaitForLSN") {
+            self.tainted = true;
+            return Session::show_if(!self.rules.rides && self.is_for_client());
+        }
+        Session::show_if(self.is_for_client())
+    }
+
+    fn parameter(&mut self, message: &Message<'_>, backend: &mut Backend) -> Reply {
+        let Some((name, value)) = message.body().and_then(back::parameter) else {
+            return Reply::Stop(Heard::Broken);
+        };
+        backend.report(name, value);
+        let known = core::str::from_utf8(name).ok().and_then(|name| self.told.get(name));
+        let news = known.is_none_or(|known| known.as_bytes() != value);
+        if self.applying {
+            // Told together once all of them are applied.
+            return Reply::Swallow;
+        }
+        self.told = Arc::clone(&backend.reported);
+        Session::show_if(news)
+    }
+
+    /// State of the transaction after a message of type `READY`.
+    pub(super) fn state_of(message: &Message<'_>) -> Option<Transaction> {
+        message.body().and_then(Transaction::read)
+    }
+}

@@ -1,0 +1,80 @@
+//! Transactions of ours around single statements, and the number that a COMMIT's fate hangs on.
+//!
+//! The number is asked for in the same packet as the COMMIT, so it costs no
+//! round trip; PostgreSQL answers before it commits.
+
+use wire::back::Transaction;
+use wire::frame::Header;
+use wire::front::{self, BindNames, Parse};
+
+use super::front::Turn;
+use super::{Session, Xid};
+use crate::expect::{Asker, Expect};
+use crate::plan::Out;
+use crate::sql::{self, Traits, Verb};
+
+/// `txid_current_if_assigned()` (`pg_proc.dat`): on every PostgreSQL from 10 on under this number.
+pub const XID_FUNCTION: u32 = 3348;
+
+impl Session {
+    /// Asks for the number of the transaction that is about to commit.
+    pub(super) fn ask_xid(&mut self, out: &mut Out) {
+        if !self.rules.settle_commits || self.transaction == Transaction::Failed {
+            return;
+        }
+        out.to_server.make(|to| front::call(to, XID_FUNCTION));
+        self.owed.push_back(Expect::Query(Asker::Xid));
+        self.xid = Xid::Asked;
+    }
+
+    pub(super) fn wraps(&self, traits: &Traits) -> bool {
+        let alone = self.transaction == Transaction::Idle && self.batch.requests == 1 && self.owed.is_empty();
+        self.rules.settle_autocommit && alone && is_write(traits) && !self.wrapped
+    }
+
+    pub(super) fn begin_wrap(&mut self, turn: &mut Turn<'_>) {
+        self.wrapped = true;
+        turn.backend.unnamed = 0;
+        turn.out.to_server.make(|to| front::query(to, b"BEGIN"));
+        self.owed.push_back(Expect::Query(Asker::Begin));
+    }
+
+    pub(super) fn end_wrap(&mut self, out: &mut Out) {
+        out.to_server.make(|to| {
+            front::call(to, XID_FUNCTION);
+            front::query(to, b"COMMIT");
+        });
+        self.xid = Xid::Asked;
+        self.owed.push_back(Expect::Query(Asker::Xid));
+        self.owed.push_back(Expect::Query(Asker::Commit));
+    }
+
+    /// Whether a whole batch is here, up to its Sync, that runs one writing statement and nothing else.
+    pub(super) fn is_one_write(&self, bytes: &[u8]) -> bool {
+        if !self.rules.settle_autocommit || self.wrapped || self.transaction != Transaction::Idle {
+            return false;
+        }
+        let (mut rest, mut writes, mut executes) = (bytes, false, 0);
+        while let Ok(Some(header)) = Header::read(rest) {
+            let Some(body) = header.body(rest) else { return false };
+            match header.tag {
+                front::SYNC => return writes && executes == 1,
+                front::PARSE => writes = Parse::read(body).is_some_and(|p| is_write(&sql::look(p.text))),
+                front::BIND => {
+                    let named = BindNames::read(body).map(|n| n.statement).filter(|n| !n.is_empty());
+                    let known = named.and_then(|n| self.names.get(n));
+                    writes = known.map_or(writes, |s| is_write(&s.traits));
+                }
+                front::EXECUTE => executes += 1,
+                front::DESCRIBE | front::FLUSH => {}
+                _ => return false,
+            }
+            rest = &rest[wire::frame::HEADER_BYTES + body.len()..];
+        }
+        false
+    }
+}
+
+fn is_write(traits: &Traits) -> bool {
+    traits.verb == Verb::Write && !traits.many
+}

@@ -1,0 +1,410 @@
+//! What can be seen of a statement by its words, without parsing it.
+//!
+//! The truth about transactions is ReadyForQuery, and about most session state
+//! the tag of CommandComplete. What remains is what must be known *before* a
+//! statement is sent (is it a COMMIT?), or what no tag tells (a temporary
+//! table, a session lock). A lexer is enough for that, and it costs nanoseconds.
+
+mod tokens;
+
+use tokens::{Token, Tokens};
+
+/// What kind of statement it is, by its first word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verb {
+    /// Nothing but blanks, comments and semicolons.
+    #[default]
+    Empty,
+    /// BEGIN, START TRANSACTION.
+    Begin,
+    /// COMMIT, END; not COMMIT PREPARED.
+    Commit,
+    /// ROLLBACK, ABORT; not to a savepoint, and not ROLLBACK PREPARED.
+    Rollback,
+    /// INSERT, UPDATE, DELETE, MERGE.
+    Write,
+    /// SELECT, VALUES, TABLE.
+    Select,
+    /// WITH: may read or write.
+    With,
+    /// COPY.
+    Copy,
+    /// DEALLOCATE.
+    Deallocate,
+    /// Anything else.
+    Other,
+}
+
+/// What is known of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// Its first statement.
+    pub verb: Verb,
+    /// There is more than one.
+    pub many: bool,
+    /// It changes a setting beyond the transaction, or may (SET, `set_config`).
+    pub sets: bool,
+    /// It makes a temporary table.
+    pub temporary: bool,
+    /// It declares a cursor WITH HOLD.
+    pub holds: bool,
+    /// It takes an advisory lock that outlives the transaction.
+    pub locks: bool,
+    /// It ends a transaction and begins the next at once (AND CHAIN).
+    pub chains: bool,
+}
+
+/// Longest word that means something here.
+const WORD_BYTES_MAX: usize = 32;
+
+/// Reads a text. One that is cut off is read as far as it goes.
+#[must_use]
+pub fn look(text: &[u8]) -> Traits {
+    let mut traits = Traits::default();
+    let mut sentence = Sentence::default();
+    for token in Tokens::of(text) {
+        match token {
+            Token::Symbol(b';') => {
+                sentence = Sentence { ended: sentence.ended || sentence.words > 0, ..Sentence::default() };
+            }
+            Token::Word(word) => {
+                let mut lower = [0; WORD_BYTES_MAX];
+                sentence.word(lowercase(word, &mut lower), &mut traits);
+            }
+            Token::Symbol(_) | Token::Literal(_) | Token::Quoted(_) => sentence.other(&mut traits),
+        }
+    }
+    traits
+}
+
+/// Where in a statement we are.
+#[derive(Default)]
+struct Sentence {
+    /// One came before it.
+    ended: bool,
+    words: u32,
+    creates: bool,
+    declares: bool,
+    into: bool,
+}
+
+impl Sentence {
+    fn begin(&mut self, traits: &mut Traits) -> bool {
+        if self.words > 0 {
+            return false;
+        }
+        traits.many |= self.ended;
+        true
+    }
+
+    fn other(&mut self, traits: &mut Traits) {
+        if self.begin(traits) && !self.ended && traits.verb == Verb::Empty {
+            traits.verb = Verb::Other;
+        }
+        self.words += 1;
+    }
+
+    fn word(&mut self, word: &[u8], traits: &mut Traits) {
+        if self.begin(traits) {
+            if !self.ended {
+                traits.verb = verb(word);
+            }
+            traits.sets |= matches!(word, b"set" | b"reset");
+            self.creates = word == b"create";
+            self.declares = word == b"declare";
+        }
+        self.words += 1;
+        let ends = matches!(traits.verb, Verb::Commit | Verb::Rollback) && !self.ended;
+        match word {
+            // Of a prepared transaction or to a savepoint: the transaction goes on, or is another one.
+            b"prepared" | b"to" if ends && self.words <= 3 => traits.verb = Verb::Other,
+            b"no" if ends => self.into = true,
+            b"chain" if ends => traits.chains = !self.into,
+            b"into" => self.into = true,
+            b"temp" | b"temporary" => traits.temporary |= self.creates && self.words <= 5 || self.into,
+            b"pg_temp" => traits.temporary = true,
+            b"hold" => traits.holds |= self.declares,
+            b"set_config" => traits.sets = true,
+            b"pg_advisory_lock"
+            | b"pg_advisory_lock_shared"
+            | b"pg_try_advisory_lock"
+            | b"pg_try_advisory_lock_shared" => traits.locks = true,
+            _ => self.into &= ends || matches!(word, b"local" | b"global"),
+        }
+    }
+}
+
+fn verb(word: &[u8]) -> Verb {
+    match word {
+        b"begin" | b"start" => Verb::Begin,
+        b"commit" | b"end" => Verb::Commit,
+        b"rollback" | b"abort" => Verb::Rollback,
+        b"insert" | b"update" | b"delete" | b"merge" => Verb::Write,
+        b"select" | b"values" | b"table" => Verb::Select,
+        b"with" => Verb::With,
+        b"copy" => Verb::Copy,
+        b"deallocate" => Verb::Deallocate,
+        _ => Verb::Other,
+    }
+}
+
+/// Functions that surely change nothing: what drivers and dashboards call all the time.
+const HARMLESS: &[&[u8]] = &[
+    b"abs",
+    b"array_agg",
+    b"avg",
+    b"bool_and",
+    b"bool_or",
+    b"cast",
+    b"ceil",
+    b"coalesce",
+    b"concat",
+    b"count",
+    b"current_setting",
+    b"date_trunc",
+    b"exists",
+    b"extract",
+    b"floor",
+    b"format",
+    b"generate_series",
+    b"greatest",
+    b"in",
+    b"json_agg",
+    b"json_build_object",
+    b"jsonb_agg",
+    b"jsonb_build_object",
+    b"least",
+    b"left",
+    b"length",
+    b"lower",
+    b"max",
+    b"min",
+    b"now",
+    b"nullif",
+    b"over",
+    b"pg_backend_pid",
+    b"position",
+    b"random",
+    b"repeat",
+    b"replace",
+    b"right",
+    b"round",
+    b"row_number",
+    b"row_to_json",
+    b"string_agg",
+    b"substr",
+    b"substring",
+    b"sum",
+    b"to_char",
+    b"to_date",
+    b"to_timestamp",
+    b"trim",
+    b"upper",
+    b"version",
+];
+/// Words before a bracket that call nothing.
+const NO_CALL: &[&[u8]] = &[
+    b"all",
+    b"and",
+    b"any",
+    b"as",
+    b"between",
+    b"by",
+    b"case",
+    b"else",
+    b"except",
+    b"filter",
+    b"from",
+    b"having",
+    b"intersect",
+    b"join",
+    b"lateral",
+    b"like",
+    b"limit",
+    b"not",
+    b"offset",
+    b"on",
+    b"or",
+    b"select",
+    b"some",
+    b"then",
+    b"union",
+    b"using",
+    b"values",
+    b"when",
+    b"where",
+    b"within",
+];
+/// Words with which a SELECT is more than a look.
+const NOT_ONLY_READING: &[&[u8]] =
+    &[b"into", b"insert", b"update", b"delete", b"merge", b"share", b"create", b"nextval", b"setval"];
+
+/// Whether a text surely only reads: one SELECT that calls nothing but what is known to be harmless.
+///
+/// Views and operators that somebody made with functions that write are beyond it; nobody can see those.
+#[must_use]
+pub fn only_reads(text: &[u8]) -> bool {
+    let traits = look(text);
+    if traits.many || !matches!(traits.verb, Verb::Select) || traits.sets || traits.locks {
+        return false;
+    }
+    let mut lower = [0; WORD_BYTES_MAX];
+    // Whether a bracket that comes next would call something unknown.
+    let mut unknown = false;
+    for token in Tokens::of(text) {
+        match token {
+            Token::Word(word) => {
+                let word = lowercase(word, &mut lower);
+                if NOT_ONLY_READING.contains(&word) {
+                    return false;
+                }
+                unknown = !HARMLESS.contains(&word) && !NO_CALL.contains(&word);
+            }
+            Token::Symbol(b'(') if unknown => return false,
+            Token::Quoted(_) => unknown = true,
+            Token::Symbol(_) | Token::Literal(_) => unknown = false,
+        }
+    }
+    true
+}
+
+/// Where in a text the name of a prepared statement is: DEALLOCATE [PREPARE] name, EXECUTE name,
+/// EXPLAIN ... EXECUTE name. Names in double quotes come without them.
+#[must_use]
+pub fn prepared_name(text: &[u8]) -> Option<core::ops::Range<usize>> {
+    let start = text.iter().position(|b| !b.is_ascii_whitespace())?;
+    let first = text[start..].first_chunk::<2>()?;
+    // Most texts are none of these: two letters tell.
+    if !matches!(first, [b'd' | b'D', b'e' | b'E'] | [b'e' | b'E', b'x' | b'X']) {
+        return None;
+    }
+    let mut lower = [0; WORD_BYTES_MAX];
+    let mut follows = false;
+    for token in Tokens::of(text) {
+        let (Token::Word(bytes) | Token::Quoted(bytes)) = token else { continue };
+        let at = bytes.as_ptr() as usize - text.as_ptr() as usize;
+        let quotes = usize::from(bytes.first() == Some(&b'"'));
+        if follows && quotes == 0 && bytes.eq_ignore_ascii_case(b"prepare") {
+            continue;
+        }
+        if follows {
+            let range = at + quotes..(at + bytes.len()).saturating_sub(quotes);
+            let keyword = quotes == 0 && bytes.eq_ignore_ascii_case(b"all");
+            return (!keyword && range.start < range.end).then_some(range);
+        }
+        match lowercase(bytes, &mut lower) {
+            b"deallocate" | b"execute" => follows = true,
+            b"explain" | b"analyze" | b"verbose" | b"costs" | b"buffers" | b"format" | b"json" | b"off"
+            | b"on" => {}
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// Names of settings with a dot (an application's own) that a text sets: no list of PostgreSQL's shows those.
+pub fn own_settings(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|b| !b.is_ascii_alphanumeric() && *b != b'_' && *b != b'.').filter(|word| {
+        let first = word.first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_');
+        first && word.contains(&b'.') && word.last() != Some(&b'.') && word.len() < 2 * WORD_BYTES_MAX
+    })
+}
+
+fn lowercase<'a>(word: &[u8], room: &'a mut [u8; WORD_BYTES_MAX]) -> &'a [u8] {
+    let Some(room) = room.get_mut(..word.len()) else { return b"" };
+    room.copy_from_slice(word);
+    room.make_ascii_lowercase();
+    room
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verb_of(text: &str) -> (Verb, bool) {
+        let t = look(text.as_bytes());
+        (t.verb, t.many)
+    }
+
+    #[test]
+    fn verbs() {
+        for (text, verb, many) in [
+            ("", Verb::Empty, false),
+            (" ; -- nothing\n ;", Verb::Empty, false),
+            ("BEGIN", Verb::Begin, false),
+            ("start transaction isolation level serializable;", Verb::Begin, false),
+            ("/* c /* nested */ ; */ commit ;", Verb::Commit, false),
+            ("END", Verb::Commit, false),
+            ("COMMIT PREPARED 'x'", Verb::Other, false),
+            ("rollback to savepoint a", Verb::Other, false),
+            ("ROLLBACK WORK TO a", Verb::Other, false),
+            ("abort", Verb::Rollback, false),
+            ("insert into t values (';')", Verb::Write, false),
+            ("insert into t values ($$;$$); commit", Verb::Write, true),
+            ("select $a$ ; $b$ ; $a$, 'it''s;', E'\\';', \"a;b\", $1", Verb::Select, false),
+            ("select 1; select 2", Verb::Select, true),
+            ("; select 1", Verb::Select, false),
+            ("(select 1)", Verb::Other, false),
+        ] {
+            assert_eq!(verb_of(text), (verb, many), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_outlives_a_transaction() {
+        assert!(look(b"CREATE TEMP TABLE x ()").temporary);
+        assert!(look(b"create or replace temporary view v as select 1").temporary);
+        assert!(look(b"select 1 into temp x").temporary);
+        assert!(look(b"select 1 into local temp x").temporary);
+        assert!(!look(b"select temp from weather").temporary);
+        assert!(!look(b"create table x (a int, b int, c int, temp int)").temporary);
+        assert!(look(b"select 1; select pg_advisory_lock(1)").locks);
+        assert!(!look(b"select pg_advisory_xact_lock(1)").locks);
+        assert!(look(b"declare c cursor with hold for select 1").holds);
+        assert!(look(b"set search_path to a").sets);
+        assert!(look(b"select set_config('a.b', '1', false)").sets);
+        assert!(!look(b"update t set a = 1").sets);
+        assert!(look(b"commit and chain").chains);
+        assert!(!look(b"commit and no chain").chains);
+    }
+
+    #[test]
+    fn only_what_surely_reads_reads() {
+        for text in
+            ["select 1", "SELECT count(*) FROM t WHERE a IN (1,2)", "select \"a\" from t", "values (1)"]
+        {
+            assert!(only_reads(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "select f(1)",
+            "select * from t for update",
+            "select 1 into x",
+            "select nextval('s')",
+            "insert into t values (1)",
+            "select 1; select 2",
+            "with a as (delete from t returning *) select * from a",
+            "select \"count\"(1)",
+        ] {
+            assert!(!only_reads(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_prepared_statements() {
+        let found = |text: &'static str| prepared_name(text.as_bytes()).map(|r| &text[r]);
+        assert_eq!(found("DEALLOCATE _pg3_0"), Some("_pg3_0"));
+        assert_eq!(found(" deallocate prepare \"a b\";"), Some("a b"));
+        assert_eq!(found("EXECUTE x(1, 2)"), Some("x"));
+        assert_eq!(found("explain (costs off) execute x"), Some("x"));
+        assert_eq!(found("DEALLOCATE ALL"), None);
+        assert_eq!(found("delete from t"), None);
+        assert_eq!(found("explain select 1"), None);
+    }
+
+    #[test]
+    fn settings_of_an_application() {
+        let found = |text: &'static str| own_settings(text.as_bytes()).collect::<alloc::vec::Vec<_>>();
+        assert_eq!(found("SET app.user_id = '7.5'"), [b"app.user_id".as_slice()]);
+        assert_eq!(found("select set_config('a.b','x',false)"), [b"a.b".as_slice()]);
+    }
+}
