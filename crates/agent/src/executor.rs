@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::keeper::Keeper;
+use crate::routing::{Routing, is_handed_over};
 use crate::shared::Shared;
 use crate::source::Source;
 use crate::wal_over_peers::{Stretch, fetch};
@@ -45,6 +46,8 @@ pub struct Tools {
     pub peers: Peers,
     /// What everybody last said.
     pub shared: Arc<Shared>,
+    /// Who routes clients, and is told before they lose their server.
+    pub routing: Arc<Routing>,
     /// The promises.
     pub keeper: Arc<Keeper>,
     /// The store, to validate a promotion.
@@ -205,8 +208,17 @@ impl Tools {
         self.recruit(term).await
     }
 
-    /// P1 and P2's first half.
+    /// P0, P1 and P2's first half.
     async fn hand_over(&self, term: Term) -> Result<(), HandsError> {
+        let _held = self.routing.hold(term);
+        let mut agreed = self.store.watch();
+        tokio::select! {
+            biased;
+            _ = agreed.wait_for(|state| !is_handed_over(state, term)) => {
+                return Err(called_off("the switchover was called off before the shutdown"));
+            }
+            () = self.routing.drain(term) => {}
+        }
         let end = self.hands.shut_down_for_handover(HAND_OVER_LIMIT).await?;
         self.vow(|v| {
             v.resigned = v.resigned.max(term);
@@ -214,6 +226,7 @@ impl Tools {
             v.resigned_lineage = end.as_ref().map(|e| e.lineage.clone());
             v.resigned_clean = end.is_some();
         })?;
+        self.routing.resigned(term);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ pub mod gone;
 pub mod http;
 pub mod keeper;
 pub mod overrides;
+pub mod routing;
 pub mod run;
 pub mod seat;
 pub mod shared;

@@ -152,6 +152,8 @@ impl Agent {
     fn learn(&mut self, wires: &Wires) -> Event {
         let state = wires.state.clone().borrow_and_update().clone();
         self.tools.source.set(state.clone());
+        // Before anything is thought about it: clients are waiting.
+        self.tools.routing.publish();
         self.pictured = Time::default();
         let seat = state.member_id(&self.me).filter(|id| id.incarnation > 0);
         // What a member of the store begins with may be from before our present life.
@@ -237,6 +239,7 @@ impl Agent {
         if now.since(self.pictured) >= PICTURE {
             self.pictured = now;
             self.shared.update(&self.controller, self.tools.source.state(), self.said.clone());
+            self.tools.routing.publish();
         }
     }
 

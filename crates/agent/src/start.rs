@@ -11,7 +11,7 @@ use cluster::report::Report;
 use cluster::{ClusterState, NodeId};
 use failover::facts::Facts;
 use failover::{Controller, Event};
-use peers::{Identity, Kind as Word, Peers};
+use peers::{Bearer, Identity, Kind as Word, Peers, Subscribers};
 use postgres::config::{Floor, ServerConfig, Tls, Transport};
 use postgres::guard::client::Client as Guard;
 use postgres::guard::second_hand;
@@ -29,6 +29,7 @@ use crate::gone;
 use crate::http;
 use crate::keeper::Keeper;
 use crate::overrides;
+use crate::routing::Routing;
 use crate::run::{Agent, Wires};
 use crate::seat;
 use crate::shared::Shared;
@@ -59,13 +60,13 @@ pub enum StartError {
     Store(String),
     /// The certificate is another node's.
     #[error(
-        "TAN0605: the certificate in '{path}' is of node '{found}', and this host is configured as '{name}'. Nothing was started"
+        "TAN0605: the certificate in '{path}' is of {found}, and this host is configured as '{name}'. Nothing was started"
     )]
     OtherNode {
         /// The certificate.
         path: String,
-        /// Its node.
-        found: NodeId,
+        /// Whose it is.
+        found: Bearer,
         /// Ours.
         name: NodeId,
     },
@@ -112,13 +113,10 @@ fn keep_deadline(hands: Arc<Hands>) -> Result<(), StartError> {
 /// Why it could not start.
 pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
     let identity = Identity::load(&config.tls.ca, &config.tls.cert, &config.tls.key)?;
-    if *identity.node() != config.name {
+    if *identity.bearer() != Bearer::Node(config.name.clone()) {
         let path = config.tls.cert.display().to_string();
-        return Err(StartError::OtherNode {
-            path,
-            found: identity.node().clone(),
-            name: config.name.clone(),
-        });
+        let (found, name) = (identity.bearer().clone(), config.name.clone());
+        return Err(StartError::OtherNode { path, found, name });
     }
     let wal = wal_hands(&config, &identity)?;
     let (guard, news) = Guard::connect(&guard_socket(&config)).await?;
@@ -127,7 +125,9 @@ pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
     tokio::spawn(watchers::arm(hands.clone(), guard_rx));
     keep_deadline(hands.clone())?;
     let listen = config.listen.peers.clone();
-    let (peers, incoming) = Peers::start(peers::Config { identity, listen }).await?;
+    let subscribers = Subscribers::default();
+    let wiring = peers::Config { identity, listen, subscribers: subscribers.clone() };
+    let (peers, incoming) = Peers::start(wiring).await?;
     let store_dir = seat::store_dir(&config);
     std::fs::create_dir_all(&store_dir).map_err(|e| StartError::Store(e.to_string()))?;
     let (events_tx, events) = mpsc::unbounded_channel();
@@ -164,6 +164,7 @@ pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
         wal,
         peers,
         shared: shared.clone(),
+        routing: Arc::new(Routing::new(source.clone(), shared.clone(), subscribers)),
         keeper,
         store: store_of_tools,
         source,
@@ -356,7 +357,8 @@ async fn listen_to_peers(
                     }
                 });
             }
-            Word::Answer => {}
+            // Answers come where the question was asked; subscribers are served below us.
+            Word::Answer | Word::Watch | Word::Routes | Word::Drained => {}
         }
     }
 }

@@ -7,19 +7,23 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use api::host_config::{HostConfig, Listed, Listen, Postgres, Tls};
+use cluster::NodeId;
 use cluster::command::Kind;
 use peers::certs::Authority;
 use postgres::{RunAs, Secrets};
 
-use crate::layout::{Options, PlannedNode};
+use crate::layout::{Options, PROXY, PlannedNode};
 use crate::stage::{Stage, StageError, folder};
 
 impl Stage {
-    /// Certificates, passwords, token and a configuration for each node.
+    /// Certificates, passwords, token and a configuration for each node; a certificate for a proxy.
     pub(crate) fn furnish(&self, owner: RunAs) -> Result<(), StageError> {
         let material = |e: &dyn std::fmt::Display| StageError::Material(e.to_string());
         let ca = Authority::create("playground").map_err(|e| material(&e))?;
         ca.save(&self.plan.dir).map_err(|e| material(&e))?;
+        let proxy = NodeId::new(PROXY).map_err(|e| material(&e))?;
+        let issued = ca.issue_to_proxy(&proxy).map_err(|e| material(&e))?;
+        issued.save_as(&self.plan.dir, "proxy").map_err(|e| material(&e))?;
         let secrets = Secrets::generate().map_err(|e| material(&e))?;
         let token = Secrets::generate().map_err(|e| material(&e))?;
         write(&self.plan.token_file(), token.monitor.reveal(), 0o600)?;

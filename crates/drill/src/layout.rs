@@ -12,6 +12,9 @@ use crate::isolate::Network;
 /// Marks a cluster that a demo made and may remove, in its folder.
 pub const DEMO_MARK: &str = "made-by-demo";
 
+/// The proxy that a local cluster has a certificate for.
+pub const PROXY: &str = "proxy-1";
+
 /// Data nodes of a local cluster, unless others are asked for.
 pub const NODES: u16 = 3;
 
@@ -124,6 +127,12 @@ impl Plan {
     pub fn tls(&self) -> String {
         let ca = self.dir.join("ca.crt");
         self.network.map_or(String::new(), |_| format!("&sslmode=verify-full&sslrootcert={}", ca.display()))
+    }
+
+    /// Certificate and key of its proxy; the CA's certificate is `ca.crt` beside them.
+    #[must_use]
+    pub fn proxy_files(&self) -> (PathBuf, PathBuf) {
+        (self.dir.join("proxy.crt"), self.dir.join("proxy.key"))
     }
 
     /// File of the token for changing verbs.

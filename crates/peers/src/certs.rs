@@ -2,7 +2,9 @@
 //!
 //! A node certificate carries two names: `NODE.node.tanist`, which says who it
 //! is, and `peer.tanist`, which every node has, so that a connection can be made
-//! to an address before it is known who is there.
+//! to an address before it is known who is there. A proxy's carries one name,
+//! `PROXY.proxy.tanist`, and is good for a client only: no agent takes it for an
+//! agent, and nobody who connects finds one there.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -22,6 +24,8 @@ use crate::error::PeersError;
 pub const COMMON_NAME: &str = "peer.tanist";
 /// What follows the node's own name.
 pub const NODE_SUFFIX: &str = ".node.tanist";
+/// What follows a proxy's own name.
+pub const PROXY_SUFFIX: &str = ".proxy.tanist";
 
 /// A certificate authority: its certificate and key, both PEM.
 #[derive(Clone)]
@@ -71,11 +75,29 @@ impl Authority {
     pub fn issue(&self, node: &NodeId, hosts: &[String]) -> Result<Issued, PeersError> {
         let mut names = vec![format!("{node}{NODE_SUFFIX}"), COMMON_NAME.to_string()];
         names.extend(hosts.iter().cloned());
+        let uses = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(node, names, uses)
+    }
+
+    /// Gives `proxy` a certificate with which it may subscribe to agents, and no more.
+    ///
+    /// # Errors
+    /// When the library can't make one.
+    pub fn issue_to_proxy(&self, proxy: &NodeId) -> Result<Issued, PeersError> {
+        let names = vec![format!("{proxy}{PROXY_SUFFIX}")];
+        self.sign(proxy, names, vec![ExtendedKeyUsagePurpose::ClientAuth])
+    }
+
+    fn sign(
+        &self,
+        who: &NodeId,
+        names: Vec<String>,
+        uses: Vec<ExtendedKeyUsagePurpose>,
+    ) -> Result<Issued, PeersError> {
         let key = KeyPair::generate().map_err(failed)?;
         let mut params = CertificateParams::new(names).map_err(failed)?;
-        params.distinguished_name.push(DnType::CommonName, node.to_string());
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.distinguished_name.push(DnType::CommonName, who.to_string());
+        params.extended_key_usages = uses;
         let own = KeyPair::from_pem(&self.key).map_err(failed)?;
         let issuer = Issuer::from_ca_cert_pem(&self.certificate, own).map_err(failed)?;
         let certificate = params.signed_by(&key, &issuer).map_err(failed)?.pem();
@@ -106,8 +128,16 @@ impl Issued {
     /// # Errors
     /// `File`.
     pub fn save(&self, dir: &Path) -> Result<(), PeersError> {
-        write(&dir.join("node.crt"), &self.certificate, 0o644)?;
-        write(&dir.join("node.key"), &self.key, 0o600)
+        self.save_as(dir, "node")
+    }
+
+    /// Writes `NAME.crt` and `NAME.key` (0600) into `dir`.
+    ///
+    /// # Errors
+    /// `File`.
+    pub fn save_as(&self, dir: &Path, name: &str) -> Result<(), PeersError> {
+        write(&dir.join(format!("{name}.crt")), &self.certificate, 0o644)?;
+        write(&dir.join(format!("{name}.key")), &self.key, 0o600)
     }
 }
 

@@ -26,6 +26,12 @@ pub enum Kind {
     Answer,
     /// A question for WAL, with one answer as well.
     Wal,
+    /// "Tell me where clients may go": said once, on a connection of its own.
+    Watch,
+    /// Where clients may go, to whoever watches.
+    Routes,
+    /// "No transaction of mine runs any more", from whoever watches.
+    Drained,
 }
 
 impl Kind {
@@ -36,12 +42,24 @@ impl Kind {
             Kind::Request => 3,
             Kind::Answer => 4,
             Kind::Wal => 5,
+            Kind::Watch => 6,
+            Kind::Routes => 7,
+            Kind::Drained => 8,
         }
     }
 
     fn from_byte(byte: u8) -> Option<Kind> {
-        let all = [Kind::Raft, Kind::Report, Kind::Request, Kind::Answer, Kind::Wal];
-        all.into_iter().find(|k| k.to_byte() == byte)
+        const ALL: [Kind; 8] = [
+            Kind::Raft,
+            Kind::Report,
+            Kind::Request,
+            Kind::Answer,
+            Kind::Wal,
+            Kind::Watch,
+            Kind::Routes,
+            Kind::Drained,
+        ];
+        ALL.into_iter().find(|k| k.to_byte() == byte)
     }
 
     /// Whether an answer is owed to it.
@@ -50,6 +68,7 @@ impl Kind {
         match self {
             Kind::Request | Kind::Wal => true,
             Kind::Raft | Kind::Report | Kind::Answer => false,
+            Kind::Watch | Kind::Routes | Kind::Drained => false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Who we are and whom we believe: certificates turned into TLS settings.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,15 +10,33 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use crate::certs::NODE_SUFFIX;
+use crate::certs::{NODE_SUFFIX, PROXY_SUFFIX};
 use crate::error::PeersError;
+
+/// Whose a certificate is, and so what its bearer may say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bearer {
+    /// A node: it is believed as an agent.
+    Node(NodeId),
+    /// A proxy: it may subscribe, and no more.
+    Proxy(NodeId),
+}
+
+impl fmt::Display for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bearer::Node(name) => write!(f, "node '{name}'"),
+            Bearer::Proxy(name) => write!(f, "proxy '{name}'"),
+        }
+    }
+}
 
 /// Our certificate, and the authority we believe.
 #[derive(Clone)]
 pub struct Identity {
     pub(crate) server: Arc<ServerConfig>,
     pub(crate) client: Arc<ClientConfig>,
-    node: NodeId,
+    bearer: Bearer,
 }
 
 impl Identity {
@@ -31,9 +50,9 @@ impl Identity {
             roots.add(root).map_err(material)?;
         }
         let own = chain(certificate)?;
-        let node = own.first().and_then(node_of).ok_or_else(|| PeersError::File {
+        let bearer = own.first().and_then(bearer_of).ok_or_else(|| PeersError::File {
             path: certificate.to_owned(),
-            why: "it names no node of a Tanist cluster".into(),
+            why: "it names no node and no proxy of a Tanist cluster".into(),
         })?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let roots = Arc::new(roots);
@@ -50,13 +69,13 @@ impl Identity {
             .with_root_certificates(roots)
             .with_client_auth_cert(own, read_key(key)?)
             .map_err(material)?;
-        Ok(Identity { server: Arc::new(server), client: Arc::new(client), node })
+        Ok(Identity { server: Arc::new(server), client: Arc::new(client), bearer })
     }
 
-    /// The node that our certificate names.
+    /// Whom our certificate names.
     #[must_use]
-    pub fn node(&self) -> &NodeId {
-        &self.node
+    pub fn bearer(&self) -> &Bearer {
+        &self.bearer
     }
 }
 
@@ -82,14 +101,23 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, PeersError> {
     PrivateKeyDer::from_pem_file(path).map_err(file(path))
 }
 
-/// The node that a certificate names.
-pub(crate) fn node_of(certificate: &CertificateDer<'_>) -> Option<NodeId> {
+/// Whom a certificate names. One that named both would be a proxy's: that may less.
+pub(crate) fn bearer_of(certificate: &CertificateDer<'_>) -> Option<Bearer> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let names = parsed.subject_alternative_name().ok()??;
-    names.value.general_names.iter().find_map(|name| match name {
-        x509_parser::extensions::GeneralName::DNSName(dns) => {
-            NodeId::new(dns.strip_suffix(NODE_SUFFIX)?).ok()
-        }
-        _ => None,
-    })
+    let named = |suffix: &str| {
+        names.value.general_names.iter().find_map(|name| match name {
+            x509_parser::extensions::GeneralName::DNSName(dns) => NodeId::new(dns.strip_suffix(suffix)?).ok(),
+            _ => None,
+        })
+    };
+    named(PROXY_SUFFIX).map(Bearer::Proxy).or_else(|| named(NODE_SUFFIX).map(Bearer::Node))
+}
+
+/// The node that a certificate names; none where it is a proxy's.
+pub(crate) fn node_of(certificate: &CertificateDer<'_>) -> Option<NodeId> {
+    match bearer_of(certificate)? {
+        Bearer::Node(node) => Some(node),
+        Bearer::Proxy(_) => None,
+    }
 }

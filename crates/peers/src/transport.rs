@@ -1,6 +1,7 @@
 //! Connections: one out to every other agent, any number in.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::certs::COMMON_NAME;
 use crate::error::PeersError;
 use crate::frame::{self, Frame, Kind};
-use crate::identity::{Identity, node_of};
+use crate::identity::{Bearer, Identity, bearer_of, node_of};
+use crate::subscribers::Subscribers;
 
 /// Messages that may wait for one peer; more are dropped (Raft sends again).
 pub const QUEUE_MAX: usize = 512;
@@ -43,6 +45,8 @@ pub struct Config {
     pub identity: Identity,
     /// `host:port` to listen on.
     pub listen: String,
+    /// Who watches, and what they are told.
+    pub subscribers: Subscribers,
 }
 
 /// A message that came in.
@@ -75,6 +79,7 @@ impl Drop for Line {
 pub struct Peers {
     identity: Identity,
     lines: Arc<Mutex<BTreeMap<NodeId, Line>>>,
+    listens_on: SocketAddr,
 }
 
 impl Peers {
@@ -86,9 +91,18 @@ impl Peers {
         let failed =
             |e: std::io::Error| PeersError::Listen { address: config.listen.clone(), why: e.to_string() };
         let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
+        let listens_on = listener.local_addr().map_err(failed)?;
         let (tx, rx) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(accept(listener, TlsAcceptor::from(config.identity.server.clone()), tx));
-        Ok((Peers { identity: config.identity, lines: Arc::default() }, rx))
+        let tls = TlsAcceptor::from(config.identity.server.clone());
+        let inward = Inward { tx, subscribers: config.subscribers };
+        tokio::spawn(accept(listener, tls, inward));
+        Ok((Peers { identity: config.identity, lines: Arc::default(), listens_on }, rx))
+    }
+
+    /// Where we listen; tells the port where any was asked for.
+    #[must_use]
+    pub fn listens_on(&self) -> SocketAddr {
+        self.listens_on
     }
 
     /// Keeps one connection to each of these, and to nobody else.
@@ -150,11 +164,18 @@ impl Peers {
     }
 }
 
-fn unreachable_at(address: &str, why: impl ToString) -> PeersError {
+pub(crate) fn unreachable_at(address: &str, why: impl ToString) -> PeersError {
     PeersError::Unreachable { address: address.to_string(), why: why.to_string() }
 }
 
-async fn accept(listener: TcpListener, tls: TlsAcceptor, tx: mpsc::Sender<Incoming>) {
+/// Where what comes in goes.
+#[derive(Clone)]
+struct Inward {
+    tx: mpsc::Sender<Incoming>,
+    subscribers: Subscribers,
+}
+
+async fn accept(listener: TcpListener, tls: TlsAcceptor, inward: Inward) {
     let places = Arc::new(Semaphore::new(INCOMING_MAX));
     loop {
         let Ok((socket, from)) = listener.accept().await else {
@@ -162,34 +183,44 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, tx: mpsc::Sender<Incomi
             continue;
         };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let (tls, tx) = (tls.clone(), tx.clone());
+        let (tls, inward) = (tls.clone(), inward.clone());
         tokio::spawn(async move {
             let _place = place;
-            if let Err(why) = serve(socket, tls, tx).await {
-                tracing::debug!(%from, %why, "a connection from another agent ended");
+            if let Err(why) = serve(socket, tls, inward).await {
+                tracing::debug!(%from, %why, "a connection that came in ended");
             }
         });
     }
 }
 
-async fn serve(socket: TcpStream, tls: TlsAcceptor, tx: mpsc::Sender<Incoming>) -> Result<(), PeersError> {
+async fn serve(socket: TcpStream, tls: TlsAcceptor, inward: Inward) -> Result<(), PeersError> {
     tune(&socket);
     let peer = socket.peer_addr().map(|a| a.to_string()).unwrap_or_default();
     let accepted = timeout(CONNECT_LIMIT, tls.accept(socket)).await;
     let mut stream =
         accepted.map_err(|_| PeersError::Timeout(peer.clone()))?.map_err(|e| unreachable_at(&peer, e))?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
-    let from = certificate
-        .and_then(node_of)
-        .ok_or_else(|| unreachable_at(&peer, "its certificate names no node"))?;
+    let who = certificate
+        .and_then(bearer_of)
+        .ok_or_else(|| unreachable_at(&peer, "its certificate names no node and no proxy"))?;
     let silent = |_| PeersError::Timeout(peer.clone());
     while let Some(frame) = timeout(IDLE_LIMIT, frame::read(&mut stream)).await.map_err(silent)?? {
+        let from = match (&who, frame.kind) {
+            (_, Kind::Watch) => return inward.subscribers.serve(stream, who).await,
+            (_, Kind::Routes | Kind::Drained | Kind::Answer) => {
+                return Err(PeersError::BadFrame("nobody has asked for that"));
+            }
+            (Bearer::Proxy(_), Kind::Raft | Kind::Report | Kind::Request | Kind::Wal) => {
+                return Err(PeersError::BadFrame("a proxy may subscribe, and no more"));
+            }
+            (Bearer::Node(node), Kind::Raft | Kind::Report | Kind::Request | Kind::Wal) => node.clone(),
+        };
         if frame.kind.is_question() {
-            answer(&mut stream, &from, frame, &tx).await?;
+            answer(&mut stream, &from, frame, &inward.tx).await?;
             continue;
         }
-        let incoming = Incoming { from: from.clone(), kind: frame.kind, body: frame.body, answer: None };
-        if tx.send(incoming).await.is_err() {
+        let incoming = Incoming { from, kind: frame.kind, body: frame.body, answer: None };
+        if inward.tx.send(incoming).await.is_err() {
             return Ok(());
         }
     }
@@ -266,7 +297,7 @@ async fn say(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::R
 /// A connection to another node that has proven its name.
 pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 
-async fn connect(identity: &Identity, address: &str) -> Result<(TlsStream, NodeId), PeersError> {
+pub(crate) async fn connect(identity: &Identity, address: &str) -> Result<(TlsStream, NodeId), PeersError> {
     let gone = |e: std::io::Error| unreachable_at(address, e);
     let socket = TcpStream::connect(address).await.map_err(gone)?;
     tune(&socket);

@@ -15,5 +15,6 @@ mod guard;
 mod members;
 mod network;
 mod refusals;
+mod routes;
 mod story;
 mod wal_witness;
