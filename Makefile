@@ -2,14 +2,14 @@
 # The longer scripts are in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test storm soak faults bench install release
+.PHONY: help demo check test storm soak faults bench bench-proxy install release
 
 PREFIX ?= /usr/local
 DESTDIR ?=
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/tanist
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 demo: ## a cluster of three on this machine: load, switchover, a crash, a lost node, a verdict
 	@tools/install demo
@@ -35,6 +35,11 @@ bench: ## every figure of docs/benchmarks.md, beside Patroni in the same run (ho
 	@tools/install bench
 	@$(MAKE) --no-print-directory release
 	@BENCH='$(BENCH)' bench/run --binary $(BINARY) $(BENCH)
+
+bench-proxy: ## every figure of docs/proxy-benchmarks.md, beside PgBouncer and HAProxy (half an hour; BENCH="--help" for less)
+	@tools/install proxy
+	@$(MAKE) --no-print-directory release
+	@PROXY_BENCH_COMMAND='make bench-proxy$(if $(BENCH), BENCH="$(BENCH)")' bench/proxy --binary $(BINARY) $(BENCH)
 
 faults: ## every fault on a real cluster, written to docs/fault-matrix.md; goes on where it was (root, hours; ARGS="--only link")
 	@tools/install test

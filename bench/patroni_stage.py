@@ -12,13 +12,13 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 
 import processes
+from processes import free_ports, listens
 
 NODES = ("p1", "p2", "p3")
 UP_SECONDS = 240
@@ -50,17 +50,6 @@ listen primary
     http-check expect status 200
     default-server {check} on-marked-down shutdown-sessions
 """
-
-
-def free_ports(count):
-    """Ports below those that the kernel gives to outgoing connections."""
-    found, port = [], 20_000 + os.getpid() * 97 % 10_000
-    while len(found) < count:
-        port += 1
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                found.append(port)
-    return found
 
 
 class PatroniStage:
@@ -239,9 +228,3 @@ class PatroniStage:
         for name in NODES:
             processes.kill_at_once([], self._file(name, "data"))
         shutil.rmtree(self.dir, ignore_errors=True)
-
-
-def listens(port):
-    """Whether somebody takes connections there."""
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0

@@ -1,4 +1,4 @@
-"""Starts, finds and ends processes, and waits for conditions.
+"""Starts, finds, weighs and ends processes, and waits for conditions.
 
 Everything is ended by pid, and only what belongs to a folder that we made.
 Never kills by name, and never waits without a bound that has a name.
@@ -7,6 +7,7 @@ Never kills by name, and never waits without a bound that has a name.
 import os
 import pwd
 import signal
+import socket
 import subprocess
 import time
 
@@ -51,12 +52,12 @@ def start(command, log, **options):
                                 start_new_session=True, **options)
 
 
-def end(process):
+def end(process, ask=signal.SIGTERM):
     """Ends what `start` started: asks first, then insists."""
     if process.poll() is not None:
         return
     send(process.pid, signal.SIGCONT)
-    process.terminate()
+    process.send_signal(ask)
     try:
         process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
@@ -109,6 +110,15 @@ def agents_of(guard):
         return []
 
 
+def family(pid):
+    """Pids of a process and of all below it."""
+    found = [pid]
+    for parent in found:
+        with open(f"/proc/{parent}/task/{parent}/children") as file:
+            found += [int(child) for child in file.read().split()]
+    return found
+
+
 def arguments(pid):
     """The command line of a process; empty if it has gone."""
     try:
@@ -126,3 +136,38 @@ def postmaster_of(folder):
         return pid if pid in working_in(folder) else 0
     except (OSError, ValueError):
         return 0
+
+
+def ticks(pid):
+    """User and system time of a process, in clock ticks."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def field(pid, file_name, name):
+    """A field of kB in a file of /proc."""
+    with open(f"/proc/{pid}/{file_name}") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith(f"{name}:"))
+
+
+def private(pid):
+    """Memory that nobody shares with this process."""
+    return field(pid, "smaps_rollup", "Private_Clean") + field(pid, "smaps_rollup", "Private_Dirty")
+
+
+def free_ports(count):
+    """Ports below those that the kernel gives to outgoing connections."""
+    found, port = [], 20_000 + os.getpid() * 97 % 10_000
+    while len(found) < count:
+        port += 1
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+    return found
+
+
+def listens(port):
+    """Whether somebody takes connections there."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0

@@ -12,6 +12,7 @@ import time
 
 import processes
 from probe import answer
+from processes import field, private, ticks
 
 SETTLE_SECONDS = 10
 PGBENCH_SCALE = 10
@@ -45,24 +46,6 @@ def at_rest(stage):
         node = stage.node(name)
         found[f"agent {name}"], found[f"guard {name}"] = node["agent_pid"], node["guard_pid"]
     return found
-
-
-def ticks(pid):
-    """User and system time of a process, in clock ticks."""
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rsplit(")", 1)[1].split()
-    return int(fields[11]) + int(fields[12])
-
-
-def field(pid, file_name, name):
-    """A field of kB in a file of /proc."""
-    with open(f"/proc/{pid}/{file_name}") as file:
-        return sum(int(line.split()[1]) for line in file if line.startswith(f"{name}:"))
-
-
-def private(pid):
-    """Memory that nobody shares with this process."""
-    return field(pid, "smaps_rollup", "Private_Clean") + field(pid, "smaps_rollup", "Private_Dirty")
 
 
 def busy(stage, minutes):

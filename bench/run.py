@@ -8,7 +8,6 @@ Never leaves a process, a folder or a network namespace behind, also on Ctrl-C.
 """
 
 import argparse
-import datetime
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ import traceback
 import events
 import report
 import rest
+from machine import bin_dir, machine, now, say
 from patroni_stage import SETTINGS, PatroniStage
 from tanist_stage import WITNESS, TanistStage
 
@@ -176,38 +176,9 @@ class Bench:
             json.dump(self.results, file, indent=1)
 
 
-def say(text):
-    print(f"bench: {text}", file=sys.stderr, flush=True)
-
-
-def now():
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M")
-
-
 def command():
     given = os.environ.get("BENCH", "").strip()
     return f'make bench BENCH="{given}"' if given else "make bench"
-
-
-def machine():
-    """The machine in one line."""
-    with open("/proc/cpuinfo") as file:
-        names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    with open("/proc/meminfo") as file:
-        gigabytes = int(file.readline().split()[1]) / 1e6
-    with open("/etc/os-release") as file:
-        system = next(line.split("=", 1)[1].strip().strip('"') for line in file if line.startswith("PRETTY_NAME"))
-    version = subprocess.run([os.path.join(bin_dir(), "postgres"), "--version"], capture_output=True, text=True)
-    server = "PostgreSQL " + version.stdout.split(") ", 1)[1].split()[0]
-    return (f"{os.cpu_count()} cores ({names[0] if names else os.uname().machine}), {gigabytes:.0f} GB, {system}, "
-            f"Linux {os.uname().release}, {server}")
-
-
-def bin_dir():
-    """The newest PostgreSQL of the distribution's."""
-    base = "/usr/lib/postgresql"
-    versions = sorted((v for v in os.listdir(base) if v.isdigit()), key=int)
-    return os.path.join(base, versions[-1], "bin")
 
 
 def sizes(binary):
