@@ -9,18 +9,51 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::prepared::Statement;
+use crate::sql::{Traits, Verb};
 
 /// Most answers that may be owed at a time. A client that has so many outstanding is not read until
 /// some have come.
 pub const OWED_MAX: usize = 65_536;
 
+/// What a request does to the transaction block that it runs in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ends {
+    /// The block goes on, or fails.
+    #[default]
+    No,
+    /// It ends by COMMIT.
+    Commit,
+    /// It ends by ROLLBACK.
+    Rollback,
+    /// It may end in one way or the other, and another may have begun.
+    Maybe,
+}
+
+impl Ends {
+    /// Of a text.
+    #[must_use]
+    pub fn of(traits: &Traits) -> Ends {
+        let alone = !traits.many && !traits.chains;
+        match traits.verb {
+            Verb::Commit if alone => Ends::Commit,
+            Verb::Rollback if alone => Ends::Rollback,
+            _ if traits.ends => Ends::Maybe,
+            _ => Ends::No,
+        }
+    }
+
+    /// Of this and what comes after it together.
+    #[must_use]
+    pub fn then(self, next: Ends) -> Ends {
+        if self == Ends::No { next } else { Ends::Maybe }
+    }
+}
+
 /// What asked for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
-    /// The client.
-    Client,
-    /// The client, with something that ends its transaction for good.
-    ClientCommit,
+    /// The client, with something that may end its transaction or not.
+    Client(Ends),
     /// We: BEGIN around a single statement.
     Begin,
     /// We: the number of the transaction.
@@ -40,7 +73,7 @@ impl Asker {
     #[must_use]
     pub fn is_client(self) -> bool {
         match self {
-            Asker::Client | Asker::ClientCommit => true,
+            Asker::Client(_) => true,
             Asker::Begin | Asker::Xid | Asker::Commit | Asker::Apply | Asker::Ask | Asker::Prove => false,
         }
     }
@@ -53,6 +86,8 @@ pub enum Undo {
     Name(Box<[u8]>, Option<Arc<Statement>>),
     /// The server has not prepared it.
     Prepared(u64),
+    /// The server's unnamed statement is not the client's.
+    Unnamed,
 }
 
 /// One answer that is owed.
@@ -68,16 +103,21 @@ pub enum Expect {
         undo: Vec<Undo>,
     },
     /// To Bind.
-    Bind,
+    Bind {
+        /// The statement of ours that is bound; 0 for the unnamed one.
+        id: u64,
+    },
     /// To Describe; of a statement it has two parts.
     Describe {
         /// Of a statement, and not of a portal.
         statement: bool,
+        /// The statement of ours; 0 for another.
+        id: u64,
     },
-    /// To Execute; `commit` if it ends the transaction.
+    /// To Execute.
     Execute {
-        /// Whether it ends the transaction.
-        commit: bool,
+        /// What it does to the transaction.
+        ends: Ends,
     },
     /// To Close; `shown` if the client sent it.
     Close {
@@ -114,7 +154,9 @@ impl Expect {
         match self {
             Expect::Query(asker) => asker.is_client(),
             Expect::Parse { shown, .. } | Expect::Close { shown, .. } | Expect::Sync { shown } => *shown,
-            Expect::Bind | Expect::Describe { .. } | Expect::Execute { .. } | Expect::Refused(_) => true,
+            Expect::Bind { .. } | Expect::Describe { .. } | Expect::Execute { .. } | Expect::Refused(_) => {
+                true
+            }
             Expect::CopyEnd | Expect::Said { .. } => false,
         }
     }
@@ -125,7 +167,7 @@ impl Expect {
         match self {
             Expect::Query(_) | Expect::Sync { .. } => true,
             Expect::Parse { .. }
-            | Expect::Bind
+            | Expect::Bind { .. }
             | Expect::Describe { .. }
             | Expect::Execute { .. }
             | Expect::Close { .. }

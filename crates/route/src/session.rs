@@ -20,10 +20,11 @@ mod fallen;
 mod front;
 mod loss;
 mod ready;
+mod tell;
 mod wrap;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -31,7 +32,7 @@ use alloc::vec::Vec;
 use wire::back::{Transaction, Words};
 
 use crate::backend::Backend;
-use crate::expect::{Expect, Owed};
+use crate::expect::{Asker, Ends, Expect, Owed};
 use crate::pin::{Pin, Pins};
 use crate::plan::Out;
 use crate::prepared::Statement;
@@ -78,20 +79,25 @@ struct Batch {
     open: bool,
     /// Requests (simple queries, or batches up to Sync) since then.
     requests: u32,
+    /// What is kept for running it again is all of it so far.
+    keeps: bool,
     /// The bytes, while there is one request that may be run again.
     again: Vec<u8>,
     /// The client has got something of the answer.
     answered: bool,
+    /// Something in the extended batch that is open may end the transaction.
+    ends: bool,
+    /// Number of batches and queries sent: tells one batch from the next.
+    number: u32,
 }
 
-/// The number of the transaction that is about to commit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Xid {
-    #[default]
-    NotAsked,
-    Asked,
-    /// `None`: it has none, for it has written nothing.
-    Known(Option<u64>),
+/// What was heard of the first request that is owed, short of its ReadyForQuery.
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    /// It failed, and the client was told.
+    failed: bool,
+    /// What has succeeded of it has ended the transaction so, and the client was told.
+    ended: Ends,
 }
 
 /// A message of which a part has passed.
@@ -129,8 +135,8 @@ pub struct Session {
     from_server: Rest,
     names: BTreeMap<Box<[u8]>, Arc<Statement>>,
     unnamed: Option<Arc<Statement>>,
-    /// What the last Bind bound, and its number.
-    portal: (Traits, u64),
+    /// What the last Bind bound to the unnamed portal.
+    portal: Traits,
     settings: Arc<Settings>,
     /// Settings of an application's own that it has set at some time.
     own: BTreeSet<String>,
@@ -138,17 +144,26 @@ pub struct Session {
     told: Arc<BTreeMap<String, String>>,
     pins: Pins,
     batch: Batch,
-    xid: Xid,
+    /// The number of the transaction that is about to commit, once it is known;
+    /// `Some(None)`: it has none, for it has written nothing.
+    xid: Option<Option<u64>>,
+    part: Part,
     /// A statement of its own is in a transaction of ours.
     wrapped: bool,
+    /// That one ends with the Sync that comes.
+    wrapping: bool,
     /// What is shown only once the commit is certain.
     held: Vec<u8>,
     /// A commit's wait for its standbys was cut short.
     tainted: bool,
     /// A commit of ours is under way that shows whether that one is safe; what comes is held.
     proving: bool,
-    /// It has set something: ask what, once the transaction is over.
+    /// A statement was sent that sets something if it succeeds.
+    sets: bool,
+    /// It has set something in the transaction that is open.
     asks: bool,
+    /// It has set something for good, and what is not known yet.
+    due: bool,
     /// What PostgreSQL answers to that.
     answer: Settings,
     /// Its settings are being applied; nothing of the client's goes out before they are.
@@ -158,6 +173,14 @@ pub struct Session {
     copying: bool,
     /// Messages are dropped until Sync.
     skipping: bool,
+    /// What was sent last changes which statements are prepared: the next waits for it.
+    barrier: bool,
+    /// Statements whose preparing is not answered yet, and in which batch each was sent.
+    unsure: VecDeque<(u64, u32)>,
+    /// A portal with a name was bound to something that may end the transaction.
+    named_ends: bool,
+    /// When its server was lost: nothing after the first request was begun.
+    only_first: bool,
     fallen: Option<Fallen>,
     /// The next request is answered with this instead of being sent.
     refusal: Vec<u8>,
@@ -176,7 +199,7 @@ impl Session {
         backend.unnamed = 0;
         if let Some(change) = settings::change(&backend.settings, &self.settings) {
             out.to_server.make(|to| wire::front::query(to, &change));
-            self.owed.push_back(Expect::Query(crate::expect::Asker::Apply));
+            self.owed.push_back(Expect::Query(Asker::Apply));
             self.applying = true;
             // Until the answer has come nobody else may believe anything of it.
             backend.clean = false;
@@ -239,9 +262,10 @@ impl Session {
         let first = self.owed.iter().find(|e| e.is_clients());
         match first {
             // Whoever cancels a commit's wait for its standbys gets a success that may be lost again.
-            Some(Expect::Query(crate::expect::Asker::ClientCommit) | Expect::Execute { commit: true }) => {
-                false
-            }
+            Some(
+                Expect::Query(Asker::Client(Ends::Commit | Ends::Maybe))
+                | Expect::Execute { ends: Ends::Commit | Ends::Maybe },
+            ) => false,
             Some(_) => !self.held_commit(),
             None => false,
         }

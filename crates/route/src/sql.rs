@@ -31,6 +31,8 @@ pub enum Verb {
     Copy,
     /// DEALLOCATE.
     Deallocate,
+    /// DISCARD.
+    Discard,
     /// Anything else.
     Other,
 }
@@ -52,6 +54,10 @@ pub struct Traits {
     pub locks: bool,
     /// It ends a transaction and begins the next at once (AND CHAIN).
     pub chains: bool,
+    /// One of its statements may end the transaction block that it runs in.
+    pub ends: bool,
+    /// One of its statements may commit by itself outside of a block (CALL, VACUUM), or is not known.
+    pub loose: bool,
 }
 
 /// Longest word that means something here.
@@ -86,6 +92,10 @@ struct Sentence {
     creates: bool,
     declares: bool,
     into: bool,
+    prepares: bool,
+    rolls: bool,
+    /// The text could end a block before this statement.
+    could_end: bool,
 }
 
 impl Sentence {
@@ -98,8 +108,11 @@ impl Sentence {
     }
 
     fn other(&mut self, traits: &mut Traits) {
-        if self.begin(traits) && !self.ended && traits.verb == Verb::Empty {
-            traits.verb = Verb::Other;
+        if self.begin(traits) {
+            traits.loose = true;
+            if !self.ended && traits.verb == Verb::Empty {
+                traits.verb = Verb::Other;
+            }
         }
         self.words += 1;
     }
@@ -110,12 +123,21 @@ impl Sentence {
                 traits.verb = verb(word);
             }
             traits.sets |= matches!(word, b"set" | b"reset");
+            self.could_end = traits.ends;
+            traits.ends |= matches!(word, b"commit" | b"end" | b"rollback" | b"abort");
+            traits.loose |= !ATOMIC.contains(&word);
+            self.prepares = word == b"prepare";
+            self.rolls = word == b"rollback" || word == b"abort" || word == b"commit";
             self.creates = word == b"create";
             self.declares = word == b"declare";
         }
         self.words += 1;
         let ends = matches!(traits.verb, Verb::Commit | Verb::Rollback) && !self.ended;
+        if self.rolls && self.words <= 3 && matches!(word, b"prepared" | b"to") {
+            traits.ends = self.could_end;
+        }
         match word {
+            b"transaction" if self.prepares && self.words == 2 => traits.ends = true,
             // Of a prepared transaction or to a savepoint: the transaction goes on, or is another one.
             b"prepared" | b"to" if ends && self.words <= 3 => traits.verb = Verb::Other,
             b"no" if ends => self.into = true,
@@ -134,6 +156,27 @@ impl Sentence {
     }
 }
 
+/// Statements that are all or nothing, whatever happens to their server.
+const ATOMIC: &[&[u8]] = &[
+    b"abort",
+    b"begin",
+    b"commit",
+    b"copy",
+    b"delete",
+    b"end",
+    b"fetch",
+    b"insert",
+    b"merge",
+    b"rollback",
+    b"select",
+    b"show",
+    b"start",
+    b"table",
+    b"update",
+    b"values",
+    b"with",
+];
+
 fn verb(word: &[u8]) -> Verb {
     match word {
         b"begin" | b"start" => Verb::Begin,
@@ -144,6 +187,7 @@ fn verb(word: &[u8]) -> Verb {
         b"with" => Verb::With,
         b"copy" => Verb::Copy,
         b"deallocate" => Verb::Deallocate,
+        b"discard" => Verb::Discard,
         _ => Verb::Other,
     }
 }

@@ -10,10 +10,10 @@ use alloc::sync::Arc;
 use wire::back::{self, Transaction};
 use wire::frame::{HEADER_BYTES, Header, int32};
 
+use super::Session;
 use super::front::Message;
-use super::{Session, Xid};
 use crate::backend::Backend;
-use crate::expect::{Asker, Expect, Undo};
+use crate::expect::{Asker, Ends, Expect, Undo};
 use crate::pin::Pin;
 use crate::plan::Out;
 use crate::settings::SETTINGS_MAX;
@@ -74,7 +74,7 @@ impl Session {
             }
             let shown = match self.reply(&message, backend, out) {
                 // Whatever comes after a commit that is not proven waits with it.
-                Reply::Show if self.proving => {
+                Reply::Show if self.proving || self.tainted => {
                     self.held.extend_from_slice(&bytes[..message.there()]);
                     if self.held.len() > HELD_BYTES_MAX || message.body().is_none() {
                         return (at, Heard::Broken);
@@ -149,7 +149,11 @@ impl Session {
         while let Some(Expect::Said { .. } | Expect::CopyEnd) = self.owed.front() {
             if let Some(Expect::Said { tag, .. }) = self.owed.pop_front() {
                 self.batch.answered = true;
-                out.to_client.make(|to| back::bare(to, tag));
+                if self.tainted {
+                    back::bare(&mut self.held, tag);
+                } else {
+                    out.to_client.make(|to| back::bare(to, tag));
+                }
             }
         }
     }
@@ -158,8 +162,10 @@ impl Session {
         if let Some(Expect::Query(Asker::Ask)) = self.owed.front() {
             let mut values = message.body().into_iter().flat_map(back::values).flatten();
             let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-            let pair = values.next().zip(values.next()).filter(|_| self.answer.len() < SETTINGS_MAX);
-            if let Some((name, value)) = pair {
+            let pair = values.next().zip(values.next());
+            if self.answer.len() >= SETTINGS_MAX || message.body().is_none() {
+                self.pins.add(Pin::Settings);
+            } else if let Some((name, value)) = pair {
                 self.answer.insert(text(name), text(value));
             }
         }
@@ -168,9 +174,14 @@ impl Session {
 
     fn step_done(&mut self, tag: u8) -> Reply {
         let shown = match (tag, self.owed.front()) {
-            (back::PARSE_COMPLETE, Some(Expect::Parse { shown, .. })) => *shown,
+            (back::PARSE_COMPLETE, Some(Expect::Parse { shown, undo })) => {
+                if undo.iter().any(|undo| matches!(undo, Undo::Prepared(_))) {
+                    self.unsure.pop_front();
+                }
+                *shown
+            }
             (back::CLOSE_COMPLETE, Some(Expect::Close { shown, .. })) => *shown,
-            (back::BIND_COMPLETE, Some(Expect::Bind)) => true,
+            (back::BIND_COMPLETE, Some(Expect::Bind { .. })) => true,
             _ => return Reply::Stop(Heard::Broken),
         };
         self.done();
@@ -182,11 +193,20 @@ impl Session {
         if message.header.tag == back::COMMAND_COMPLETE {
             self.tag(message.body().unwrap_or_default(), backend);
         }
-        if matches!(self.owed.front(), Some(Expect::Execute { .. })) {
-            self.done();
+        let ends = match self.owed.front() {
+            Some(Expect::Execute { ends }) => {
+                let ends = *ends;
+                self.done();
+                ends
+            }
+            Some(Expect::Query(Asker::Client(ends))) if self.part.ended == Ends::No => *ends,
+            _ => Ends::No,
+        };
+        if message.header.tag == back::COMMAND_COMPLETE && ends != Ends::No {
+            self.part.ended = self.part.ended.then(ends);
         }
         // Said only once the commit is certain.
-        if shown && (self.wrapped || self.tainted) && message.header.tag == back::COMMAND_COMPLETE {
+        if shown && self.wrapped && message.header.tag == back::COMMAND_COMPLETE {
             self.held.extend_from_slice(&message.bytes[..message.there()]);
             return Reply::Swallow;
         }
@@ -195,6 +215,7 @@ impl Session {
 
     /// What a statement has left behind, by its tag.
     fn tag(&mut self, tag: &[u8], backend: &mut Backend) {
+        self.asks |= self.sets && self.is_for_client();
         match tag.strip_suffix(b"\0").unwrap_or(tag) {
             b"SET" | b"RESET" if self.is_for_client() => self.asks = true,
             b"LISTEN" => self.pins.add(Pin::Listen),
@@ -208,7 +229,6 @@ impl Session {
             b"DISCARD ALL" => {
                 backend.forget_prepared();
                 self.names.clear();
-                self.unnamed = None;
                 self.pins.discard();
                 self.asks = true;
             }
@@ -220,17 +240,15 @@ impl Session {
         if tag == back::COPY_BOTH {
             self.pins.add(Pin::Replication);
         }
-        let batch = matches!(self.owed.front(), Some(Expect::Execute { .. }));
-        if tag == back::COPY_IN && batch {
-            // Syncs that were sent ahead are read over while data is awaited.
-            let end = self.owed.iter().position(|e| matches!(e, Expect::CopyEnd));
-            self.copying = end.is_none();
-            let end = end.unwrap_or(self.owed.len());
-            let mut index = 0;
-            self.owed.retain(|e| {
-                index += 1;
-                index > end || !matches!(e, Expect::Sync { .. })
-            });
+        let clients =
+            matches!(self.owed.front(), Some(Expect::Execute { .. } | Expect::Query(Asker::Client(_))));
+        if tag == back::COPY_IN && clients {
+            // Syncs that were sent ahead are read over while data is awaited. Anything else ends the COPY.
+            while let Some(Expect::Sync { .. }) = self.owed.get(1) {
+                self.owed.remove(1);
+                self.batch.open |= matches!(self.owed.front(), Some(Expect::Execute { .. }));
+            }
+            self.copying = self.owed.len() == 1;
         }
         Session::show_if(self.is_for_client())
     }
@@ -243,7 +261,7 @@ impl Session {
         let text = int32(body)
             .filter(|(length, _)| *length >= 0)
             .and_then(|(_, text)| core::str::from_utf8(text).ok());
-        self.xid = Xid::Known(text.and_then(|text| text.parse().ok()));
+        self.xid = Some(text.and_then(|text| text.parse().ok()));
         Reply::Swallow
     }
 
@@ -253,6 +271,8 @@ impl Session {
             return Reply::Stop(Heard::Fatal(message.there()));
         }
         self.copying = false;
+        self.part.failed |=
+            self.is_for_client() || matches!(self.owed.front(), Some(Expect::Query(Asker::Commit)));
         match self.owed.front() {
             Some(Expect::Query(Asker::Apply)) => self.unapplied = message.bytes[..message.there()].to_vec(),
             Some(Expect::Query(Asker::Ask | Asker::Prove)) => backend.clean = false,
@@ -269,15 +289,23 @@ impl Session {
                 self.batch_failed(backend);
                 return Reply::Swallow;
             }
-            Some(Expect::Bind | Expect::Execute { .. }) => {
-                if back::field(body, b'C') == Some(b"0A000") {
-                    // 'cached plan must not change result type': prepared anew the next time.
-                    backend.spoil(self.portal.1);
+            Some(Expect::Bind { id } | Expect::Describe { id, .. }) => {
+                // 'cached plan must not change result type', or it is gone: prepared anew the next time.
+                if matches!(back::field(body, b'C'), Some(b"0A000" | b"26000")) {
+                    backend.spoil(*id);
                 }
                 self.batch_failed(backend);
                 return Reply::Show;
             }
-            Some(Expect::Parse { .. } | Expect::Describe { .. } | Expect::Close { .. }) => {
+            Some(Expect::Parse { shown: false, .. })
+                if matches!(self.owed.get(1), Some(Expect::Sync { shown: false })) =>
+            {
+                // Before a query that names it, which fails as well.
+                self.batch_failed(backend);
+                return Reply::Swallow;
+            }
+            Some(Expect::Parse { .. } | Expect::Execute { .. } | Expect::Close { .. }) => {
+                self.part.failed = true;
                 self.batch_failed(backend);
                 return Reply::Show;
             }
@@ -287,16 +315,30 @@ impl Session {
 
     /// The server reads over everything up to Sync, so none of it is answered or done.
     fn batch_failed(&mut self, backend: &mut Backend) {
-        let end = self.owed.iter().position(|e| matches!(e, Expect::Sync { .. })).unwrap_or(self.owed.len());
+        let sync = self.owed.iter().position(|e| matches!(e, Expect::Sync { .. }));
+        // The client has not sent it yet. What it sends before is read over here as well.
+        self.skipping |= sync.is_none();
+        let end = sync.unwrap_or(self.owed.len());
+        // A Parse that fails takes the unnamed statement with it.
+        let took_unnamed = match self.owed.front() {
+            Some(Expect::Parse { shown: true, undo }) => {
+                matches!(undo.as_slice(), [Undo::Name(name, _)] if name.is_empty())
+            }
+            _ => false,
+        };
         let given_up: alloc::vec::Vec<Expect> = self.owed.drain(..end).collect();
         self.held.clear();
         for expect in given_up.into_iter().rev() {
             self.take_back(expect, Some(backend));
         }
+        if took_unnamed {
+            self.unnamed = None;
+        }
     }
 
     /// Takes back what would be so now if the server had answered to it.
     pub(super) fn take_back(&mut self, expect: Expect, mut backend: Option<&mut Backend>) {
+        let unsure = &mut self.unsure;
         let mut one = |undo: Undo| match undo {
             Undo::Name(name, old) if name.is_empty() => {
                 self.unnamed = old;
@@ -307,8 +349,17 @@ impl Session {
             Undo::Name(name, Some(old)) => drop(self.names.insert(name, old)),
             Undo::Name(name, None) => drop(self.names.remove(&name)),
             Undo::Prepared(id) => {
-                if let Some(backend) = backend.as_deref_mut() {
+                // From the last to the first: what was sent in a later batch stays.
+                let at = unsure.iter().position(|(other, _)| *other == id);
+                at.and_then(|at| unsure.remove(at));
+                let again = unsure.iter().any(|(other, _)| *other == id);
+                if let Some(backend) = backend.as_deref_mut().filter(|_| !again) {
                     backend.remove(id);
+                }
+            }
+            Undo::Unnamed => {
+                if let Some(backend) = backend.as_deref_mut() {
+                    backend.unnamed = 0;
                 }
             }
         };
@@ -321,7 +372,7 @@ impl Session {
                 }
             }
             Expect::Query(_)
-            | Expect::Bind
+            | Expect::Bind { .. }
             | Expect::Describe { .. }
             | Expect::Execute { .. }
             | Expect::Close { .. }
@@ -339,7 +390,9 @@ impl Session {
             self.tainted = true;
             return Session::show_if(!self.rules.rides && self.is_for_client());
         }
-        Session::show_if(self.is_for_client())
+        // What triggers say while a commit of ours goes on is for the client.
+        let commits = matches!(self.owed.front(), Some(Expect::Query(Asker::Commit)));
+        Session::show_if(self.is_for_client() || commits)
     }
 
     fn parameter(&mut self, message: &Message<'_>, backend: &mut Backend) -> Reply {
@@ -347,11 +400,16 @@ impl Session {
             return Reply::Stop(Heard::Broken);
         };
         backend.report(name, value);
+        // In no list of settings, so it can't be followed.
+        let user = name == b"session_authorization";
         let known = core::str::from_utf8(name).ok().and_then(|name| self.told.get(name));
         let news = known.is_none_or(|known| known.as_bytes() != value);
         if self.applying {
             // Told together once all of them are applied.
             return Reply::Swallow;
+        }
+        if user && news {
+            self.pins.add(Pin::Authorization);
         }
         self.told = Arc::clone(&backend.reported);
         Session::show_if(news)

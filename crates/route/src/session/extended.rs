@@ -14,7 +14,8 @@ use wire::front::{self, BindNames, Object, Parse};
 
 use super::Session;
 use super::front::{Message, Next, Step, Turn, dropped, passed};
-use crate::expect::{Expect, Undo};
+use crate::backend::Backend;
+use crate::expect::{Asker, Ends, Expect, Undo};
 use crate::pin::Pin;
 use crate::plan::Out;
 use crate::prepared::{self, NAMES_MAX, PARSE_BYTES_MAX, Statement};
@@ -41,8 +42,14 @@ impl Session {
             };
         }
         self.begins();
-        if !self.batch.open && self.owed.is_empty() && self.is_one_write(message.bytes) {
-            self.begin_wrap(turn);
+        if !self.batch.open {
+            if self.owed.is_empty() && self.is_one_write(message.bytes) {
+                self.begin_wrap(turn);
+            }
+            if !self.owed.is_empty() {
+                // Whether the batch before got as far as parsing it is not known.
+                turn.backend.unnamed = 0;
+            }
         }
         self.keep(message);
         self.batch.open = true;
@@ -58,6 +65,10 @@ impl Session {
         let Some(parse) = message.body().and_then(Parse::read) else {
             // Too long to keep, or none: the server knows better, under the client's own name.
             self.pins.add(Pin::LongStatement);
+            if message.beginning().first() == Some(&0) {
+                self.unnamed = None;
+                turn.backend.unnamed = 0;
+            }
             self.owed.push_back(Expect::Parse { shown: true, undo: Vec::new() });
             return passed(message, &mut turn.out.to_server);
         };
@@ -75,14 +86,19 @@ impl Session {
             return self.cause_error(message, words, turn.out);
         }
         let statement = turn.shelf.get(parse.tail, parse.text);
-        self.notes(&statement.traits, parse.text);
+        self.notes(parse.text, &statement.traits);
         let name: Box<[u8]> = parse.name.into();
         self.names.insert(name.clone(), statement.clone());
         let undo = Undo::Name(name, None);
-        if turn.backend.has(statement.id) && self.transaction != Transaction::Failed {
-            self.say(back::PARSE_COMPLETE, Some(undo), turn.out);
-        } else {
+        if !self.is_there(statement.id, turn.backend) {
             self.prepare(&statement, Some(undo), turn);
+        } else if self.transaction == Transaction::Failed {
+            // Refused if the transaction is still the same, and the server knows. It takes the unnamed place.
+            turn.backend.unnamed = 0;
+            turn.out.to_server.make(|to| front::parse(to, b"", parse.tail));
+            self.owed.push_back(Expect::Parse { shown: true, undo: alloc::vec![undo, Undo::Unnamed] });
+        } else {
+            self.say(back::PARSE_COMPLETE, Some(undo), turn.out);
         }
         dropped(message)
     }
@@ -93,18 +109,35 @@ impl Session {
             self.gone_by_sql(parse.text, &named, turn);
             tail.extend_from_slice(&parse.tail[parse.text.len()..]);
             turn.out.to_server.make(|to| front::parse(to, b"", &tail));
-            self.unnamed = None;
-            turn.backend.unnamed = 0;
-            self.owed.push_back(Expect::Parse { shown: true, undo: Vec::new() });
+            let text = tail.split(|b| *b == 0).next().unwrap_or_default();
+            self.takes_unnamed_place(Statement::unnamed(&tail, text), turn);
             return dropped(message);
         }
         let statement = Statement::unnamed(parse.tail, parse.text);
-        self.notes(&statement.traits, parse.text);
-        turn.backend.unnamed = Arc::as_ptr(&statement) as usize;
-        self.unnamed = Some(statement);
-        let undo = alloc::vec![Undo::Name(Box::default(), None)];
-        self.owed.push_back(Expect::Parse { shown: true, undo });
+        self.notes(parse.text, &statement.traits);
+        self.takes_unnamed_place(statement, turn);
         passed(message, &mut turn.out.to_server)
+    }
+
+    fn takes_unnamed_place(&mut self, statement: Arc<Statement>, turn: &mut Turn<'_>) {
+        turn.backend.unnamed = Arc::as_ptr(&statement) as usize;
+        let old = self.unnamed.replace(statement);
+        let undo = alloc::vec![Undo::Name(Box::default(), old)];
+        self.owed.push_back(Expect::Parse { shown: true, undo });
+    }
+
+    /// Whether statement `id` is surely prepared when what is sent now arrives: not if only a batch that is
+    /// not answered yet, and may fail, prepares it.
+    fn is_there(&mut self, id: u64, backend: &mut Backend) -> bool {
+        if !backend.has(id) {
+            return false;
+        }
+        let sure = !self.unsure.iter().any(|(other, batch)| *other == id && *batch != self.batch.number);
+        if !sure {
+            // Closed, wherever it is, and prepared again.
+            backend.spoil(id);
+        }
+        sure
     }
 
     /// Lets the server prepare a statement under our name; the client sees the answer if `name` is its own.
@@ -115,6 +148,7 @@ impl Session {
         }
         turn.out.to_server.make(|to| front::parse(to, &statement.name(), &statement.tail));
         let shown = name.is_some();
+        self.unsure.push_back((statement.id, self.batch.number));
         let undo = name.into_iter().chain([Undo::Prepared(statement.id)]).collect();
         self.owed.push_back(Expect::Parse { shown, undo });
     }
@@ -141,15 +175,24 @@ impl Session {
 
     fn bind(&mut self, message: &Message<'_>, names: Option<BindNames<'_>>, turn: &mut Turn<'_>) -> Next {
         let Some(names) = names else {
-            self.owed.push_back(Expect::Bind);
+            self.owed.push_back(Expect::Bind { id: 0 });
             return passed(message, &mut turn.out.to_server);
         };
         let statement = self.statement(names.statement);
-        self.portal = statement.as_ref().map_or_else(Default::default, |s| (s.traits, s.id));
+        if self.is_nobodys(names.statement, statement.is_some()) {
+            return self.no_unnamed(message, turn.out);
+        }
+        let traits = statement.as_ref().map_or_else(Default::default, |s| s.traits);
+        if names.portal.is_empty() {
+            self.portal = traits;
+        } else {
+            self.named_ends |= traits.ends;
+        }
+        self.marks(&traits);
         if let Some(statement) = &statement {
             self.ensure(statement, turn);
         }
-        self.owed.push_back(Expect::Bind);
+        self.owed.push_back(Expect::Bind { id: statement.as_ref().map_or(0, |s| s.id) });
         let Some(statement) = statement.filter(|s| s.id != 0) else {
             return passed(message, &mut turn.out.to_server);
         };
@@ -160,6 +203,16 @@ impl Session {
         Next::Took { bytes: message.there(), shown: true }
     }
 
+    /// Whether a client means its unnamed statement and has none. The server may have one of somebody else's.
+    fn is_nobodys(&self, name: &[u8], known: bool) -> bool {
+        name.is_empty() && !known && !self.pins.iter().any(|pin| pin == Pin::LongStatement)
+    }
+
+    fn no_unnamed(&mut self, message: &Message<'_>, out: &mut Out) -> Next {
+        let words = Words::error("26000", "unnamed prepared statement does not exist");
+        self.cause_error(message, words, out)
+    }
+
     pub(super) fn statement(&self, name: &[u8]) -> Option<Arc<Statement>> {
         if name.is_empty() { self.unnamed.clone() } else { self.names.get(name).cloned() }
     }
@@ -167,7 +220,7 @@ impl Session {
     /// Lets the server prepare a statement that it lacks.
     fn ensure(&mut self, statement: &Arc<Statement>, turn: &mut Turn<'_>) {
         if statement.id != 0 {
-            if !turn.backend.has(statement.id) {
+            if !self.is_there(statement.id, turn.backend) {
                 self.prepare(statement, None, turn);
             }
             return;
@@ -176,16 +229,22 @@ impl Session {
         if turn.backend.unnamed != address {
             turn.backend.unnamed = address;
             turn.out.to_server.make(|to| front::parse(to, b"", &statement.tail));
-            self.owed.push_back(Expect::Parse { shown: false, undo: Vec::new() });
+            self.owed.push_back(Expect::Parse { shown: false, undo: alloc::vec![Undo::Unnamed] });
         }
     }
 
     fn execute(&mut self, message: &Message<'_>, turn: &mut Turn<'_>) -> Next {
-        let commit = self.portal.0.verb == Verb::Commit && !self.portal.0.many;
-        if commit {
-            self.ask_xid(turn.out);
+        let unnamed = message.beginning().first() == Some(&0);
+        let ends = match unnamed {
+            true => Ends::of(&self.portal),
+            false if self.named_ends => Ends::Maybe,
+            false => Ends::No,
+        };
+        if ends == Ends::Commit {
+            self.ask_xid(true, turn.out);
         }
-        self.owed.push_back(Expect::Execute { commit });
+        self.batch.ends |= ends != Ends::No;
+        self.owed.push_back(Expect::Execute { ends });
         passed(message, &mut turn.out.to_server)
     }
 
@@ -196,20 +255,26 @@ impl Session {
             Some(Object::Statement(name)) => Some(name),
             Some(Object::Portal(_)) | None => None,
         };
-        if let Some(name) = named.filter(|_| closes) {
+        let under_its_own_name = |name: &[u8]| {
+            !self.names.contains_key(name) && self.pins.iter().any(|pin| pin == Pin::LongStatement)
+        };
+        if let Some(name) = named.filter(|name| closes && !under_its_own_name(name)) {
             let old = self.forget(name);
             let undo = Undo::Name(name.into(), old);
             self.say(back::CLOSE_COMPLETE, Some(undo), turn.out);
             return dropped(message);
         }
         let statement = named.and_then(|name| self.statement(name));
+        if named.is_some_and(|name| self.is_nobodys(name, statement.is_some())) {
+            return self.no_unnamed(message, turn.out);
+        }
         if let Some(statement) = &statement {
             self.ensure(statement, turn);
         }
         self.owed.push_back(if closes {
             Expect::Close { shown: true, id: 0 }
         } else {
-            Expect::Describe { statement: named.is_some() }
+            Expect::Describe { statement: named.is_some(), id: statement.as_ref().map_or(0, |s| s.id) }
         });
         match statement.filter(|s| s.id != 0) {
             None => passed(message, &mut turn.out.to_server),
@@ -221,22 +286,31 @@ impl Session {
     }
 
     /// SQL's EXECUTE and DEALLOCATE of what was prepared by a message: the name is ours on the server.
-    /// Says whether it has seen to the query.
-    pub(super) fn names_in_sql(&mut self, text: &[u8], turn: &mut Turn<'_>) -> bool {
-        let Some((statement, new)) = self.with_our_name(text) else { return false };
-        if !turn.backend.has(statement.id) {
-            self.prepare(&statement, None, turn);
-            self.owed.push_back(Expect::Sync { shown: false });
-            turn.out.to_server.make(front::sync);
+    /// `new` is the text with it. A Sync of ours would end a batch of the client's that is open.
+    pub(super) fn query_by_name(
+        &mut self,
+        text: &[u8],
+        new: &[u8],
+        statement: &Arc<Statement>,
+        in_batch: bool,
+        turn: &mut Turn<'_>,
+    ) {
+        if !self.is_there(statement.id, turn.backend) {
+            self.prepare(statement, None, turn);
+            if !in_batch {
+                self.owed.push_back(Expect::Sync { shown: false });
+                turn.out.to_server.make(front::sync);
+                self.batch.number = self.batch.number.wrapping_add(1);
+            }
         }
-        self.gone_by_sql(text, &statement, turn);
-        self.owed.push_back(Expect::Query(crate::expect::Asker::Client));
-        turn.out.to_server.make(|to| front::query(to, &new));
-        true
+        self.gone_by_sql(text, statement, turn);
+        let ends = if statement.traits.ends { Ends::Maybe } else { Ends::No };
+        self.owed.push_back(Expect::Query(Asker::Client(ends)));
+        turn.out.to_server.make(|to| front::query(to, new));
     }
 
     /// A text that names a statement of the client's, with our name for it.
-    fn with_our_name(&self, text: &[u8]) -> Option<(Arc<Statement>, Vec<u8>)> {
+    pub(super) fn with_our_name(&self, text: &[u8]) -> Option<(Arc<Statement>, Vec<u8>)> {
         let range = sql::prepared_name(text)?;
         let statement = self.names.get(&text[range.clone()])?.clone();
         let new = [&text[..range.start], &statement.name(), &text[range.end..]].concat();
@@ -247,7 +321,8 @@ impl Session {
     fn gone_by_sql(&mut self, text: &[u8], statement: &Statement, turn: &mut Turn<'_>) {
         if self.transaction != Transaction::Failed && sql::look(text).verb == Verb::Deallocate {
             self.names.retain(|_, s| s.id != statement.id);
-            turn.backend.remove(statement.id);
+            // Should it not come to that, it is closed before it is prepared again.
+            turn.backend.spoil(statement.id);
         }
     }
 }

@@ -10,10 +10,11 @@ use wire::front::{self, BindNames, Object, Parse};
 
 use super::Session;
 use super::front::{Message, Next, Step, dropped};
-use super::loss::describe_nothing;
+use super::tell::describe_nothing;
+use crate::expect::Ends;
 use crate::plan::Out;
-use crate::prepared::{Shelf, Statement};
-use crate::sql::{self, Verb};
+use crate::prepared::{NAMES_MAX, Shelf, Statement};
+use crate::sql::{self, Traits, Verb};
 
 /// PostgreSQL's own words (`errdetail_abort` and its callers in tcop/postgres.c).
 const ABORTED: &str = "current transaction is aborted, commands ignored until end of transaction block";
@@ -31,14 +32,14 @@ impl Session {
             front::PARSE => self.fallen_parse(body, shelf, out),
             front::BIND => {
                 let statement = BindNames::read(body).and_then(|n| self.statement(n.statement));
-                self.portal = statement.map_or_else(Default::default, |s| (s.traits, s.id));
+                self.portal = statement.map_or_else(Default::default, |s| s.traits);
                 self.fallen_step(back::BIND_COMPLETE, out);
             }
             front::EXECUTE if self.portal_ends() => self.fallen_end(out),
             front::DESCRIBE => {
                 let statement = matches!(Object::read(body), Some(Object::Statement(_)));
                 if let Some(Object::Statement(name)) = Object::read(body) {
-                    self.portal = self.statement(name).map_or_else(Default::default, |s| (s.traits, s.id));
+                    self.portal = self.statement(name).map_or_else(Default::default, |s| s.traits);
                 }
                 if self.portal_ends() {
                     out.to_client.make(|to| describe_nothing(to, statement));
@@ -70,26 +71,30 @@ impl Session {
     }
 
     fn portal_ends(&self) -> bool {
-        ends(self.portal.0.verb) && !self.portal.0.many
+        ends(&self.portal)
     }
 
     fn fallen_query(&mut self, body: &[u8], out: &mut Out) {
         let traits = sql::look(body.strip_suffix(b"\0").unwrap_or(body));
-        if ends(traits.verb) && !traits.many {
-            self.portal = (traits, 0);
+        if ends(&traits) {
+            self.portal = traits;
             self.fallen_end(out);
         } else {
             self.fallen_error(out);
-            self.skipping = false;
         }
+        self.skipping = false;
         let transaction = self.transaction();
         out.to_client.make(|to| back::ready(to, transaction));
     }
 
     fn fallen_parse(&mut self, body: &[u8], shelf: &mut Shelf, out: &mut Out) {
-        let Some(parse) = Parse::read(body).filter(|p| ends(sql::look(p.text).verb)) else {
+        let Some(parse) = Parse::read(body).filter(|p| ends(&sql::look(p.text))) else {
             return self.fallen_error(out);
         };
+        let taken = self.names.contains_key(parse.name) || self.names.len() >= NAMES_MAX;
+        if !parse.name.is_empty() && taken {
+            return self.fallen_error(out);
+        }
         if parse.name.is_empty() {
             self.unnamed = Some(Statement::unnamed(parse.tail, parse.text));
         } else {
@@ -109,7 +114,7 @@ impl Session {
     /// The client ends its transaction. Who COMMITs and was told nothing yet must not take it for done.
     fn fallen_end(&mut self, out: &mut Out) {
         let told = self.fallen.as_ref().is_none_or(|f| f.told);
-        if told || self.portal.0.verb == Verb::Rollback {
+        if told || self.portal.verb == Verb::Rollback {
             out.to_client.make(|to| back::command_complete(to, b"ROLLBACK"));
         } else {
             self.fallen_error(out);
@@ -132,6 +137,7 @@ impl Session {
     }
 }
 
-fn ends(verb: Verb) -> bool {
-    matches!(verb, Verb::Commit | Verb::Rollback)
+/// Whether a statement ends a transaction, and does not begin the next at once.
+fn ends(traits: &Traits) -> bool {
+    matches!(Ends::of(traits), Ends::Commit | Ends::Rollback)
 }

@@ -7,9 +7,9 @@ use wire::back::{self, Transaction, Words};
 use wire::frame::Header;
 use wire::front::{self, Object};
 
-use super::{AGAIN_BYTES_MAX, Mode, Session, Xid};
+use super::{AGAIN_BYTES_MAX, Mode, Session};
 use crate::backend::Backend;
-use crate::expect::{Asker, Expect, OWED_MAX};
+use crate::expect::{Asker, Ends, Expect, OWED_MAX};
 use crate::pin::Pin;
 use crate::plan::{Out, Plan};
 use crate::prepared::{Shelf, Statement};
@@ -169,23 +169,44 @@ impl Session {
             return self.refused(message, out);
         }
         let Some(backend) = backend else { return self.unlinked(message, out) };
-        if self.applying || self.owed.len() >= OWED_MAX {
+        if self.must_wait(message.header.tag) {
             return Next::Stop(Step::Wait);
         }
         let turn = &mut Turn { shelf, backend, out };
         match message.header.tag {
             front::QUERY => self.query(message, turn),
             front::FUNCTION_CALL => self.call(message, turn),
-            front::COPY_DATA => passed(message, &mut turn.out.to_server),
-            front::COPY_DONE | front::COPY_FAIL => {
-                self.copying = false;
-                self.owed.push_back(Expect::CopyEnd);
+            front::COPY_DATA => {
+                self.keep_nothing();
                 passed(message, &mut turn.out.to_server)
             }
-            front::FLUSH => passed(message, &mut turn.out.to_server),
+            front::COPY_DONE | front::COPY_FAIL => {
+                self.keep_nothing();
+                self.copying = false;
+                // What comes after the COPY is over, or failed, means nothing.
+                if !self.owed.is_empty() {
+                    self.owed.push_back(Expect::CopyEnd);
+                }
+                passed(message, &mut turn.out.to_server)
+            }
+            front::FLUSH => {
+                if self.batch.open {
+                    self.keep(message);
+                }
+                passed(message, &mut turn.out.to_server)
+            }
             front::SYNC => self.sync(message, turn),
             _ => self.extended(message, turn),
         }
+    }
+
+    /// Whether nothing of the client's may be sent before the server has answered.
+    fn must_wait(&mut self, tag: u8) -> bool {
+        self.barrier &= !self.owed.is_empty();
+        let barred = self.barrier && !self.batch.open;
+        // What a COPY needs is part of what is under way.
+        let goes_on = matches!(tag, front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL | front::SYNC);
+        self.applying || self.proving || self.owed.len() >= OWED_MAX || barred && !goes_on
     }
 
     /// Answers a request with the refusal that waits for it.
@@ -235,29 +256,39 @@ impl Session {
 
     /// A request begins: one that begins when nothing is owed may be run again.
     pub(super) fn begins(&mut self) {
-        if self.owed.is_empty() && !self.batch.open {
+        let ours = || matches!(self.owed.front(), Some(Expect::Query(Asker::Ask)));
+        let clear = self.owed.is_empty() || self.owed.len() == 1 && ours();
+        if clear && !self.batch.open {
             self.batch.requests = 0;
             self.batch.answered = false;
+            self.batch.keeps = self.rules.rides && self.transaction == Transaction::Idle;
             self.batch.again.clear();
-            self.xid = Xid::NotAsked;
+            self.xid = None;
         }
+    }
+
+    /// Something was sent that can't be sent again.
+    pub(super) fn keep_nothing(&mut self) {
+        self.batch.keeps = false;
+        self.batch.again.clear();
+    }
+
+    /// A request ends here: a query, a call, a Sync.
+    fn is_request(&mut self) {
+        self.batch.requests = self.batch.requests.saturating_add(1);
+        self.batch.number = self.batch.number.wrapping_add(1);
+        self.batch.open = false;
+        self.batch.ends = false;
     }
 
     /// Keeps a message of the first request, if that may be run again.
     pub(super) fn keep(&mut self, message: &Message<'_>) {
-        let room = self.batch.again.len() + message.bytes.len().min(message.there()) <= AGAIN_BYTES_MAX;
+        let room = self.batch.again.len() + message.there() <= AGAIN_BYTES_MAX;
         let whole = message.body().is_some();
-        if self.rules.rides
-            && self.transaction == Transaction::Idle
-            && room
-            && whole
-            && self.batch.requests == 0
-        {
+        if self.batch.keeps && room && whole && self.batch.requests == 0 {
             self.batch.again.extend_from_slice(&message.bytes[..message.there()]);
         } else {
-            // What is kept of it is not all of it any more.
-            self.batch.again.clear();
-            self.batch.requests += u32::from(self.batch.requests == 0 && self.batch.open && !room);
+            self.keep_nothing();
         }
     }
 
@@ -274,29 +305,35 @@ impl Session {
         if self.rules.mode == Mode::Statement && traits.verb == Verb::Begin {
             return self.no_blocks(turn.out);
         }
+        let named = if whole.is_some() { self.with_our_name(text) } else { None };
+        if named.is_some() && !self.owed.is_empty() && !self.batch.open {
+            // Which statement it means, and whether it succeeds, hangs on what is under way.
+            return Next::Stop(Step::Wait);
+        }
         self.begins();
         self.keep(message);
-        self.batch.requests += 1;
+        let in_batch = self.batch.open;
+        self.is_request();
         self.unnamed = None;
         turn.backend.unnamed = 0;
-        self.notes(&traits, text);
-        if whole.is_some() && self.names_in_sql(text, turn) {
+        self.notes(text, &traits);
+        self.marks(&traits);
+        if let Some((statement, new)) = named {
+            self.query_by_name(text, &new, &statement, in_batch, turn);
             return dropped(message);
         }
-        let alone = whole.is_some() && !traits.many;
-        if alone && traits.verb == Verb::Commit {
-            self.ask_xid(turn.out);
-            self.owed.push_back(Expect::Query(Asker::ClientCommit));
-            return passed(message, &mut turn.out.to_server);
+        let ends = if whole.is_some() { Ends::of(&traits) } else { Ends::Maybe };
+        if ends == Ends::Commit && !in_batch {
+            self.ask_xid(false, turn.out);
         }
-        let wraps = alone && self.wraps(&traits);
+        let wraps = whole.is_some() && !in_batch && self.wraps(&traits);
         if wraps {
             self.begin_wrap(turn);
         }
-        self.owed.push_back(Expect::Query(Asker::Client));
+        self.owed.push_back(Expect::Query(Asker::Client(ends)));
         let next = passed(message, &mut turn.out.to_server);
         if wraps {
-            self.end_wrap(turn.out);
+            self.end_wrap(turn);
         }
         next
     }
@@ -307,8 +344,19 @@ impl Session {
         Next::Stop(Step::End)
     }
 
-    /// What a text will leave behind in its session.
-    pub(super) fn notes(&mut self, traits: &Traits, text: &[u8]) {
+    /// The names of settings that a text may set.
+    pub(super) fn notes(&mut self, text: &[u8], traits: &Traits) {
+        if traits.sets {
+            let own = sql::own_settings(text).filter_map(|name| core::str::from_utf8(name).ok());
+            let room = crate::settings::SETTINGS_MAX.saturating_sub(self.own.len());
+            self.own.extend(own.take(room).map(String::from));
+        }
+    }
+
+    /// What a statement that is about to run will leave behind in its session.
+    pub(super) fn marks(&mut self, traits: &Traits) {
+        self.sets |= traits.sets;
+        self.barrier |= matches!(traits.verb, Verb::Deallocate | Verb::Discard) || traits.many;
         let pins = [
             (traits.temporary, Pin::Temporary),
             (traits.holds, Pin::HeldCursor),
@@ -317,19 +365,13 @@ impl Session {
         for (_, pin) in pins.into_iter().filter(|(there, _)| *there) {
             self.pins.add(pin);
         }
-        if traits.sets {
-            self.asks = true;
-            let own = sql::own_settings(text).filter_map(|name| core::str::from_utf8(name).ok());
-            let room = crate::settings::SETTINGS_MAX.saturating_sub(self.own.len());
-            self.own.extend(own.take(room).map(String::from));
-        }
     }
 
     fn call(&mut self, message: &Message<'_>, turn: &mut Turn<'_>) -> Next {
         self.begins();
         self.keep(message);
-        self.batch.requests += 1;
-        self.owed.push_back(Expect::Query(Asker::Client));
+        self.is_request();
+        self.owed.push_back(Expect::Query(Asker::Client(Ends::No)));
         passed(message, &mut turn.out.to_server)
     }
 
@@ -337,16 +379,16 @@ impl Session {
         self.skipping = false;
         self.begins();
         // PostgreSQL reads over a Sync in the middle of a COPY (`CopyGetData` in commands/copyfromparse.c).
+        // Were it sent, and the COPY had just failed, it would be answered after all.
         if self.copying {
-            return passed(message, &mut turn.out.to_server);
+            return dropped(message);
         }
         self.keep(message);
-        self.batch.requests += 1;
-        self.batch.open = false;
+        self.is_request();
         self.owed.push_back(Expect::Sync { shown: true });
         let next = passed(message, &mut turn.out.to_server);
-        if self.wrapped && self.xid == Xid::NotAsked {
-            self.end_wrap(turn.out);
+        if self.wrapping {
+            self.end_wrap(turn);
         }
         next
     }

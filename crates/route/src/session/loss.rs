@@ -18,12 +18,14 @@ use alloc::vec::Vec;
 
 use wire::back::{self, Transaction, Words};
 use wire::frame::{HEADER_BYTES, Header};
-use wire::front::{self, Parse};
+use wire::front::{self, BindNames, Object, Parse};
 
-use super::{Fallen, Rest, Session, Xid};
-use crate::expect::{Asker, Expect};
+use super::tell::{Verdict, rolled_back, unknown};
+use super::{Fallen, Part, Rest, Session};
+use crate::expect::{Asker, Ends, Expect};
+use crate::pin::Pin;
 use crate::plan::Out;
-use crate::sql;
+use crate::sql::{self, Verb};
 
 /// How the connection went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,25 +61,27 @@ pub enum Outcome {
     End,
 }
 
-/// What is certain.
+/// What is certain of the first request.
 #[derive(Clone, Copy)]
 enum Known {
+    /// The client was told all of it but ReadyForQuery.
+    Told,
     RolledBack,
     Done,
     Ask(u64),
     Nothing,
 }
 
-/// The words for a transaction of which nobody can say what became.
-#[must_use]
-pub(super) fn unknown() -> Words<'static> {
-    Words::error("08007", "the server was lost while it committed, and whether it did is not known")
-        .hint("look whether the change is there before you repeat it")
-}
-
-fn rolled_back() -> Words<'static> {
-    Words::error("40001", "the server was lost, and the transaction was rolled back")
-        .hint("run the transaction again")
+/// One request of the client's that is owed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Request {
+    pub ends: Ends,
+    /// It is a query or a call: one answer and no steps.
+    pub simple: bool,
+    /// What ends it was sent: ReadyForQuery is owed.
+    pub whole: bool,
+    /// Our question for its number is not answered.
+    pub asked: bool,
 }
 
 impl Session {
@@ -87,9 +91,12 @@ impl Session {
         self.from_server = Rest::default();
         // The rest of a message that was on its way to the server goes nowhere.
         self.from_client.shown = false;
-        let was_busy = self.owed.iter().any(Expect::is_clients) || self.batch.open;
         if cut_short {
             return Outcome::End;
+        }
+        if self.due {
+            // It has set something, and was told so, and nobody can say what any more.
+            self.pins.add(Pin::Settings);
         }
         if let Some(words) = self.cannot_stay(last_words) {
             out.to_client.make(|to| to.extend_from_slice(&words));
@@ -97,36 +104,61 @@ impl Session {
         }
         self.applying = false;
         self.copying = false;
-        if !was_busy {
+        let requests = self.requests();
+        let Some(first) = requests.first() else {
             self.owed.clear();
             self.falls(last_words);
             return Outcome::Goes;
-        }
-        match self.known(loss, last_words) {
+        };
+        self.only_first = loss == Loss::Ended || self.gave_up(last_words);
+        match self.known(*first, &requests, last_words) {
             Known::Ask(xid) => Outcome::Settle(xid),
             Known::Done => self.settled(Fate::Committed, out),
             Known::RolledBack => self.settled(Fate::NotCommitted, out),
             Known::Nothing => self.settled(Fate::Unknown, out),
+            Known::Told => {
+                let sets = self.asks && self.part.ended == Ends::Commit;
+                self.tell(&requests, Verdict::Told, out);
+                self.stays_if(!sets, out)
+            }
         }
     }
 
     /// It is known what became of the transaction.
     pub fn settled(&mut self, fate: Fate, out: &mut Out) -> Outcome {
-        let owed: Vec<Expect> = self.owed.drain(..).collect();
+        let requests = self.requests();
+        let first = requests.first().copied().unwrap_or_default();
         let single = self.transaction == Transaction::Idle || self.wrapped;
-        let again =
-            single && self.batch.requests <= 1 && !self.batch.answered && !self.batch.again.is_empty();
+        let alone = requests.len() == 1 && self.batch.requests <= 1 && !self.proving;
+        let again = single && alone && !self.batch.answered && !self.batch.again.is_empty();
+        let sets = self.asks;
         match fate {
-            Fate::Committed => self.tell_done(&owed, out),
+            Fate::Committed => {
+                self.tell(&requests, Verdict::Done, out);
+                return self.stays_if(!sets, out);
+            }
             Fate::NotCommitted if again => {
-                self.take_all_back(owed);
+                self.take_all_back();
                 self.at_rest();
                 return Outcome::Again;
             }
-            Fate::NotCommitted => self.tell_error(owed, rolled_back(), out),
-            Fate::Unknown => self.tell_error(owed, unknown(), out),
+            // What was to be rolled back is.
+            Fate::NotCommitted if first.ends == Ends::Rollback => self.tell(&requests, Verdict::Done, out),
+            Fate::NotCommitted => self.tell(&requests, Verdict::Error(rolled_back()), out),
+            Fate::Unknown => self.tell(&requests, Verdict::Error(unknown()), out),
         }
         Outcome::Goes
+    }
+
+    /// A client that was told that its settings hold can't stay when they went with its server.
+    fn stays_if(&mut self, known: bool, out: &mut Out) -> Outcome {
+        if known {
+            return Outcome::Goes;
+        }
+        self.pins.add(Pin::Settings);
+        let words = self.cannot_stay(None).unwrap_or_default();
+        out.to_client.make(|to| to.extend_from_slice(&words));
+        Outcome::End
     }
 
     /// The request that must be handed in again.
@@ -171,61 +203,163 @@ impl Session {
     }
 
     /// As between two requests.
-    fn at_rest(&mut self) {
+    pub(super) fn at_rest(&mut self) {
         self.transaction = Transaction::Idle;
         self.wrapped = false;
+        self.wrapping = false;
         self.tainted = false;
         self.proving = false;
         self.held.clear();
-        self.xid = Xid::NotAsked;
+        self.xid = None;
+        self.part = Part::default();
+        self.sets = false;
+        self.asks = false;
+        self.barrier = false;
+        self.unapplied.clear();
+        self.unsure.clear();
         self.batch.open = false;
+        self.batch.ends = false;
     }
 
-    fn known(&self, loss: Loss, last_words: Option<&[u8]>) -> Known {
-        let code = last_words.and_then(|body| back::field(body, b'C'));
-        // Interrupted: what it did is undone, unless it had committed and only waited (syncrep.c says so before).
-        let gave_up = code.is_some_and(|code| code != b"57P02") && !self.tainted;
-        let first_end = self.owed.iter().position(|e| e.is_clients() && e.ends_ready());
-        let mut first = self.owed.iter().take(first_end.map_or(self.owed.len(), |i| i + 1));
-        let commits = first.any(|e| {
-            matches!(e, Expect::Query(Asker::ClientCommit | Asker::Commit) | Expect::Execute { commit: true })
-        });
+    /// Whether it said that it gives up: then all that it had said was read, and it began nothing more.
+    /// It does not do so once it has committed (syncrep.c warns instead, and says nothing more).
+    fn gave_up(&self, last_words: Option<&[u8]>) -> bool {
+        let Some(words) = last_words.filter(|_| !self.tainted) else { return false };
+        let severity = back::field(words, b'V').or_else(|| back::field(words, b'S'));
+        let code = back::field(words, b'C').unwrap_or_default();
+        // A crash of another backend (57P02) may come at any time; a PANIC may come while a commit is written.
+        let kind = code.starts_with(b"57P") && code != b"57P02" || matches!(code, b"25P03" | b"25P04");
+        severity == Some(b"FATAL") && kind
+    }
+
+    fn known(&self, first: Request, requests: &[Request], last_words: Option<&[u8]>) -> Known {
+        let gave_up = self.gave_up(last_words);
         if self.proving {
             return self.known_by_number(false);
         }
-        if commits || self.wrapped {
-            return self.known_by_number(gave_up || loss == Loss::Ended && self.xid == Xid::Asked);
+        let done = matches!(self.part.ended, Ends::Commit | Ends::Rollback) && first.ends == Ends::No;
+        let said = done || first.simple && self.part.ended == first.ends && first.ends != Ends::No;
+        if self.part.failed || said && !self.tainted && !self.wrapped && first.ends != Ends::Maybe {
+            return Known::Told;
         }
-        let rolled_back = self.transaction != Transaction::Idle || gave_up || self.only_reads();
-        if rolled_back { Known::RolledBack } else { Known::Nothing }
+        if self.wrapped || self.part.ended.then(first.ends) == Ends::Commit {
+            return self.known_by_number(gave_up || self.only_first && first.asked);
+        }
+        let undone = match (self.part.ended, first.ends) {
+            (Ends::No, Ends::No) if self.transaction != Transaction::Idle => !self.may_commit_later(requests),
+            (Ends::No, Ends::No) => self.only_reads() || gave_up && self.is_all_or_nothing(),
+            (Ends::No, Ends::Rollback) => true,
+            // It ends, and may have begun another, or is one text of several statements.
+            (_, _) => false,
+        };
+        if undone { Known::RolledBack } else { Known::Nothing }
+    }
+
+    /// Whether a request behind the first may have been read by the server, and have committed its transaction.
+    fn may_commit_later(&self, requests: &[Request]) -> bool {
+        let end = requests.iter().map(|r| r.ends).find(|ends| *ends != Ends::No);
+        !self.only_first && matches!(end, Some(Ends::Commit | Ends::Maybe))
     }
 
     fn known_by_number(&self, never_begun: bool) -> Known {
         match self.xid {
-            Xid::Known(Some(xid)) => Known::Ask(xid),
-            Xid::Known(None) => Known::Done,
-            Xid::Asked | Xid::NotAsked if never_begun => Known::RolledBack,
-            Xid::Asked | Xid::NotAsked => Known::Nothing,
+            Some(Some(xid)) => Known::Ask(xid),
+            Some(None) => Known::Done,
+            None if never_begun => Known::RolledBack,
+            None => Known::Nothing,
         }
     }
 
-    /// Whether all that is kept of the request surely only reads.
+    /// What the client is owed, request by request; the last may still want its Sync.
+    pub(super) fn requests(&self) -> Vec<Request> {
+        let mut requests = Vec::new();
+        let mut now = Request::default();
+        // A transaction of ours ends with our COMMIT, and what is proven was answered but for the proof.
+        let mut ours = self.wrapped || self.proving;
+        let mut any = ours;
+        for expect in &self.owed {
+            let ends_here = match expect {
+                Expect::Query(Asker::Client(ends)) => {
+                    now.ends = now.ends.then(*ends);
+                    now.simple = true;
+                    !ours
+                }
+                Expect::Execute { ends } => {
+                    now.ends = now.ends.then(*ends);
+                    any = true;
+                    false
+                }
+                Expect::Query(Asker::Commit | Asker::Prove) => core::mem::take(&mut ours),
+                Expect::Query(Asker::Xid) => {
+                    now.asked = true;
+                    false
+                }
+                Expect::Sync { shown: true } => !ours,
+                Expect::Query(Asker::Begin | Asker::Ask | Asker::Apply) | Expect::Sync { shown: false } => {
+                    false
+                }
+                Expect::Parse { .. }
+                | Expect::Bind { .. }
+                | Expect::Describe { .. }
+                | Expect::Close { .. } => {
+                    any = true;
+                    false
+                }
+                Expect::CopyEnd | Expect::Said { .. } | Expect::Refused(_) => false,
+            };
+            if ends_here {
+                requests.push(Request { whole: true, ..core::mem::take(&mut now) });
+                any = false;
+            }
+        }
+        if any || self.batch.open && !self.skipping {
+            requests.push(now);
+        }
+        requests
+    }
+
+    /// Whether all that is kept of the request surely leaves nothing behind: it only reads, or
+    /// begins a transaction and does not end it.
     fn only_reads(&self) -> bool {
-        let mut rest = self.batch.again.as_slice();
+        let mut begun = false;
+        self.every_text(|text| {
+            let traits = sql::look(text);
+            begun |= traits.verb == Verb::Begin;
+            let empty = traits.verb == Verb::Empty;
+            begun && !traits.ends || empty || sql::only_reads(text)
+        })
+    }
+
+    /// Whether all that is kept of the request is done as a whole or not at all.
+    fn is_all_or_nothing(&self) -> bool {
+        self.every_text(|text| {
+            let traits = sql::look(text);
+            !traits.loose && !traits.ends
+        })
+    }
+
+    /// Whether `holds` for the text of everything that is kept of the request and runs.
+    fn every_text(&self, mut holds: impl FnMut(&[u8]) -> bool) -> bool {
+        let again = self.batch.again.as_slice();
+        let mut rest = again;
         let mut any = false;
         while let Ok(Some(header)) = Header::read(rest) {
             let Some(body) = header.body(rest) else { return false };
-            let reads = match header.tag {
-                front::QUERY => sql::only_reads(body.strip_suffix(b"\0").unwrap_or(body)),
-                front::PARSE => Parse::read(body).is_some_and(|p| sql::only_reads(p.text)),
+            let so = match header.tag {
+                front::QUERY => holds(body.strip_suffix(b"\0").unwrap_or(body)),
                 front::BIND => {
-                    let statement = front::BindNames::read(body).and_then(|n| self.statement(n.statement));
-                    statement.is_some_and(|s| sql::only_reads(s.text()))
+                    let before = &again[..again.len() - rest.len()];
+                    let name = BindNames::read(body).map(|names| names.statement);
+                    name.is_some_and(|name| match text_of(name, before, again) {
+                        Bound::Here(text) => holds(text),
+                        Bound::Before => self.statement(name).is_some_and(|s| holds(s.text())),
+                        Bound::Changes => false,
+                    })
                 }
                 front::FUNCTION_CALL => false,
                 _ => true,
             };
-            if !reads {
+            if !so {
                 return false;
             }
             any = true;
@@ -234,97 +368,45 @@ impl Session {
         any
     }
 
-    fn take_all_back(&mut self, owed: Vec<Expect>) {
+    pub(super) fn take_all_back(&mut self) {
+        let owed: Vec<Expect> = self.owed.drain(..).collect();
         for expect in owed.into_iter().rev() {
             self.take_back(expect, None);
         }
     }
+}
 
-    /// The commit is in the database: the client gets what the server would have said.
-    fn tell_done(&mut self, owed: &[Expect], out: &mut Out) {
-        let held = core::mem::take(&mut self.held);
-        let wrapped = self.wrapped;
-        let proved = self.proving;
-        self.at_rest();
-        let mut said = wrapped || proved;
-        out.to_client.make(|to| {
-            to.extend_from_slice(&held);
-            if wrapped && !proved {
-                back::ready(to, Transaction::Idle);
-            }
-        });
-        for expect in owed.iter().filter(|e| e.is_clients() && !wrapped) {
-            out.to_client.make(|to| match expect {
-                // Only the first request was settled.
-                Expect::Query(_) | Expect::Sync { .. } if core::mem::replace(&mut said, true) => {
-                    unknown().put(to);
-                    back::ready(to, Transaction::Idle);
-                }
-                _ if said => {}
-                Expect::Query(_) => {
-                    back::command_complete(to, b"COMMIT");
-                    back::ready(to, Transaction::Idle);
-                }
-                Expect::Sync { .. } => back::ready(to, Transaction::Idle),
-                Expect::Parse { .. } => back::bare(to, back::PARSE_COMPLETE),
-                Expect::Bind => back::bare(to, back::BIND_COMPLETE),
-                Expect::Describe { statement } => describe_nothing(to, *statement),
-                Expect::Execute { .. } => back::command_complete(to, b"COMMIT"),
-                Expect::Close { .. } => back::bare(to, back::CLOSE_COMPLETE),
-                Expect::Refused(_) | Expect::CopyEnd | Expect::Said { .. } => {}
-            });
-        }
-        self.skipping = !said && !owed.iter().any(Expect::ends_ready);
-    }
+/// Where a Bind has its statement from.
+enum Bound<'a> {
+    /// From a Parse of the same request.
+    Here(&'a [u8]),
+    /// From a request before it.
+    Before,
+    /// The name means different things in the course of the request.
+    Changes,
+}
 
-    /// An error for everything that is owed; a transaction of the client's stays open as a failed one.
-    fn tell_error(&mut self, owed: Vec<Expect>, words: Words<'_>, out: &mut Out) {
-        let commits =
-            |e: &Expect| matches!(e, Expect::Query(Asker::ClientCommit) | Expect::Execute { commit: true });
-        let open = self.transaction != Transaction::Idle && !self.wrapped;
-        self.at_rest();
-        let mut failed = open.then(|| Fallen {
-            told: true,
-            code: words.code.to_string(),
-            message: words.message.to_string(),
-        });
-        let mut told = false;
-        let mut ended = false;
-        for expect in owed.iter().filter(|e| e.is_clients()) {
-            if failed.is_some() && commits(expect) {
-                failed = None;
-                if told {
-                    // As PostgreSQL does with a COMMIT of a transaction that has failed.
-                    out.to_client.make(|to| back::command_complete(to, b"ROLLBACK"));
-                }
-            }
-            ended = expect.ends_ready();
-            if !ended {
-                continue;
-            }
-            let transaction = if failed.is_some() { Transaction::Failed } else { Transaction::Idle };
-            out.to_client.make(|to| {
-                if !(told && commits(expect)) {
-                    words.put(to);
-                }
-                back::ready(to, transaction);
-            });
-            told = true;
-        }
-        if !ended {
-            // In the middle of a batch: nothing of it is read before its Sync.
-            out.to_client.make(|to| words.put(to));
-            self.skipping = true;
-        }
-        self.fallen = failed;
-        self.take_all_back(owed);
+fn text_of<'a>(name: &[u8], before: &'a [u8], all: &'a [u8]) -> Bound<'a> {
+    let parsed = |messages: &'a [u8]| {
+        each(messages).filter(|(tag, _)| *tag == front::PARSE).filter_map(|(_, body)| Parse::read(body))
+    };
+    let closed = each(all).any(|(tag, body)| {
+        tag == front::CLOSE && matches!(Object::read(body), Some(Object::Statement(n)) if n == name)
+    });
+    match (parsed(before).filter(|p| p.name == name).last(), parsed(all).any(|p| p.name == name) || closed) {
+        (Some(parse), _) => Bound::Here(parse.text),
+        (None, false) => Bound::Before,
+        (None, true) => Bound::Changes,
     }
 }
 
-/// What Describe answers for a statement that gives no rows.
-pub(super) fn describe_nothing(to: &mut Vec<u8>, statement: bool) {
-    if statement {
-        wire::put::message(to, back::PARAMETER_DESCRIPTION, |to| to.extend([0, 0]));
-    }
-    back::bare(to, back::NO_DATA);
+/// Messages with their types.
+fn each(messages: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = messages;
+    core::iter::from_fn(move || {
+        let header = Header::read(rest).ok().flatten()?;
+        let body = header.body(rest)?;
+        rest = &rest[HEADER_BYTES + body.len()..];
+        Some((header.tag, body))
+    })
 }

@@ -5,9 +5,10 @@ use wire::front;
 
 use super::back::Heard;
 use super::front::Message;
-use super::{Session, Xid};
+use super::{Part, Session};
 use crate::backend::Backend;
-use crate::expect::{Asker, Expect};
+use crate::expect::{Asker, Ends, Expect};
+use crate::pin::Pin;
 use crate::plan::Out;
 use crate::settings;
 
@@ -28,23 +29,28 @@ impl Session {
         }
         let asker = match self.owed.front() {
             Some(Expect::Query(asker)) => Some(*asker),
-            Some(Expect::Sync { shown: true }) => Some(Asker::Client),
+            Some(Expect::Sync { shown: true }) => Some(Asker::Client(Ends::No)),
             Some(Expect::Sync { shown: false }) => None,
             _ => return Err(Heard::Broken),
         };
         self.done();
         self.transaction = transaction;
         self.copying &= asker.is_none();
+        if transaction == Transaction::Idle && !self.wrapped {
+            self.due |= self.asks;
+            self.asks = false;
+        }
         let shown = match asker {
             None | Some(Asker::Begin | Asker::Xid) => false,
-            Some(Asker::Client | Asker::ClientCommit) if self.tainted && transaction == Transaction::Idle => {
-                self.prove(message, out);
+            Some(Asker::Client(_)) if self.wrapped => false,
+            Some(Asker::Client(_) | Asker::Commit) if self.tainted => {
+                self.prove(message, backend, out);
                 false
             }
-            Some(Asker::Client | Asker::ClientCommit) => !self.wrapped,
-            Some(Asker::Commit) if self.tainted => {
-                self.prove(message, out);
-                false
+            Some(Asker::Client(_)) => {
+                self.part = Part::default();
+                self.xid = None;
+                true
             }
             Some(Asker::Commit) => {
                 self.show_held(out);
@@ -69,14 +75,15 @@ impl Session {
             out.to_client.make(|to| words.put(to));
             return Err(Heard::End);
         }
-        self.ask_settings(out);
+        self.ask_settings(backend, out);
         Ok(shown)
     }
 
     /// Says what was held until the commit was certain.
     fn show_held(&mut self, out: &mut Out) {
         self.wrapped = false;
-        self.xid = Xid::NotAsked;
+        self.xid = None;
+        self.part = Part::default();
         if !self.held.is_empty() {
             let held = core::mem::take(&mut self.held);
             self.batch.answered = true;
@@ -85,32 +92,48 @@ impl Session {
     }
 
     /// A commit's wait was cut short: one of ours that waits shows that all before it is safe as well.
-    fn prove(&mut self, ready: &Message<'_>, out: &mut Out) {
+    /// Where that can't be done, for the client has gone on, nobody can say it.
+    fn prove(&mut self, ready: &Message<'_>, backend: &mut Backend, out: &mut Out) {
         self.tainted = false;
+        if self.transaction != Transaction::Idle || !self.owed.is_empty() || self.batch.open {
+            self.unproven(out);
+            return;
+        }
         self.proving = true;
         self.held.extend_from_slice(&ready.bytes[..ready.there()]);
+        self.send_proof(backend, out);
+    }
+
+    fn send_proof(&mut self, backend: &mut Backend, out: &mut Out) {
+        backend.unnamed = 0;
         out.to_server.make(|to| front::query(to, PROOF));
         self.owed.push_back(Expect::Query(Asker::Prove));
+    }
+
+    fn unproven(&mut self, out: &mut Out) {
+        self.held.clear();
+        self.wrapped = false;
+        self.part = Part::default();
+        self.xid = None;
+        let transaction = self.transaction;
+        out.to_client.make(|to| {
+            super::tell::unknown().put(to);
+            back::ready(to, transaction);
+        });
     }
 
     fn proved(&mut self, backend: &mut Backend, out: &mut Out) {
         if self.tainted {
             // Cut short as well.
             self.tainted = false;
-            out.to_server.make(|to| front::query(to, PROOF));
-            self.owed.push_back(Expect::Query(Asker::Prove));
+            self.send_proof(backend, out);
             return;
         }
         self.proving = false;
         if backend.clean {
             self.show_held(out);
         } else {
-            self.held.clear();
-            self.wrapped = false;
-            out.to_client.make(|to| {
-                super::loss::unknown().put(to);
-                back::ready(to, Transaction::Idle);
-            });
+            self.unproven(out);
         }
     }
 
@@ -133,12 +156,17 @@ impl Session {
     }
 
     /// Asks what the client has set, once its transaction is over.
-    fn ask_settings(&mut self, out: &mut Out) {
+    fn ask_settings(&mut self, backend: &mut Backend, out: &mut Out) {
         let over = self.transaction == Transaction::Idle && self.owed.is_empty() && !self.batch.open;
-        if !self.asks || !over {
+        if !over {
             return;
         }
-        self.asks = false;
+        self.sets = false;
+        if !self.due {
+            return;
+        }
+        // A simple query destroys it.
+        backend.unnamed = 0;
         self.answer.clear();
         let question = settings::question(self.own.iter());
         out.to_server.make(|to| front::query(to, &question));
@@ -146,6 +174,11 @@ impl Session {
     }
 
     fn asked(&mut self, backend: &mut Backend) {
+        self.due = false;
+        if !backend.clean {
+            self.pins.add(Pin::Settings);
+            return;
+        }
         let answer = alloc::sync::Arc::new(core::mem::take(&mut self.answer));
         self.settings = answer.clone();
         backend.settings = answer;

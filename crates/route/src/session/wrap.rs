@@ -7,8 +7,8 @@ use wire::back::Transaction;
 use wire::frame::Header;
 use wire::front::{self, BindNames, Parse};
 
+use super::Session;
 use super::front::Turn;
-use super::{Session, Xid};
 use crate::expect::{Asker, Expect};
 use crate::plan::Out;
 use crate::sql::{self, Traits, Verb};
@@ -18,13 +18,17 @@ pub const XID_FUNCTION: u32 = 3348;
 
 impl Session {
     /// Asks for the number of the transaction that is about to commit.
-    pub(super) fn ask_xid(&mut self, out: &mut Out) {
-        if !self.rules.settle_commits || self.transaction == Transaction::Failed {
+    ///
+    /// A call ends the implicit transaction of an extended batch and closes its portals. So inside a
+    /// batch it is made only where a block is surely open.
+    pub(super) fn ask_xid(&mut self, in_batch: bool, out: &mut Out) {
+        let first = self.batch.requests == 0 && !self.batch.ends && !self.wrapped;
+        let open = self.transaction == Transaction::Open && first;
+        if !self.rules.settle_commits || self.transaction == Transaction::Failed || in_batch && !open {
             return;
         }
         out.to_server.make(|to| front::call(to, XID_FUNCTION));
         self.owed.push_back(Expect::Query(Asker::Xid));
-        self.xid = Xid::Asked;
     }
 
     pub(super) fn wraps(&self, traits: &Traits) -> bool {
@@ -34,17 +38,20 @@ impl Session {
 
     pub(super) fn begin_wrap(&mut self, turn: &mut Turn<'_>) {
         self.wrapped = true;
+        self.wrapping = true;
         turn.backend.unnamed = 0;
         turn.out.to_server.make(|to| front::query(to, b"BEGIN"));
         self.owed.push_back(Expect::Query(Asker::Begin));
     }
 
-    pub(super) fn end_wrap(&mut self, out: &mut Out) {
-        out.to_server.make(|to| {
+    pub(super) fn end_wrap(&mut self, turn: &mut Turn<'_>) {
+        self.wrapping = false;
+        // A simple query destroys it.
+        turn.backend.unnamed = 0;
+        turn.out.to_server.make(|to| {
             front::call(to, XID_FUNCTION);
             front::query(to, b"COMMIT");
         });
-        self.xid = Xid::Asked;
         self.owed.push_back(Expect::Query(Asker::Xid));
         self.owed.push_back(Expect::Query(Asker::Commit));
     }
