@@ -90,6 +90,16 @@ pub enum Undo {
     Unnamed,
 }
 
+impl Undo {
+    /// What the unnamed statement was, if that is what is taken back.
+    pub(crate) fn of_unnamed(&mut self) -> Option<&mut Option<Arc<Statement>>> {
+        match self {
+            Undo::Name(name, old) if name.is_empty() => Some(old),
+            Undo::Name(..) | Undo::Prepared(_) | Undo::Unnamed => None,
+        }
+    }
+}
+
 /// One answer that is owed.
 #[derive(Clone, Debug)]
 pub enum Expect {

@@ -87,8 +87,20 @@ struct Batch {
     answered: bool,
     /// Something in the extended batch that is open may end the transaction.
     ends: bool,
-    /// Number of batches and queries sent: tells one batch from the next.
+    /// Batches and queries sent: the number of the one that is sent now.
     number: u32,
+    /// Those that are over.
+    over: u32,
+}
+
+/// A statement that is there, or not, once the batch `batch` is over: should it fail, nothing of it is so.
+#[derive(Debug)]
+struct Change {
+    batch: u32,
+    /// Its number.
+    id: u64,
+    /// The client's name for it; empty for a change of ours.
+    name: Box<[u8]>,
 }
 
 /// What was heard of the first request that is owed, short of its ReadyForQuery.
@@ -158,6 +170,8 @@ pub struct Session {
     tainted: bool,
     /// A commit of ours is under way that shows whether that one is safe; what comes is held.
     proving: bool,
+    /// How often it was asked for.
+    proofs: u32,
     /// A statement was sent that sets something if it succeeds.
     sets: bool,
     /// It has set something in the transaction that is open.
@@ -175,8 +189,10 @@ pub struct Session {
     skipping: bool,
     /// What was sent last changes which statements are prepared: the next waits for it.
     barrier: bool,
-    /// Statements whose preparing is not answered yet, and in which batch each was sent.
-    unsure: VecDeque<(u64, u32)>,
+    /// What changed in batches that are not over yet.
+    changes: VecDeque<Change>,
+    /// Batch in which the unnamed statement changed last.
+    unnamed_changed: Option<u32>,
     /// A portal with a name was bound to something that may end the transaction.
     named_ends: bool,
     /// When its server was lost: nothing after the first request was begun.
@@ -273,7 +289,7 @@ impl Session {
 
     /// Whether nothing but our own COMMIT is under way.
     fn held_commit(&self) -> bool {
-        self.wrapped && !self.held.is_empty()
+        self.wrapped && matches!(self.owed.front(), Some(Expect::Query(Asker::Xid | Asker::Commit)))
     }
 
     /// Tells the client what its server reports otherwise than it knows.

@@ -16,6 +16,7 @@ use crate::backend::Backend;
 use crate::expect::{Asker, Ends, Expect, Undo};
 use crate::pin::Pin;
 use crate::plan::Out;
+use crate::prepared::Statement;
 use crate::settings::SETTINGS_MAX;
 
 /// Messages up to so long are shown whole; of longer ones the parts go as they come.
@@ -174,12 +175,7 @@ impl Session {
 
     fn step_done(&mut self, tag: u8) -> Reply {
         let shown = match (tag, self.owed.front()) {
-            (back::PARSE_COMPLETE, Some(Expect::Parse { shown, undo })) => {
-                if undo.iter().any(|undo| matches!(undo, Undo::Prepared(_))) {
-                    self.unsure.pop_front();
-                }
-                *shown
-            }
+            (back::PARSE_COMPLETE, Some(Expect::Parse { shown, .. })) => *shown,
             (back::CLOSE_COMPLETE, Some(Expect::Close { shown, .. })) => *shown,
             (back::BIND_COMPLETE, Some(Expect::Bind { .. })) => true,
             _ => return Reply::Stop(Heard::Broken),
@@ -193,6 +189,7 @@ impl Session {
         if message.header.tag == back::COMMAND_COMPLETE {
             self.tag(message.body().unwrap_or_default(), backend);
         }
+        let simple = matches!(self.owed.front(), Some(Expect::Query(_)));
         let ends = match self.owed.front() {
             Some(Expect::Execute { ends }) => {
                 let ends = *ends;
@@ -205,8 +202,8 @@ impl Session {
         if message.header.tag == back::COMMAND_COMPLETE && ends != Ends::No {
             self.part.ended = self.part.ended.then(ends);
         }
-        // Said only once the commit is certain.
-        if shown && self.wrapped && message.header.tag == back::COMMAND_COMPLETE {
+        // Said only once the commit is certain. In a batch it never says so: ReadyForQuery does.
+        if shown && simple && self.wrapped && message.header.tag == back::COMMAND_COMPLETE {
             self.held.extend_from_slice(&message.bytes[..message.there()]);
             return Reply::Swallow;
         }
@@ -244,10 +241,14 @@ impl Session {
             matches!(self.owed.front(), Some(Expect::Execute { .. } | Expect::Query(Asker::Client(_))));
         if tag == back::COPY_IN && clients {
             // Syncs that were sent ahead are read over while data is awaited. Anything else ends the COPY.
+            let mut read_over = false;
             while let Some(Expect::Sync { .. }) = self.owed.get(1) {
                 self.owed.remove(1);
-                self.batch.open |= matches!(self.owed.front(), Some(Expect::Execute { .. }));
+                self.batch.over = self.batch.over.wrapping_add(1);
+                read_over = matches!(self.owed.front(), Some(Expect::Execute { .. }));
             }
+            // Then the one that ends its batch is still to come.
+            self.batch.open |= read_over && !self.owed.iter().any(Expect::ends_ready);
             self.copying = self.owed.len() == 1;
         }
         Session::show_if(self.is_for_client())
@@ -327,21 +328,42 @@ impl Session {
             _ => false,
         };
         let given_up: alloc::vec::Vec<Expect> = self.owed.drain(..end).collect();
+        let queries = given_up.iter().filter(|e| e.is_clients() && e.ends_ready()).count();
         self.held.clear();
         for expect in given_up.into_iter().rev() {
             self.take_back(expect, Some(backend));
         }
+        self.batch.over = self.batch.over.wrapping_add(u32::try_from(queries).unwrap_or(u32::MAX));
         if took_unnamed {
-            self.unnamed = None;
+            self.restore_unnamed(None);
+        }
+    }
+
+    /// The unnamed statement is what it was before the batch that is given up; a later batch may have
+    /// replaced it, and falls back on that.
+    fn restore_unnamed(&mut self, old: Option<Arc<Statement>>) {
+        if self.unnamed_changed.is_none_or(|batch| batch == self.batch.over) {
+            self.unnamed = old;
+            return;
+        }
+        // A query takes it away, whatever it was.
+        let until_query = self.owed.iter_mut().take_while(|e| !matches!(e, Expect::Query(Asker::Client(_))));
+        let later = until_query.filter_map(|expect| match expect {
+            Expect::Parse { undo, .. } => undo.iter_mut().find_map(Undo::of_unnamed),
+            Expect::Said { undo: Some(undo), .. } => undo.of_unnamed(),
+            _ => None,
+        });
+        let later = later.into_iter().next();
+        if let Some(later) = later {
+            *later = old;
         }
     }
 
     /// Takes back what would be so now if the server had answered to it.
     pub(super) fn take_back(&mut self, expect: Expect, mut backend: Option<&mut Backend>) {
-        let unsure = &mut self.unsure;
         let mut one = |undo: Undo| match undo {
             Undo::Name(name, old) if name.is_empty() => {
-                self.unnamed = old;
+                self.restore_unnamed(old);
                 if let Some(backend) = backend.as_deref_mut() {
                     backend.unnamed = 0;
                 }
@@ -349,11 +371,7 @@ impl Session {
             Undo::Name(name, Some(old)) => drop(self.names.insert(name, old)),
             Undo::Name(name, None) => drop(self.names.remove(&name)),
             Undo::Prepared(id) => {
-                // From the last to the first: what was sent in a later batch stays.
-                let at = unsure.iter().position(|(other, _)| *other == id);
-                at.and_then(|at| unsure.remove(at));
-                let again = unsure.iter().any(|(other, _)| *other == id);
-                if let Some(backend) = backend.as_deref_mut().filter(|_| !again) {
+                if let Some(backend) = backend.as_deref_mut() {
                     backend.remove(id);
                 }
             }

@@ -12,13 +12,12 @@ use alloc::vec::Vec;
 use wire::back::{self, Transaction, Words};
 use wire::front::{self, BindNames, Object, Parse};
 
-use super::Session;
+use super::{Change, Session};
 use super::front::{Message, Next, Step, Turn, dropped, passed};
-use crate::backend::Backend;
 use crate::expect::{Asker, Ends, Expect, Undo};
 use crate::pin::Pin;
 use crate::plan::Out;
-use crate::prepared::{self, NAMES_MAX, PARSE_BYTES_MAX, Statement};
+use crate::prepared::{self, NAMES_MAX, PARSE_BYTES_MAX, Shelf, Statement};
 use crate::sql::{self, Verb};
 
 /// Names in Bind that are not whole after so much are no names of anybody's.
@@ -41,15 +40,12 @@ impl Session {
                 Next::Stop(Step::Whole(message.bytes.len() + 1))
             };
         }
+        if self.hangs(message, names, turn.shelf) {
+            return Next::Stop(Step::Wait);
+        }
         self.begins();
-        if !self.batch.open {
-            if self.owed.is_empty() && self.is_one_write(message.bytes) {
-                self.begin_wrap(turn);
-            }
-            if !self.owed.is_empty() {
-                // Whether the batch before got as far as parsing it is not known.
-                turn.backend.unnamed = 0;
-            }
+        if !self.batch.open && self.owed.is_empty() && self.is_one_write(message.bytes) {
+            self.begin_wrap(turn);
         }
         self.keep(message);
         self.batch.open = true;
@@ -59,6 +55,47 @@ impl Session {
             front::EXECUTE => self.execute(message, turn),
             _ => self.describe_or_close(message, turn),
         }
+    }
+
+    /// Whether what this message means hangs on a batch before this one that is not over.
+    fn hangs(&mut self, message: &Message<'_>, names: Option<BindNames<'_>>, shelf: &mut Shelf) -> bool {
+        while self.changes.front().is_some_and(|change| self.is_over(change.batch)) {
+            self.changes.pop_front();
+        }
+        if self.changes.is_empty() && self.unnamed_changed.is_none() {
+            return false;
+        }
+        let body = message.body();
+        let (name, mut id) = match message.header.tag {
+            front::PARSE => match body.and_then(Parse::read).filter(|parse| !parse.name.is_empty()) {
+                Some(parse) => (parse.name, shelf.get(parse.tail, parse.text).id),
+                None => return false,
+            },
+            front::BIND => match names {
+                Some(names) => (names.statement, 0),
+                None => return false,
+            },
+            _ => match body.and_then(Object::read) {
+                Some(Object::Statement(name)) if message.header.tag != front::EXECUTE => (name, 0),
+                Some(Object::Statement(_) | Object::Portal(_)) | None => return false,
+            },
+        };
+        if name.is_empty() {
+            let changed = self.unnamed_changed.filter(|batch| *batch != self.batch.number);
+            return changed.is_some_and(|batch| !self.is_over(batch));
+        }
+        id = self.names.get(name).map_or(id, |statement| statement.id);
+        let same = |change: &Change| change.id == id && id != 0 || *change.name == *name;
+        self.changes.iter().any(|change| change.batch != self.batch.number && same(change))
+    }
+
+    /// Whether all that was sent with this number is answered. Numbers go round.
+    fn is_over(&self, batch: u32) -> bool {
+        self.batch.over.wrapping_sub(batch).wrapping_sub(1) < u32::MAX / 2
+    }
+
+    fn changes(&mut self, id: u64, name: &[u8]) {
+        self.changes.push_back(Change { batch: self.batch.number, id, name: name.into() });
     }
 
     fn parse(&mut self, message: &Message<'_>, turn: &mut Turn<'_>) -> Next {
@@ -89,8 +126,9 @@ impl Session {
         self.notes(parse.text, &statement.traits);
         let name: Box<[u8]> = parse.name.into();
         self.names.insert(name.clone(), statement.clone());
+        self.changes(statement.id, &name);
         let undo = Undo::Name(name, None);
-        if !self.is_there(statement.id, turn.backend) {
+        if !turn.backend.has(statement.id) {
             self.prepare(&statement, Some(undo), turn);
         } else if self.transaction == Transaction::Failed {
             // Refused if the transaction is still the same, and the server knows. It takes the unnamed place.
@@ -121,34 +159,22 @@ impl Session {
 
     fn takes_unnamed_place(&mut self, statement: Arc<Statement>, turn: &mut Turn<'_>) {
         turn.backend.unnamed = Arc::as_ptr(&statement) as usize;
+        self.unnamed_changed = Some(self.batch.number);
         let old = self.unnamed.replace(statement);
         let undo = alloc::vec![Undo::Name(Box::default(), old)];
         self.owed.push_back(Expect::Parse { shown: true, undo });
     }
 
-    /// Whether statement `id` is surely prepared when what is sent now arrives: not if only a batch that is
-    /// not answered yet, and may fail, prepares it.
-    fn is_there(&mut self, id: u64, backend: &mut Backend) -> bool {
-        if !backend.has(id) {
-            return false;
-        }
-        let sure = !self.unsure.iter().any(|(other, batch)| *other == id && *batch != self.batch.number);
-        if !sure {
-            // Closed, wherever it is, and prepared again.
-            backend.spoil(id);
-        }
-        sure
-    }
-
     /// Lets the server prepare a statement under our name; the client sees the answer if `name` is its own.
     fn prepare(&mut self, statement: &Statement, name: Option<Undo>, turn: &mut Turn<'_>) {
         for id in turn.backend.make_room(statement.id) {
+            self.changes(id, b"");
             self.owed.push_back(Expect::Close { shown: false, id });
             turn.out.to_server.make(|to| front::of_statement(to, front::CLOSE, &prepared::name_of(id)));
         }
         turn.out.to_server.make(|to| front::parse(to, &statement.name(), &statement.tail));
         let shown = name.is_some();
-        self.unsure.push_back((statement.id, self.batch.number));
+        self.changes(statement.id, b"");
         let undo = name.into_iter().chain([Undo::Prepared(statement.id)]).collect();
         self.owed.push_back(Expect::Parse { shown, undo });
     }
@@ -220,7 +246,7 @@ impl Session {
     /// Lets the server prepare a statement that it lacks.
     fn ensure(&mut self, statement: &Arc<Statement>, turn: &mut Turn<'_>) {
         if statement.id != 0 {
-            if !self.is_there(statement.id, turn.backend) {
+            if !turn.backend.has(statement.id) {
                 self.prepare(statement, None, turn);
             }
             return;
@@ -228,6 +254,7 @@ impl Session {
         let address = Arc::as_ptr(statement) as usize;
         if turn.backend.unnamed != address {
             turn.backend.unnamed = address;
+            self.unnamed_changed = Some(self.batch.number);
             turn.out.to_server.make(|to| front::parse(to, b"", &statement.tail));
             self.owed.push_back(Expect::Parse { shown: false, undo: alloc::vec![Undo::Unnamed] });
         }
@@ -259,6 +286,10 @@ impl Session {
             !self.names.contains_key(name) && self.pins.iter().any(|pin| pin == Pin::LongStatement)
         };
         if let Some(name) = named.filter(|name| closes && !under_its_own_name(name)) {
+            self.changes(0, name);
+            if name.is_empty() {
+                self.unnamed_changed = Some(self.batch.number);
+            }
             let old = self.forget(name);
             let undo = Undo::Name(name.into(), old);
             self.say(back::CLOSE_COMPLETE, Some(undo), turn.out);
@@ -295,7 +326,7 @@ impl Session {
         in_batch: bool,
         turn: &mut Turn<'_>,
     ) {
-        if !self.is_there(statement.id, turn.backend) {
+        if !turn.backend.has(statement.id) {
             self.prepare(statement, None, turn);
             if !in_batch {
                 self.owed.push_back(Expect::Sync { shown: false });

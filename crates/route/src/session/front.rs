@@ -176,6 +176,8 @@ impl Session {
         match message.header.tag {
             front::QUERY => self.query(message, turn),
             front::FUNCTION_CALL => self.call(message, turn),
+            // What comes after the COPY is over, or failed, means nothing.
+            front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL if self.owed.is_empty() => dropped(message),
             front::COPY_DATA => {
                 self.keep_nothing();
                 passed(message, &mut turn.out.to_server)
@@ -183,10 +185,7 @@ impl Session {
             front::COPY_DONE | front::COPY_FAIL => {
                 self.keep_nothing();
                 self.copying = false;
-                // What comes after the COPY is over, or failed, means nothing.
-                if !self.owed.is_empty() {
-                    self.owed.push_back(Expect::CopyEnd);
-                }
+                self.owed.push_back(Expect::CopyEnd);
                 passed(message, &mut turn.out.to_server)
             }
             front::FLUSH => {
@@ -305,16 +304,18 @@ impl Session {
         if self.rules.mode == Mode::Statement && traits.verb == Verb::Begin {
             return self.no_blocks(turn.out);
         }
-        let named = if whole.is_some() { self.with_our_name(text) } else { None };
-        if named.is_some() && !self.owed.is_empty() && !self.batch.open {
+        let busy = !self.owed.is_empty() && !self.batch.open;
+        if busy && whole.is_some() && sql::prepared_name(text).is_some() {
             // Which statement it means, and whether it succeeds, hangs on what is under way.
             return Next::Stop(Step::Wait);
         }
+        let named = if whole.is_some() { self.with_our_name(text) } else { None };
         self.begins();
         self.keep(message);
         let in_batch = self.batch.open;
-        self.is_request();
         self.unnamed = None;
+        self.unnamed_changed = Some(self.batch.number);
+        self.is_request();
         turn.backend.unnamed = 0;
         self.notes(text, &traits);
         self.marks(&traits);

@@ -209,6 +209,7 @@ impl Session {
         self.wrapping = false;
         self.tainted = false;
         self.proving = false;
+        self.proofs = 0;
         self.held.clear();
         self.xid = None;
         self.part = Part::default();
@@ -216,7 +217,9 @@ impl Session {
         self.asks = false;
         self.barrier = false;
         self.unapplied.clear();
-        self.unsure.clear();
+        self.changes.clear();
+        self.unnamed_changed = None;
+        self.batch.over = self.batch.number;
         self.batch.open = false;
         self.batch.ends = false;
     }

@@ -15,6 +15,9 @@ use crate::settings;
 /// A commit that waits for the standbys like any other, and changes nothing.
 const PROOF: &[u8] = b"SELECT pg_catalog.pg_logical_emit_message(true, 'tanist', '')";
 
+/// Proofs that are asked for when each of them is cut short in turn.
+const PROOFS_MAX: u32 = 5;
+
 impl Session {
     /// Whether the client sees it; `Err` if nothing was owed that it could end.
     pub(super) fn is_ready(
@@ -34,6 +37,9 @@ impl Session {
             _ => return Err(Heard::Broken),
         };
         self.done();
+        if asker.is_none_or(Asker::is_client) {
+            self.batch.over = self.batch.over.wrapping_add(1);
+        }
         self.transaction = transaction;
         self.copying &= asker.is_none();
         if transaction == Transaction::Idle && !self.wrapped {
@@ -105,6 +111,7 @@ impl Session {
     }
 
     fn send_proof(&mut self, backend: &mut Backend, out: &mut Out) {
+        self.proofs += 1;
         backend.unnamed = 0;
         out.to_server.make(|to| front::query(to, PROOF));
         self.owed.push_back(Expect::Query(Asker::Prove));
@@ -123,14 +130,14 @@ impl Session {
     }
 
     fn proved(&mut self, backend: &mut Backend, out: &mut Out) {
-        if self.tainted {
-            // Cut short as well.
-            self.tainted = false;
+        let cut_short = core::mem::take(&mut self.tainted);
+        if cut_short && self.proofs < PROOFS_MAX {
             self.send_proof(backend, out);
             return;
         }
         self.proving = false;
-        if backend.clean {
+        self.proofs = 0;
+        if backend.clean && !cut_short {
             self.show_held(out);
         } else {
             self.unproven(out);

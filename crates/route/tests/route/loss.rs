@@ -1,0 +1,412 @@
+//! A server is killed at every message and every byte. A judge who sees the database says whether
+//! what the client was told is true.
+
+use route::session::{Fate, Heard, Loss, Outcome, Step};
+use route::{Backend, Out, Rules, Session, Shelf};
+use wire::back::Words;
+
+use crate::pool::{new_backend, new_session};
+use crate::server::{Server, Shared};
+use crate::words::{Say, messages, readable};
+
+/// One request, and the rows whose fate its answer tells.
+struct Step1 {
+    bytes: Vec<u8>,
+    rows: Vec<u64>,
+    /// It is inside of a block, or ends it.
+    block: bool,
+}
+
+fn step(say: Say, rows: &[u64], block: bool) -> Step1 {
+    Step1 { bytes: say.0, rows: rows.into(), block }
+}
+
+fn query(text: &str) -> Say {
+    Say::default().query(text)
+}
+
+fn run(text: &str) -> Say {
+    Say::default().run(text).sync()
+}
+
+fn simple() -> Vec<Step1> {
+    vec![
+        step(query("SELECT 1"), &[], false),
+        step(query("INSERT INTO t VALUES (1)"), &[1], false),
+        step(query("BEGIN"), &[], true),
+        step(query("INSERT INTO t VALUES (2)"), &[], true),
+        step(query("SELECT 1"), &[], true),
+        step(query("INSERT INTO t VALUES (3)"), &[], true),
+        step(query("COMMIT"), &[2, 3], true),
+        step(query("INSERT INTO t VALUES (4)"), &[4], false),
+        step(query("BEGIN"), &[], true),
+        step(query("INSERT INTO t VALUES (5)"), &[], true),
+        step(query("ROLLBACK"), &[], true),
+        step(query("SELECT 2"), &[], false),
+    ]
+}
+
+fn extended() -> Vec<Step1> {
+    vec![
+        step(run("INSERT INTO t VALUES (1)"), &[1], false),
+        step(run("BEGIN"), &[], true),
+        step(Say::default().parse("a", "INSERT INTO t VALUES (2)").bind("", "a").execute("", 0).sync(), &[], true),
+        step(run("COMMIT"), &[2], true),
+        step(Say::default().parse("b", "SELECT 1").bind("", "b").execute("", 0).sync(), &[], false),
+        step(Say::default().run("BEGIN").run("INSERT INTO t VALUES (3)").sync(), &[], true),
+        step(run("COMMIT"), &[3], true),
+        step(Say::default().bind("", "b").execute("", 0).sync(), &[], false),
+        step(Say::default().run("INSERT INTO t VALUES (4)").run("INSERT INTO t VALUES (5)").sync(), &[4, 5], false),
+    ]
+}
+
+fn odd() -> Vec<Step1> {
+    vec![
+        step(query("INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)"), &[1, 2], false),
+        step(query("BEGIN; INSERT INTO t VALUES (3)"), &[], true),
+        step(query("COMMIT; SELECT 1"), &[3], true),
+        step(query("COPY t FROM stdin").copy_data("4").bare(wire::front::COPY_DONE), &[4], false),
+        step(query("BEGIN"), &[], true),
+        step(run("INSERT INTO t VALUES (5)"), &[], true),
+        step(run("COMMIT"), &[5], true),
+        step(query("INSERT INTO t VALUES (666)"), &[666], false),
+        step(query("INSERT INTO t VALUES (6)"), &[6], false),
+    ]
+}
+
+/// How the first server goes.
+#[derive(Clone, Copy, Debug)]
+struct Death {
+    /// Messages that it works on before.
+    worked: usize,
+    /// It works on one more and says nothing of it.
+    silently: bool,
+    /// So much of what it sent arrives.
+    arrives: usize,
+    loss: Loss,
+    /// It says that it gives up.
+    words: bool,
+    /// All requests are sent at once.
+    pipelined: bool,
+    /// Nobody can say what became of anything.
+    amnesia: bool,
+    /// Every commit's wait for the standbys is cut short.
+    taints: bool,
+}
+
+struct World {
+    session: Session,
+    shelf: Shelf,
+    shared: Shared,
+    backend: Option<Backend>,
+    server: Server,
+    /// For the server, not worked on.
+    to_server: Vec<u8>,
+    from_server: Vec<u8>,
+    heard: Vec<u8>,
+    worked: usize,
+    arrived: usize,
+    death: Option<Death>,
+    taints: bool,
+    waiting: Vec<u8>,
+    over: bool,
+    asked: bool,
+}
+
+impl World {
+    fn hand_on(&mut self, out: &mut Out, came_in: &[u8]) {
+        out.to_client.slices(came_in).for_each(|bytes| self.heard.extend_from_slice(bytes));
+        out.to_server.slices(came_in).for_each(|bytes| self.to_server.extend_from_slice(bytes));
+        out.clear();
+    }
+
+    fn front(&mut self) {
+        loop {
+            let mut out = Out::default();
+            let came_in = self.waiting.clone();
+            let taken = self.session.front(&mut self.shelf, self.backend.as_mut(), &came_in, &mut out);
+            self.waiting.drain(..taken.bytes);
+            self.hand_on(&mut out, &came_in);
+            match taken.step {
+                Step::Link => {
+                    assert!(self.backend.is_none());
+                    let mut backend = new_backend();
+                    self.session.attach(&mut backend, &mut out);
+                    self.hand_on(&mut out, &[]);
+                    self.backend = Some(backend);
+                }
+                Step::More | Step::Whole(_) | Step::Wait => return,
+                Step::End => panic!("ended"),
+            }
+        }
+    }
+
+    /// One message to the server and all that it sends back; false if there is none.
+    fn works(&mut self) -> bool {
+        let death = self.death.filter(|death| self.worked == death.worked);
+        if let Some(death) = death.filter(|d| !self.to_server.is_empty() || d.words) {
+            self.dies(death);
+            return true;
+        }
+        let bytes = std::mem::take(&mut self.to_server);
+        let Some((n, _)) = first_of(&bytes) else { return false };
+        self.to_server = bytes[n..].to_vec();
+        self.server.taints = self.taints;
+        self.server.take(&bytes[..n]);
+        self.worked += 1;
+        let sent = self.server.sent();
+        self.arrives(&sent);
+        true
+    }
+
+    fn arrives(&mut self, sent: &[u8]) {
+        let limit = self.death.map_or(usize::MAX, |death| death.arrives.saturating_sub(self.arrived));
+        let n = sent.len().min(limit);
+        self.arrived += n;
+        self.from_server.extend_from_slice(&sent[..n]);
+        let came_in = std::mem::take(&mut self.from_server);
+        let mut out = Out::default();
+        let Some(backend) = self.backend.as_mut() else { return };
+        let (used, heard) = self.session.back(backend, &came_in, &mut out);
+        self.from_server = came_in[used..].to_vec();
+        self.hand_on(&mut out, &came_in);
+        assert!(matches!(heard, Heard::More | Heard::Whole(_)), "{heard:?} {:?}", self.session);
+    }
+
+    fn dies(&mut self, death: Death) {
+        if death.words {
+            self.server.flush();
+            let sent = self.server.sent();
+            self.arrives(&sent);
+        }
+        self.death = None;
+        if death.silently {
+            let bytes = std::mem::take(&mut self.to_server);
+            if let Some((n, _)) = first_of(&bytes) {
+                self.server.take(&bytes[..n]);
+            }
+        }
+        if death.loss == Loss::Silent && death.silently {
+            // It may have gone on for long.
+            let rest = std::mem::take(&mut self.to_server);
+            self.server.take(&rest);
+        }
+        let mut words = Vec::new();
+        Words::fatal("57P01", "terminating").put(&mut words);
+        let last_words = death.words.then(|| &words[wire::frame::HEADER_BYTES..]);
+        self.server = Server::new(&self.shared);
+        self.to_server.clear();
+        self.from_server.clear();
+        self.backend = None;
+        let mut out = Out::default();
+        let mut outcome = self.session.lost(death.loss, last_words, &mut out);
+        self.hand_on(&mut out, &[]);
+        if let Outcome::Settle(xid) = outcome {
+            self.asked = true;
+            let fate = match self.shared.borrow().fates.get(&xid) {
+                _ if death.amnesia => Fate::Unknown,
+                Some(true) => Fate::Committed,
+                Some(false) | None => Fate::NotCommitted,
+            };
+            outcome = self.session.settled(fate, &mut out);
+            self.hand_on(&mut out, &[]);
+        }
+        match outcome {
+            Outcome::Goes => {}
+            Outcome::Again => {
+                let again = self.session.take_again();
+                assert!(!again.is_empty());
+                self.waiting = [again, std::mem::take(&mut self.waiting)].concat();
+            }
+            Outcome::Settle(_) => panic!("settled twice"),
+            Outcome::End => self.over = true,
+        }
+    }
+}
+
+fn first_of(bytes: &[u8]) -> Option<(usize, u8)> {
+    let header = wire::frame::Header::read(bytes).expect("valid")?;
+    let n = usize::try_from(header.bytes()).expect("small");
+    (n <= bytes.len()).then_some((n, header.tag))
+}
+
+/// Runs a script in which the server dies, and lets the judge speak. False if it lived to the end.
+fn story(steps: &[Step1], rules: Rules, death: Death) -> bool {
+    let shared = Shared::default();
+    let mut world = World {
+        session: new_session(rules),
+        shelf: Shelf::new(0, 1),
+        server: Server::new(&shared),
+        shared: shared.clone(),
+        backend: None,
+        to_server: Vec::new(),
+        from_server: Vec::new(),
+        heard: Vec::new(),
+        worked: 0,
+        arrived: 0,
+        death: Some(death),
+        taints: death.taints,
+        waiting: Vec::new(),
+        over: false,
+        asked: false,
+    };
+    for (i, step) in steps.iter().enumerate() {
+        world.waiting.extend_from_slice(&step.bytes);
+        if death.pipelined && i + 1 < steps.len() {
+            continue;
+        }
+        for _ in 0..500 {
+            world.front();
+            if !world.works() || world.over {
+                break;
+            }
+        }
+        if world.over {
+            break;
+        }
+    }
+    if let Some(death) = world.death.filter(|death| death.arrives < usize::MAX && !world.over) {
+        // It has done everything, and nothing more arrives.
+        world.dies(death);
+        for _ in 0..500 {
+            world.front();
+            if !world.works() || world.over {
+                break;
+            }
+        }
+    }
+    judge(steps, rules, death, &world);
+    world.death.is_none()
+}
+
+fn judge(steps: &[Step1], rules: Rules, death: Death, world: &World) {
+    let heard = messages(&world.heard);
+    let tell = || format!("{rules:?} {death:?}\n{:#?}\n{:?}", readable(&world.heard), world.shared.borrow().rows);
+    let answers: Vec<&[(char, Vec<u8>)]> = heard.split_inclusive(|(tag, _)| *tag == 'Z').collect();
+    let whole = answers.iter().filter(|a| a.last().is_some_and(|(tag, _)| *tag == 'Z')).count();
+    if !world.over {
+        assert_eq!(whole, steps.len(), "one ReadyForQuery for each request: {}", tell());
+        assert_eq!(answers.len(), whole, "nothing after the last: {}", tell());
+    }
+    let rows = &world.shared.borrow().rows;
+    for (row, times) in rows {
+        assert!(*times == 1, "row {row} was written {times} times: {}", tell());
+    }
+    let (mut failed, mut before) = (false, None);
+    for (step, answer) in steps.iter().zip(&answers).take(whole) {
+        let errors: Vec<String> = answer
+            .iter()
+            .filter(|(tag, _)| *tag == 'E')
+            .map(|(_, body)| String::from_utf8_lossy(wire::back::field(body, b'C').unwrap_or_default()).into_owned())
+            .collect();
+        assert!(errors.len() <= 1, "one error for a request: {}", tell());
+        let rolled_back = answer.iter().any(|(tag, body)| *tag == 'C' && body.starts_with(b"ROLLBACK"));
+        let state = answer.last().map(|(_, body)| body[0]);
+        let code = errors.first().map(String::as_str);
+        for row in &step.rows {
+            let there = rows.contains_key(row);
+            match code {
+                None if rolled_back => assert!(!there, "row {row} is there after ROLLBACK: {}", tell()),
+                // The client was told that its BEGIN had failed.
+                None if step.block && before != Some(b'T') => {}
+                None => assert!(there, "row {row} is not there: {}", tell()),
+                Some("08007") => {}
+                Some(_) => assert!(!there, "row {row} is there after an error: {}", tell()),
+            }
+        }
+        let last = step.block && !step.rows.is_empty();
+        if code == Some("08007") && rules.settle_commits && last && death.loss == Loss::Ended && !death.pipelined {
+            let plain = step.rows != [3] || steps.len() != 9 || steps[1].rows == [3];
+            assert!(death.amnesia || death.taints || !plain || world.heard.is_empty(), "it could be known: {}", tell());
+        }
+        let begins = step.block && step.rows.is_empty();
+        if failed && begins && code.is_none() && !rolled_back {
+            assert!(state != Some(b'T'), "a failed transaction went on: {}", tell());
+        }
+        failed = state == Some(b'E');
+        before = state;
+    }
+}
+
+fn every_death(steps: &[Step1], rules: Rules, taints: bool) {
+    for (pipelined, amnesia) in [(false, false), (true, false), (false, true)] {
+        for worked in 0..200 {
+            let death = Death {
+                worked,
+                silently: false,
+                arrives: usize::MAX,
+                loss: Loss::Ended,
+                words: false,
+                pipelined,
+                amnesia,
+                taints,
+            };
+            let lived = !story(steps, rules, death);
+            story(steps, rules, Death { silently: true, ..death });
+            story(steps, rules, Death { words: true, ..death });
+            if lived {
+                break;
+            }
+        }
+    }
+}
+
+fn every_byte(steps: &[Step1], rules: Rules) {
+    for (pipelined, silently) in [(false, false), (false, true), (true, false), (true, true)] {
+        for worked in 0..48 {
+            let death = Death {
+                worked,
+                silently,
+                arrives: 0,
+                loss: Loss::Silent,
+                words: false,
+                pipelined,
+                amnesia: false,
+                taints: false,
+            };
+            // Where all arrives is as far as it can come.
+            for arrives in (0..900).step_by(if pipelined { 7 } else { 2 }) {
+                story(steps, rules, Death { arrives, ..death });
+                if arrives > 40 * worked {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn all_rules() -> impl Iterator<Item = Rules> {
+    (0..4).map(|n| Rules {
+        rides: true,
+        settle_commits: n & 1 != 0,
+        settle_autocommit: n & 2 != 0,
+        ..Rules::default()
+    })
+}
+
+#[test]
+fn a_server_that_ends_between_messages() {
+    for rules in all_rules() {
+        for steps in [simple(), extended(), odd()] {
+            every_death(&steps, rules, false);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_ends_while_commits_are_not_proven() {
+    for rules in all_rules() {
+        for steps in [simple(), extended(), odd()] {
+            every_death(&steps, rules, true);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_goes_silent_at_any_byte() {
+    for rules in all_rules().filter(|rules| rules.settle_commits) {
+        for steps in [simple(), extended(), odd()] {
+            every_byte(&steps, rules);
+        }
+    }
+}
