@@ -17,6 +17,7 @@ pub mod seat;
 pub mod shared;
 pub mod source;
 pub mod start;
+pub mod verifier;
 pub mod vows;
 pub mod wal_house;
 pub mod wal_over_peers;

@@ -204,6 +204,14 @@ fn shelf(config: &HostConfig) -> postgres::Result<Shelf> {
     }
 }
 
+/// The folder of our server, and where its socket is.
+pub(crate) fn server_dir(config: &HostConfig) -> Result<NodeDir, postgres::Error> {
+    match config.postgres.as_ref().and_then(|p| p.socket_dir.as_ref()) {
+        Some(sockets) => NodeDir::with_sockets(&config.data_dir, sockets),
+        None => NodeDir::new(&config.data_dir),
+    }
+}
+
 fn boot_number() -> u64 {
     let mut bytes = [0u8; 8];
     // Without randomness the time will tell two boots apart.
@@ -352,6 +360,15 @@ async fn listen_to_peers(
                     let state = shared.picture().state.clone();
                     let give = move || shelf(&config);
                     let answer = wal_over_peers::answer(&state, &message.from, &message.body, give).await;
+                    if let Some(reply) = message.answer {
+                        let _ = reply.send(answer);
+                    }
+                });
+            }
+            Word::Verifier => {
+                let config = config.clone();
+                tokio::spawn(async move {
+                    let answer = crate::verifier::answer(&config, &message.body).await;
                     if let Some(reply) = message.answer {
                         let _ = reply.send(answer);
                     }

@@ -7,6 +7,7 @@ mod problems;
 pub mod routes;
 pub mod status;
 pub mod verbs;
+pub mod verifier;
 
 pub use client::{Client, ClientError};
 pub use host_config::HostConfig;

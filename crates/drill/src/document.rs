@@ -7,7 +7,7 @@ use cluster::command::Kind;
 use serde::{Deserialize, Serialize};
 
 use crate::isolate::INTERFACE;
-use crate::layout::PlannedNode;
+use crate::layout::{PlannedNode, PlannedProxy};
 use crate::stage::Stage;
 
 /// The document of `playground up` and `status`.
@@ -33,8 +33,19 @@ pub struct Document {
     pub durability: String,
     /// Its nodes.
     pub nodes: Vec<NodeDocument>,
-    /// Its proxies; none yet.
-    pub proxies: Vec<serde_json::Value>,
+    /// Its proxies.
+    pub proxies: Vec<ProxyDocument>,
+}
+
+/// One proxy, as it is now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProxyDocument {
+    /// Its process, if it runs.
+    pub pid: Option<i32>,
+    /// Where those who write connect.
+    pub write_port: u16,
+    /// Where those who read connect.
+    pub read_port: u16,
 }
 
 /// One node, as it is now.
@@ -76,6 +87,9 @@ impl Stage {
             "{base}?target_session_attrs=read-write&connect_timeout=2&tcp_user_timeout=2000&keepalives_idle=1&keepalives_interval=1{}",
             self.plan.tls()
         );
+        let through = |port: Option<u16>| {
+            port.map(|port| format!("postgresql://postgres:{password}@127.0.0.1:{port}/postgres"))
+        };
         let api: Vec<String> =
             self.plan.nodes.iter().map(|n| format!("http://{}:{}", n.address, n.api)).collect();
         Document {
@@ -84,13 +98,18 @@ impl Stage {
             dashboard: api.first().map_or(String::new(), |a| format!("{a}/")),
             api,
             token_file: self.plan.token_file(),
-            write_url: direct_url.clone(),
-            read_url: format!("{base}?connect_timeout=2{}", self.plan.tls()),
+            write_url: through(self.plan.proxy.map(|p| p.write)).unwrap_or_else(|| direct_url.clone()),
+            read_url: through(self.plan.proxy.map(|p| p.read))
+                .unwrap_or_else(|| format!("{base}?connect_timeout=2{}", self.plan.tls())),
             direct_url,
             durability: self.plan.durability.to_string(),
             nodes: self.plan.nodes.iter().map(|n| self.node_document(n)).collect(),
-            proxies: Vec::new(),
+            proxies: self.plan.proxy.iter().map(|p| self.proxy_document(*p)).collect(),
         }
+    }
+
+    fn proxy_document(&self, proxy: PlannedProxy) -> ProxyDocument {
+        ProxyDocument { pid: self.proxy_pid(), write_port: proxy.write, read_port: proxy.read }
     }
 
     fn node_document(&self, node: &PlannedNode) -> NodeDocument {

@@ -31,7 +31,7 @@ impl Stage {
         for node in &self.plan.nodes {
             self.furnish_node(node, &ca, &secrets, owner)?;
         }
-        Ok(())
+        self.furnish_proxy()
     }
 
     fn furnish_node(

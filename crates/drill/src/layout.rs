@@ -52,9 +52,39 @@ pub struct Plan {
     pub durability: Durability,
     /// Its nodes.
     pub nodes: Vec<PlannedNode>,
+    /// Its proxy; a cluster made by an older build has none.
+    #[serde(default)]
+    pub proxy: Option<PlannedProxy>,
     /// The network between namespaces that its nodes are in, if they are.
     #[serde(default)]
     pub network: Option<Network>,
+}
+
+/// The proxy of a local cluster, on loopback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedProxy {
+    /// Port for those who write.
+    pub write: u16,
+    /// Port for those who read.
+    pub read: u16,
+}
+
+impl PlannedProxy {
+    /// Where it listens, as docs say.
+    ///
+    /// # Errors
+    /// When no free port can be had.
+    pub fn of(base: Option<u16>) -> std::io::Result<PlannedProxy> {
+        match base {
+            None => Ok(PlannedProxy { write: 6432, read: 6433 }),
+            Some(0) => Ok(PlannedProxy { write: free_port()?, read: free_port()? }),
+            Some(p) => {
+                let beyond = || std::io::Error::other(format!("ports from {p} on reach beyond 65535"));
+                let read = p.checked_add(4).ok_or_else(beyond)?;
+                Ok(PlannedProxy { write: read - 1, read })
+            }
+        }
+    }
 }
 
 /// One node of a local cluster.

@@ -6,6 +6,7 @@
 //! `matrix` does it to every process, link, disk and clock in turn.
 
 pub mod document;
+pub mod door;
 pub mod fault;
 mod furnish;
 pub mod isolate;

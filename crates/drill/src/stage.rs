@@ -14,7 +14,7 @@ use postgres::RunAs;
 
 use crate::furnish::{program, reachable, write};
 use crate::isolate::Network;
-use crate::layout::{NODES, Options, Plan, PlannedNode, find_postgres, ports};
+use crate::layout::{NODES, Options, Plan, PlannedNode, PlannedProxy, find_postgres, ports};
 use crate::processes::{Pids, child_of, running};
 
 /// Longest that a cluster may take to be whole.
@@ -128,11 +128,22 @@ fn is_empty_dir(path: &Path) -> bool {
 fn ports_of(options: &Options, i: u16) -> Result<(u16, u16, u16), StageError> {
     let all = ports(options.base_port, i).map_err(|e| StageError::Port(e.to_string()))?;
     let on_loopback = !options.isolate && options.base_port != Some(0);
-    for port in [all.0, all.1, all.2].into_iter().filter(|_| on_loopback) {
-        std::net::TcpListener::bind(("127.0.0.1", port))
-            .map_err(|e| StageError::Port(format!("127.0.0.1:{port}: {e}")))?;
-    }
+    [all.0, all.1, all.2].into_iter().filter(|_| on_loopback).try_for_each(must_be_free)?;
     Ok(all)
+}
+
+/// The ports of the proxy, which is on loopback in any case.
+fn proxy_ports(options: &Options) -> Result<PlannedProxy, StageError> {
+    let proxy = PlannedProxy::of(options.base_port).map_err(|e| StageError::Port(e.to_string()))?;
+    if options.base_port != Some(0) {
+        [proxy.write, proxy.read].into_iter().try_for_each(must_be_free)?;
+    }
+    Ok(proxy)
+}
+
+fn must_be_free(port: u16) -> Result<(), StageError> {
+    let taken = |e: std::io::Error| StageError::Port(format!("127.0.0.1:{port}: {e}"));
+    std::net::TcpListener::bind(("127.0.0.1", port)).map(drop).map_err(taken)
 }
 
 impl Stage {
@@ -188,6 +199,7 @@ impl Stage {
             stage.start(node)?;
         }
         stage.wait_whole(HEALTHY_LIMIT).await?;
+        stage.start_proxy()?;
         Ok(stage)
     }
 
@@ -204,6 +216,7 @@ impl Stage {
         let all = data + u16::from(data == 2 || options.wal_witness);
         let ports: Vec<(u16, u16, u16)> =
             (0..all).map(|i| ports_of(options, i)).collect::<Result<_, StageError>>()?;
+        let proxy = proxy_ports(options)?;
         let dir = reachable(&options.dir)?;
         write(&dir.join(UNFINISHED), "", 0o644)?;
         let owner = RunAs::for_server().map_err(|e| StageError::Material(e.to_string()))?;
@@ -221,7 +234,7 @@ impl Stage {
         let relaxed =
             if data == 2 && !options.wal_witness { Durability::QuorumRelaxed } else { Durability::Quorum };
         let durability = options.durability.unwrap_or(relaxed);
-        let plan = Plan { dir, binary, pg_bin, durability, nodes, network };
+        let plan = Plan { dir, binary, pg_bin, durability, nodes, proxy: Some(proxy), network };
         let stage = Stage { plan };
         stage.furnish(owner)?;
         stage.sync()?;
@@ -295,6 +308,7 @@ impl Stage {
     /// # Errors
     /// `Folder`.
     pub fn down(&self, wipe: bool) -> Result<(), StageError> {
+        self.stop_proxy();
         std::thread::scope(|scope| {
             for node in &self.plan.nodes {
                 scope.spawn(|| self.stop(node));

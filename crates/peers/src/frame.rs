@@ -32,6 +32,8 @@ pub enum Kind {
     Routes,
     /// "No transaction of mine runs any more", from whoever watches.
     Drained,
+    /// A proxy's question for a user's verifier, with one answer.
+    Verifier,
 }
 
 impl Kind {
@@ -45,11 +47,12 @@ impl Kind {
             Kind::Watch => 6,
             Kind::Routes => 7,
             Kind::Drained => 8,
+            Kind::Verifier => 9,
         }
     }
 
     fn from_byte(byte: u8) -> Option<Kind> {
-        const ALL: [Kind; 8] = [
+        const ALL: [Kind; 9] = [
             Kind::Raft,
             Kind::Report,
             Kind::Request,
@@ -58,6 +61,7 @@ impl Kind {
             Kind::Watch,
             Kind::Routes,
             Kind::Drained,
+            Kind::Verifier,
         ];
         ALL.into_iter().find(|k| k.to_byte() == byte)
     }
@@ -66,7 +70,7 @@ impl Kind {
     #[must_use]
     pub fn is_question(self) -> bool {
         match self {
-            Kind::Request | Kind::Wal => true,
+            Kind::Request | Kind::Wal | Kind::Verifier => true,
             Kind::Raft | Kind::Report | Kind::Answer => false,
             Kind::Watch | Kind::Routes | Kind::Drained => false,
         }

@@ -72,6 +72,12 @@ impl Identity {
         Ok(Identity { server: Arc::new(server), client: Arc::new(client), bearer })
     }
 
+    /// For TLS to the cluster's servers, which have certificates of the same authority.
+    #[must_use]
+    pub fn connector(&self) -> tokio_rustls::TlsConnector {
+        tokio_rustls::TlsConnector::from(self.client.clone())
+    }
+
     /// Whom our certificate names.
     #[must_use]
     pub fn bearer(&self) -> &Bearer {

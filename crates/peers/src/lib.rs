@@ -24,4 +24,4 @@ pub use frame::{Frame, Kind};
 pub use identity::{Bearer, Identity};
 pub use subscribers::{Subscriber, Subscribers};
 pub use subscription::subscribe;
-pub use transport::{Config, Incoming, Peers, TlsStream};
+pub use transport::{Config, Incoming, Peers, TlsStream, ask_verifier};

@@ -153,15 +153,32 @@ impl Peers {
     }
 
     async fn ask_as(&self, kind: Kind, address: &str, body: Bytes) -> Result<(NodeId, Bytes), PeersError> {
-        let asking = async {
-            let (mut stream, who) = connect(&self.identity, address).await?;
-            let gone = |e: std::io::Error| unreachable_at(address, e);
-            frame::write(&mut stream, &Frame { kind, body }).await.map_err(gone)?;
-            let answer = frame::read(&mut stream).await?;
-            answer.map(|f| (who, f.body)).ok_or_else(|| unreachable_at(address, "it hung up"))
-        };
-        timeout(ANSWER_LIMIT, asking).await.map_err(|_| PeersError::Timeout(address.to_string()))?
+        ask(&self.identity, kind, address, body).await
     }
+}
+
+/// Asks whoever is at `address` for a user's verifier; `body` is its name.
+///
+/// # Errors
+/// `Unreachable`, `Timeout`, `BadFrame`.
+pub async fn ask_verifier(identity: &Identity, address: &str, body: Bytes) -> Result<Bytes, PeersError> {
+    ask(identity, Kind::Verifier, address, body).await.map(|(_, answer)| answer)
+}
+
+async fn ask(
+    identity: &Identity,
+    kind: Kind,
+    address: &str,
+    body: Bytes,
+) -> Result<(NodeId, Bytes), PeersError> {
+    let asking = async {
+        let (mut stream, who) = connect(identity, address).await?;
+        let gone = |e: std::io::Error| unreachable_at(address, e);
+        frame::write(&mut stream, &Frame { kind, body }).await.map_err(gone)?;
+        let answer = frame::read(&mut stream).await?;
+        answer.map(|f| (who, f.body)).ok_or_else(|| unreachable_at(address, "it hung up"))
+    };
+    timeout(ANSWER_LIMIT, asking).await.map_err(|_| PeersError::Timeout(address.to_string()))?
 }
 
 pub(crate) fn unreachable_at(address: &str, why: impl ToString) -> PeersError {
@@ -211,8 +228,9 @@ async fn serve(socket: TcpStream, tls: TlsAcceptor, inward: Inward) -> Result<()
                 return Err(PeersError::BadFrame("nobody has asked for that"));
             }
             (Bearer::Proxy(_), Kind::Raft | Kind::Report | Kind::Request | Kind::Wal) => {
-                return Err(PeersError::BadFrame("a proxy may subscribe, and no more"));
+                return Err(PeersError::BadFrame("a proxy may subscribe and ask for verifiers, and no more"));
             }
+            (Bearer::Proxy(name) | Bearer::Node(name), Kind::Verifier) => name.clone(),
             (Bearer::Node(node), Kind::Raft | Kind::Report | Kind::Request | Kind::Wal) => node.clone(),
         };
         if frame.kind.is_question() {

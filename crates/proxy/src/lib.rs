@@ -1,7 +1,29 @@
-//! Routes PostgreSQL's clients to whoever leads.
+//! The front door: PostgreSQL's clients on one side, whoever leads on the other.
 //!
-//! It learns who that is from the agents, which tell it; it asks nobody.
+//! It learns who leads from the agents, which tell it; it asks nobody. What a
+//! client may do, and what becomes of it when a server is lost, `route` decides;
+//! here are sockets, TLS, logins, queues.
 #![forbid(unsafe_code)]
 
+pub mod accept;
+pub mod auth;
+pub mod cancel;
+pub mod client;
+pub mod config;
+pub mod control;
 pub mod follow;
+pub mod line;
+pub mod login;
 pub mod merge;
+pub mod pool;
+pub mod reactor;
+pub mod routing;
+pub mod run;
+pub mod secrets;
+pub mod server;
+pub mod settle;
+pub mod stream;
+pub mod verifiers;
+
+pub use config::{Config, ConfigError};
+pub use run::run;

@@ -6,5 +6,6 @@ pub mod faults;
 pub mod look;
 pub mod moment;
 pub mod playground;
+pub mod proxy;
 pub mod run;
 pub mod settled;

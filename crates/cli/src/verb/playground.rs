@@ -115,10 +115,14 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
             for node in chosen(&stage, node.as_deref())? {
                 stage.start(&node)?;
             }
+            stage.start_proxy()?;
             show(&stage, json)?;
         }
         Deed::Stop { node, at } => {
             let stage = Stage::open(&at.dir)?;
+            if node.is_none() {
+                stage.stop_proxy();
+            }
             for node in chosen(&stage, node.as_deref())? {
                 stage.stop(&node);
             }

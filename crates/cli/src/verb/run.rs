@@ -48,7 +48,7 @@ fn own_program() -> Result<PathBuf> {
 }
 
 /// What is logged: `$TANIST_LOG` as in `warn` or `info,store=debug`, else `info`.
-fn log_filter() -> Targets {
+pub(super) fn log_filter() -> Targets {
     let info = Targets::new().with_default(LevelFilter::INFO);
     std::env::var("TANIST_LOG").ok().and_then(|asked| asked.parse().ok()).unwrap_or(info)
 }

@@ -14,6 +14,7 @@ mod faults;
 mod guard;
 mod members;
 mod network;
+mod proxy;
 mod refusals;
 mod routes;
 mod story;

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use api::Status;
 use api::verbs::{Done, SwitchoverBody};
+use checker::History;
 use drill::Stage;
 use drill::layout::{Options, PlannedNode};
-use drill::load::{CLIENTS, Load, prepare};
+use drill::load::{CLIENTS, INSERT_LIMIT, Load, Manner, PAUSE, prepare};
 use drill::verdict::examine;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -57,6 +58,18 @@ impl Drop for Story {
 impl Story {
     pub async fn begin(name: &str, nodes: u16) -> Story {
         Story::begin_with(name, |options| options.nodes = Some(nodes)).await
+    }
+
+    /// One whose clients come through the cluster's proxy.
+    pub async fn begin_behind_proxy(name: &str) -> Story {
+        let mut story = Story::begin(name, 3).await;
+        story.load.take().unwrap().finish().await;
+        // Other numbers: rows of the first writers are there.
+        let manner = |client| Manner { client: 100 + client, pause: PAUSE, limit: INSERT_LIMIT };
+        let manners: Vec<Manner> = (0..CLIENTS).map(manner).collect();
+        story.load = Some(Load::start_with(&story.stage.document().write_url, &manners).unwrap());
+        story.writes_flow().await;
+        story
     }
 
     pub async fn begin_with(name: &str, ask: impl FnOnce(&mut Options)) -> Story {
@@ -154,7 +167,12 @@ impl Story {
     }
 
     /// Stops the load and reads every member back, now and after a restart of everything.
-    pub async fn end(mut self) {
+    pub async fn end(self) {
+        let _ = self.end_with_history().await;
+    }
+
+    /// The same, and what the clients were told.
+    pub async fn end_with_history(mut self) -> History {
         self.whole().await;
         let history = self.load.take().unwrap().finish().await;
         let findings = examine(&self.stage, &history).await.unwrap();
@@ -166,6 +184,7 @@ impl Story {
         self.whole().await;
         let again = examine(&self.stage, &history).await.unwrap();
         assert!(again.is_clean(), "after a restart of everything: {again:?}");
+        history
     }
 }
 

@@ -12,8 +12,8 @@ use alloc::vec::Vec;
 use wire::back::{self, Transaction, Words};
 use wire::front::{self, BindNames, Object, Parse};
 
-use super::{Change, Session};
 use super::front::{Message, Next, Step, Turn, dropped, passed};
+use super::{Change, Session};
 use crate::expect::{Asker, Ends, Expect, Undo};
 use crate::pin::Pin;
 use crate::plan::Out;

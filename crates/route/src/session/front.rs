@@ -177,7 +177,9 @@ impl Session {
             front::QUERY => self.query(message, turn),
             front::FUNCTION_CALL => self.call(message, turn),
             // What comes after the COPY is over, or failed, means nothing.
-            front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL if self.owed.is_empty() => dropped(message),
+            front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL if self.owed.is_empty() => {
+                dropped(message)
+            }
             front::COPY_DATA => {
                 self.keep_nothing();
                 passed(message, &mut turn.out.to_server)

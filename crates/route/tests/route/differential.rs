@@ -102,11 +102,22 @@ fn check(seed: u64, requests: usize, mode: Mode) -> Result<(), TestCaseError> {
         let at = heard.iter().zip(&direct).take_while(|(a, b)| a == b || is_as_good(a, b)).count();
         if at < heard.len().max(direct.len()) || done.is_err() {
             let asked = crate::words::messages(&scripts[i]);
-            let asked: Vec<String> =
-                asked.iter().map(|(t, b)| format!("{t} {}", String::from_utf8_lossy(b).replace('\0', "."))).collect();
+            let asked: Vec<String> = asked
+                .iter()
+                .map(|(t, b)| format!("{t} {}", String::from_utf8_lossy(b).replace('\0', ".")))
+                .collect();
             let near = |list: &[String]| list[at.saturating_sub(4)..(at + 5).min(list.len())].to_vec();
             println!("{}", asked.join(" | "));
-            scripts.iter().for_each(|s| println!("  OTHER {}", crate::words::messages(s).iter().map(|(t, b)| format!("{t} {}", String::from_utf8_lossy(b).replace('\0', "."))).collect::<Vec<_>>().join(" | ")));
+            scripts.iter().for_each(|s| {
+                println!(
+                    "  OTHER {}",
+                    crate::words::messages(s)
+                        .iter()
+                        .map(|(t, b)| format!("{t} {}", String::from_utf8_lossy(b).replace('\0', ".")))
+                        .collect::<Vec<_>>()
+                        .join(" | ")
+                )
+            });
             return Err(TestCaseError::fail(format!(
                 "seed {seed} {rules:?} client {i} of {count}, answer {at}\n heard {:?}\ndirect {:?}\n{done:?}",
                 near(&heard),

@@ -50,13 +50,21 @@ fn extended() -> Vec<Step1> {
     vec![
         step(run("INSERT INTO t VALUES (1)"), &[1], false),
         step(run("BEGIN"), &[], true),
-        step(Say::default().parse("a", "INSERT INTO t VALUES (2)").bind("", "a").execute("", 0).sync(), &[], true),
+        step(
+            Say::default().parse("a", "INSERT INTO t VALUES (2)").bind("", "a").execute("", 0).sync(),
+            &[],
+            true,
+        ),
         step(run("COMMIT"), &[2], true),
         step(Say::default().parse("b", "SELECT 1").bind("", "b").execute("", 0).sync(), &[], false),
         step(Say::default().run("BEGIN").run("INSERT INTO t VALUES (3)").sync(), &[], true),
         step(run("COMMIT"), &[3], true),
         step(Say::default().bind("", "b").execute("", 0).sync(), &[], false),
-        step(Say::default().run("INSERT INTO t VALUES (4)").run("INSERT INTO t VALUES (5)").sync(), &[4, 5], false),
+        step(
+            Say::default().run("INSERT INTO t VALUES (4)").run("INSERT INTO t VALUES (5)").sync(),
+            &[4, 5],
+            false,
+        ),
     ]
 }
 
@@ -281,7 +289,8 @@ fn story(steps: &[Step1], rules: Rules, death: Death) -> bool {
 
 fn judge(steps: &[Step1], rules: Rules, death: Death, world: &World) {
     let heard = messages(&world.heard);
-    let tell = || format!("{rules:?} {death:?}\n{:#?}\n{:?}", readable(&world.heard), world.shared.borrow().rows);
+    let tell =
+        || format!("{rules:?} {death:?}\n{:#?}\n{:?}", readable(&world.heard), world.shared.borrow().rows);
     let answers: Vec<&[(char, Vec<u8>)]> = heard.split_inclusive(|(tag, _)| *tag == 'Z').collect();
     let whole = answers.iter().filter(|a| a.last().is_some_and(|(tag, _)| *tag == 'Z')).count();
     if !world.over {
@@ -297,7 +306,9 @@ fn judge(steps: &[Step1], rules: Rules, death: Death, world: &World) {
         let errors: Vec<String> = answer
             .iter()
             .filter(|(tag, _)| *tag == 'E')
-            .map(|(_, body)| String::from_utf8_lossy(wire::back::field(body, b'C').unwrap_or_default()).into_owned())
+            .map(|(_, body)| {
+                String::from_utf8_lossy(wire::back::field(body, b'C').unwrap_or_default()).into_owned()
+            })
             .collect();
         assert!(errors.len() <= 1, "one error for a request: {}", tell());
         let rolled_back = answer.iter().any(|(tag, body)| *tag == 'C' && body.starts_with(b"ROLLBACK"));
@@ -315,9 +326,18 @@ fn judge(steps: &[Step1], rules: Rules, death: Death, world: &World) {
             }
         }
         let last = step.block && !step.rows.is_empty();
-        if code == Some("08007") && rules.settle_commits && last && death.loss == Loss::Ended && !death.pipelined {
+        if code == Some("08007")
+            && rules.settle_commits
+            && last
+            && death.loss == Loss::Ended
+            && !death.pipelined
+        {
             let plain = step.rows != [3] || steps.len() != 9 || steps[1].rows == [3];
-            assert!(death.amnesia || death.taints || !plain || world.heard.is_empty(), "it could be known: {}", tell());
+            assert!(
+                death.amnesia || death.taints || !plain || world.heard.is_empty(),
+                "it could be known: {}",
+                tell()
+            );
         }
         let begins = step.block && step.rows.is_empty();
         if failed && begins && code.is_none() && !rolled_back {

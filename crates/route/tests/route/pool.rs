@@ -121,7 +121,9 @@ impl Pool {
     fn link(&mut self, i: usize, out: &mut Out) -> bool {
         let c = &mut self.clients[i];
         c.wants = c.server.is_none();
-        let Some(s) = self.servers.iter().position(|s| s.client.is_none() && s.backend.clean) else { return false };
+        let Some(s) = self.servers.iter().position(|s| s.client.is_none() && s.backend.clean) else {
+            return false;
+        };
         c.wants = false;
         c.server = Some(s);
         self.servers[s].client = Some(i);
@@ -198,7 +200,10 @@ impl Pool {
         let c = &mut self.clients[i];
         let Some(s) = c.server.filter(|_| c.session.is_free() && self.mode != Mode::Session) else { return };
         let linked = &mut self.servers[s];
-        assert!(linked.waiting.is_empty() && linked.to_server.is_empty(), "it was given back with bytes under way");
+        assert!(
+            linked.waiting.is_empty() && linked.to_server.is_empty(),
+            "it was given back with bytes under way"
+        );
         assert!(linked.backend.clean, "it was given back unclean");
         linked.client = None;
         c.server = None;

@@ -89,10 +89,11 @@ impl Server {
         while self.step() {}
     }
 
-
     /// Works on one message; false if none is whole.
     pub fn step(&mut self) -> bool {
-        let Some(header) = Header::read(&self.input).expect("a proxy sends what is valid") else { return false };
+        let Some(header) = Header::read(&self.input).expect("a proxy sends what is valid") else {
+            return false;
+        };
         let Some(body) = header.body(&self.input).map(<[u8]>::to_vec) else { return false };
         self.input.drain(..wire::frame::HEADER_BYTES + body.len());
         self.message(header.tag, &body);
@@ -172,7 +173,8 @@ impl Server {
                 back::parameter_status(&mut self.output, name.as_bytes(), value.as_bytes());
             }
         }
-        let gone: Vec<String> = self.reported.keys().filter(|n| !self.settings.contains_key(*n)).cloned().collect();
+        let gone: Vec<String> =
+            self.reported.keys().filter(|n| !self.settings.contains_key(*n)).cloned().collect();
         for name in gone {
             let first = Server::first_reports().remove(&name).unwrap_or_default();
             if self.reported.insert(name.clone(), first.clone()) != Some(first.clone()) {
@@ -395,7 +397,9 @@ impl Server {
     fn execute(&mut self, body: &[u8]) -> Result<(), Failure> {
         let (name, rows) = front::execute_of(body).expect("an Execute");
         self.start();
-        let Some(text) = self.portals.get(name).cloned() else { return fail("34000", "portal does not exist") };
+        let Some(text) = self.portals.get(name).cloned() else {
+            return fail("34000", "portal does not exist");
+        };
         self.check(&text)?;
         if text.is_empty() {
             back::bare(&mut self.output, back::EMPTY_QUERY);

@@ -1,0 +1,277 @@
+//! From a fresh socket to a client that may speak.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use route::{Session, Settings};
+use subtle::ConstantTimeEq;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use wire::start::{self, First, Look, Startup, Version, negotiate};
+
+use crate::auth::{self, Denied};
+use crate::client::Client;
+use crate::control::{Control, Order};
+use crate::line::Line;
+use crate::pool::{Key, Pool};
+use crate::reactor::{Listed, Reactor};
+use crate::routing::Target;
+use crate::stream::Stream;
+
+/// Longest that a client may take to prove itself (PostgreSQL's `authentication_timeout`).
+pub const LOGIN_LIMIT: Duration = Duration::from_secs(60);
+/// First byte of a TLS handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// What listens.
+#[derive(Clone)]
+pub struct Door {
+    /// The thread's.
+    pub reactor: Rc<Reactor>,
+    /// What its clients want.
+    pub target: Target,
+    /// For TLS.
+    pub tls: Option<TlsAcceptor>,
+    /// TLS must be spoken.
+    pub tls_required: bool,
+}
+
+impl Door {
+    /// Serves one socket from its first byte to its last.
+    pub async fn serve(self, socket: TcpStream) {
+        let _ = socket.set_nodelay(true);
+        let idle = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
+        let _ = socket2::SockRef::from(&socket).set_tcp_keepalive(&idle);
+        let entered = timeout(LOGIN_LIMIT, self.enter(socket)).await;
+        let Ok(Ok(Some((line, startup)))) = entered else { return };
+        self.admit(line, startup).await;
+    }
+
+    /// TLS, version and names; `None` for whoever only wanted to cancel.
+    async fn enter(&self, socket: TcpStream) -> io::Result<Option<(Line, Startup)>> {
+        let mut line = self.direct_tls(socket).await?;
+        let mut asked = [false; 2];
+        loop {
+            let there = line.input.filled();
+            let (what, bytes) = match First::look(there) {
+                Ok(Look::NeedMore { at_least }) => {
+                    line.whole = at_least;
+                    if poll_fn(|cx| line.poll_fill(cx)).await? == 0 {
+                        return Ok(None);
+                    }
+                    line.whole = 0;
+                    continue;
+                }
+                Ok(Look::Found { what, bytes_consumed }) => (what, bytes_consumed),
+                Err(e) => return refuse(&mut line, e.sqlstate(), &e.to_string()).await,
+            };
+            match what {
+                First::SslRequest if !asked[0] && !line.stream().is_tls() => {
+                    line.input.consume(bytes);
+                    asked[0] = true;
+                    line = self.answer_ssl(line).await?;
+                }
+                First::GssEncRequest if !asked[1] && !line.stream().is_tls() => {
+                    line.input.consume(bytes);
+                    asked[1] = true;
+                    line.tell(b"N").await?;
+                }
+                First::SslRequest | First::GssEncRequest | First::DirectTls => {
+                    return refuse(&mut line, "08P01", "invalid length of startup packet").await;
+                }
+                First::Cancel(cancel) => {
+                    self.cancel(cancel.pid, cancel.secret);
+                    return Ok(None);
+                }
+                First::Startup(startup) => {
+                    line.input.consume(bytes);
+                    return Ok(Some((line, startup)));
+                }
+            }
+        }
+    }
+
+    /// TLS without asking, which its first byte tells (PostgreSQL 17).
+    async fn direct_tls(&self, socket: TcpStream) -> io::Result<Line> {
+        let mut first = [0];
+        socket.peek(&mut first).await?;
+        let Some(tls) = self.tls.as_ref().filter(|_| first[0] == TLS_HANDSHAKE) else {
+            return Ok(Line::new(Stream::Tcp(socket)));
+        };
+        let stream = tls.accept(socket).await?;
+        if stream.get_ref().1.alpn_protocol() != Some(b"postgresql".as_slice()) {
+            return Err(io::Error::other("direct TLS without ALPN"));
+        }
+        Ok(Line::new(Stream::Accepted(Box::new(stream))))
+    }
+
+    async fn answer_ssl(&self, mut line: Line) -> io::Result<Line> {
+        let Some(tls) = &self.tls else {
+            line.tell(b"N").await?;
+            return Ok(line);
+        };
+        // What came behind the request was said in clear, and must not be read as if it had been encrypted.
+        if let Err(e) = First::nothing_behind_request(line.input.filled()) {
+            return refuse(&mut line, e.sqlstate(), &e.to_string()).await;
+        }
+        line.tell(b"S").await?;
+        match line.into_stream() {
+            Stream::Tcp(socket) => Ok(Line::new(Stream::Accepted(Box::new(tls.accept(socket).await?)))),
+            other => Ok(Line::new(other)),
+        }
+    }
+
+    fn cancel(&self, pid: u32, secret: &[u8]) {
+        let clients = self.reactor.clients.borrow();
+        let listed = clients.get(&pid).filter(|c| bool::from(c.secret.as_slice().ct_eq(secret)));
+        if let Some(listed) = listed {
+            listed.control.give(Order::Cancel);
+        }
+    }
+
+    async fn admit(&self, mut line: Line, startup: Startup) {
+        let mut words = Vec::new();
+        match timeout(LOGIN_LIMIT, self.log_in(&mut line, &startup)).await {
+            Ok(Ok((pool, session, listed))) => {
+                let (pid, control) = listed;
+                Client::new(self.reactor.clone(), pool, line, session, control).serve().await;
+                self.reactor.clients.borrow_mut().remove(&pid);
+                return;
+            }
+            Ok(Err(denied)) => denied.put(&mut words),
+            Err(_) => Denied::Told("08006", "authentication took too long".to_string()).put(&mut words),
+        }
+        let _ = timeout(Duration::from_secs(5), line.tell(&words)).await;
+    }
+
+    async fn log_in(
+        &self,
+        line: &mut Line,
+        startup: &Startup,
+    ) -> Result<(Rc<Pool>, Session, (u32, Rc<Control>)), Denied> {
+        let negotiation = negotiate(startup);
+        let mut out = Vec::new();
+        if negotiation.owed {
+            negotiation.encode(&mut out);
+            line.tell(&out).await?;
+            out.clear();
+        }
+        if self.tls_required && !line.stream().is_tls() {
+            return Err(Denied::Told("28000", "this proxy takes only connections with TLS".to_string()));
+        }
+        let text = |b: &[u8]| String::from_utf8(b.to_vec());
+        let (Ok(user), Ok(database)) = (text(startup.user()), text(startup.database())) else {
+            return Err(Denied::Told("22021", "user and database must be named in UTF-8".to_string()));
+        };
+        if startup.replication() != start::Replication::Off {
+            return Err(Denied::Told(
+                "0A000",
+                "replication connections do not go through this proxy: connect to a server".to_string(),
+            ));
+        }
+        if self.reactor.clients.borrow().len() >= self.reactor.config.clients_max {
+            return Err(Denied::Told("53300", "sorry, too many clients already".to_string()));
+        }
+        let credential = auth::authenticate(&self.reactor, line, &user).await?;
+        let key = Key { database, user, target: self.target };
+        let pool = self.reactor.pool(&key);
+        if credential.is_some() {
+            *pool.credential.borrow_mut() = credential;
+        }
+        let settings = settings(startup)?;
+        let told = welcome(&pool).await?;
+        let told = with_own(told, &settings);
+        let (pid, secret, control) = self.list(&key, negotiation.version)?;
+        auth::greeting(&mut out, told.iter(), pid, &secret);
+        line.tell(&out).await?;
+        let session = Session::new(self.reactor.rules, Arc::new(settings), told);
+        Ok((pool, session, (pid, control)))
+    }
+
+    /// Gives a client the key that it may cancel with.
+    fn list(&self, key: &Key, version: Version) -> Result<(u32, Vec<u8>, Rc<Control>), Denied> {
+        let no_random = |e: getrandom::Error| Denied::Told("58000", format!("no random bytes: {e}"));
+        let mut secret = vec![0; if version == Version::V3_2 { 32 } else { 4 }];
+        getrandom::fill(&mut secret).map_err(no_random)?;
+        let mut clients = self.reactor.clients.borrow_mut();
+        loop {
+            // Positive, as a process is for those who take it for one.
+            let pid = getrandom::u32().map_err(no_random)? >> 1;
+            if pid != 0 && !clients.contains_key(&pid) {
+                let control = Rc::new(Control::default());
+                let listed = Listed { control: control.clone(), secret: secret.clone(), key: key.clone() };
+                clients.insert(pid, listed);
+                return Ok((pid, secret, control));
+            }
+        }
+    }
+}
+
+/// Says why not, and that is all.
+async fn refuse<T>(line: &mut Line, code: &'static str, message: &str) -> io::Result<T> {
+    let mut out = Vec::new();
+    Denied::Told(code, message.to_string()).put(&mut out);
+    line.tell(&out).await?;
+    Err(io::Error::other("refused"))
+}
+
+/// What the client's startup message sets.
+fn settings(startup: &Startup) -> Result<Settings, Denied> {
+    let pairs = startup.settings().map_err(|e| Denied::Told(e.sqlstate(), e.to_string()))?;
+    let mut settings = Settings::new();
+    for pair in pairs {
+        let text = |b: Vec<u8>| {
+            String::from_utf8(b).map_err(|_| Denied::Told("22021", "a setting is not in UTF-8".to_string()))
+        };
+        let name = text(pair.name)?;
+        let lower = name.to_ascii_lowercase();
+        settings.insert(canonical(&lower).to_string(), text(pair.value)?);
+    }
+    Ok(settings)
+}
+
+/// Settings whose reported names have capitals.
+fn canonical(lower: &str) -> &str {
+    match lower {
+        "datestyle" => "DateStyle",
+        "intervalstyle" => "IntervalStyle",
+        "timezone" => "TimeZone",
+        other => other,
+    }
+}
+
+type Reported = Arc<std::collections::BTreeMap<String, String>>;
+
+/// What a server of this pool reports of itself.
+async fn welcome(pool: &Rc<Pool>) -> Result<Reported, Denied> {
+    if let Some(welcome) = pool.welcome.borrow().clone() {
+        return Ok(welcome);
+    }
+    let server = pool.get().await.map_err(|r| Denied::Told(known_code(&r.code), r.message))?;
+    let reported = server.backend.reported.clone();
+    pool.give_back(server);
+    Ok(reported)
+}
+
+/// The same code, in a form that lives as long as we do.
+fn known_code(code: &str) -> &'static str {
+    const CODES: [&str; 9] =
+        ["28000", "28P01", "3D000", "42501", "53300", "57P03", "55000", "22023", "0A000"];
+    CODES.into_iter().find(|c| *c == code).unwrap_or("08006")
+}
+
+/// What the server reports, as it will be once this client's settings are applied.
+fn with_own(told: Reported, settings: &Settings) -> Reported {
+    let differs = |(name, value): &(&String, &String)| told.get(*name).is_some_and(|v| v != *value);
+    let own: Vec<_> = settings.iter().filter(differs).collect();
+    if own.is_empty() {
+        return told;
+    }
+    let mut told = (*told).clone();
+    told.extend(own.into_iter().map(|(n, v)| (n.clone(), v.clone())));
+    Arc::new(told)
+}

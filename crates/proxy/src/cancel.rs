@@ -1,0 +1,60 @@
+//! Cancels: to the server that runs this client's statement, and to no other.
+//!
+//! The server stays out of its pool until it has closed the connection that
+//! carried the cancel, so that a late one never meets the next client.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::control::{Control, Order};
+use crate::reactor::Reactor;
+use crate::server::Server;
+
+/// Longest that a cancel may take.
+const CANCEL_LIMIT: Duration = Duration::from_secs(5);
+/// Cancels that may be under way for one server.
+const CANCELS_MAX: u32 = 3;
+
+/// Carries a cancel to the server that this client has.
+pub fn forward(_: &Rc<Reactor>, server: &Server, control: &Rc<Control>) {
+    if server.cancels.get() >= CANCELS_MAX {
+        return;
+    }
+    let (cancels, control) = (server.cancels.clone(), control.clone());
+    let (address, key) = (server.address.clone(), server.key.clone());
+    cancels.set(cancels.get() + 1);
+    tokio::task::spawn_local(async move {
+        if let Ok(Err(why)) = timeout(CANCEL_LIMIT, say(&address, &key)).await {
+            tracing::debug!(%address, %why, "a cancel did not arrive");
+        }
+        cancels.set(cancels.get() - 1);
+        control.give(Order::Look);
+    });
+}
+
+/// Stops what runs on a server whose client has left, and closes it.
+pub fn send(_: &Rc<Reactor>, server: Server) {
+    tokio::task::spawn_local(async move {
+        let _ = timeout(CANCEL_LIMIT, say(&server.address, &server.key)).await;
+        drop(server);
+    });
+}
+
+async fn say(address: &str, (pid, secret): &(u32, Vec<u8>)) -> io::Result<()> {
+    if secret.len() < wire::start::CANCEL_KEY_BYTES_MIN {
+        return Ok(());
+    }
+    let mut socket = TcpStream::connect(address).await?;
+    let mut bytes = Vec::new();
+    wire::start::ask::cancel(*pid, secret, &mut bytes);
+    socket.write_all(&bytes).await?;
+    // PostgreSQL closes once the signal is sent.
+    let mut end = [0];
+    let _ = socket.read(&mut end).await?;
+    Ok(())
+}

@@ -1,0 +1,436 @@
+//! One client after its login: bytes in, bytes out, a server when one is needed.
+//!
+//! Everything happens in one function that is called when something is ready, so
+//! an idle client is a few hundred bytes and a waker. What goes where is `route`'s
+//! to say; here it is only carried.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use route::Session;
+use route::session::{Fate, Heard, Loss, Outcome, Step};
+use wire::back::Words;
+use wire::frame::HEADER_BYTES;
+
+use crate::cancel;
+use crate::control::{Control, Order};
+use crate::line::Line;
+use crate::pool::{Pool, Waiter};
+use crate::reactor::Reactor;
+use crate::server::Server;
+use crate::settle;
+
+/// Longest that last words may take to be sent.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
+
+/// One client.
+pub struct Client {
+    reactor: Rc<Reactor>,
+    pool: Rc<Pool>,
+    line: Line,
+    session: Session,
+    server: Option<Server>,
+    waiting: Option<Rc<Waiter>>,
+    settling: Option<Rc<RefCell<Option<Fate>>>>,
+    control: Rc<Control>,
+    /// What has come in was not looked at since something changed.
+    unread: bool,
+    /// Its server has not been sent anything of its yet.
+    fresh: bool,
+    /// It is counted among those that have a transaction on the leader.
+    busy: bool,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(waiter) = &self.waiting {
+            waiter.gone.set(true);
+        }
+        if self.busy {
+            self.reactor.account(-1);
+        }
+    }
+}
+
+/// It is over.
+struct End;
+
+impl Client {
+    /// One that has logged in; it may have sent more already.
+    #[must_use]
+    pub fn new(
+        reactor: Rc<Reactor>,
+        pool: Rc<Pool>,
+        line: Line,
+        session: Session,
+        control: Rc<Control>,
+    ) -> Client {
+        Client {
+            reactor,
+            pool,
+            line,
+            session,
+            server: None,
+            waiting: None,
+            settling: None,
+            control,
+            unread: true,
+            fresh: false,
+            busy: false,
+        }
+    }
+
+    /// Serves it until it leaves.
+    pub async fn serve(mut self) {
+        poll_fn(|cx| self.poll(cx)).await;
+        self.leave();
+        // Its last words; whoever does not take them in time has them not.
+        let drained = poll_fn(|cx| self.line.poll_drain(cx));
+        let _ = tokio::time::timeout(LAST_WORDS_LIMIT, drained).await;
+    }
+
+    /// Gives the server back if nothing of this client's is in it; else it is closed, and what runs there is stopped.
+    fn leave(&mut self) {
+        let Some(server) = self.server.take() else { return };
+        if self.session.is_between() && self.session.pins().is_empty() && server.cancels.get() == 0 {
+            let clean = Rc::clone(&server.place.0);
+            clean.give_back(server);
+        } else if self.session.is_busy() {
+            cancel::send(&self.reactor, server);
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.control.wakes(cx.waker());
+        loop {
+            let moved = self.turn(cx);
+            self.account();
+            match moved {
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                Err(End) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Does what can be done now; whether anything was.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = !self.control.is_quiet() && self.obey(cx)?;
+        if let Poll::Ready(Err(_)) = self.line.poll_drain(cx) {
+            return Err(End);
+        }
+        moved |= self.settled(cx)?;
+        moved |= self.linked(cx)?;
+        moved |= self.hear_server(cx)?;
+        moved |= self.hear_client(cx)?;
+        Ok(moved)
+    }
+
+    fn account(&mut self) {
+        let busy = self.server.is_some()
+            && self.pool.key.target == crate::routing::Target::Primary
+            && !self.session.is_between();
+        if busy != self.busy {
+            self.busy = busy;
+            self.reactor.account(if busy { 1 } else { -1 });
+        }
+    }
+
+    fn obey(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let _ = self.control.take(Order::Look);
+        self.unread = true;
+        if self.control.take(Order::End) {
+            self.last_words(
+                cx,
+                &Words::fatal("57P01", "terminating connection due to administrator command"),
+            );
+            return Err(End);
+        }
+        if self.control.take(Order::Cut) {
+            let admitted =
+                |s: &Server| self.reactor.routing.borrow().admits(self.pool.key.target, &s.address);
+            if self.server.as_ref().is_some_and(|s| !admitted(s)) {
+                // What it has said before it went counts.
+                let heard = self.hear_server(cx)?;
+                if self.server.is_some() && !heard {
+                    self.lose(cx, Loss::Silent, None)?;
+                } else {
+                    self.control.give(Order::Cut);
+                }
+            }
+        }
+        if self.control.take(Order::Cancel) {
+            self.cancel();
+        }
+        Ok(true)
+    }
+
+    fn cancel(&mut self) {
+        if let Some(waiter) = self.waiting.take() {
+            waiter.gone.set(true);
+            self.session.refuse(Words::error("57014", "canceling statement due to user request"));
+            self.unread = true;
+        } else if let Some(server) = self.server.as_ref().filter(|_| self.session.may_cancel()) {
+            cancel::forward(&self.reactor, server, &self.control);
+        }
+    }
+
+    fn last_words(&mut self, cx: &mut Context<'_>, words: &Words<'_>) {
+        let mut bytes = Vec::new();
+        words.put(&mut bytes);
+        let _ = self.line.say(cx, &bytes);
+    }
+
+    /// What came of asking for the fate of a commit.
+    fn settled(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let Some(fate) = self.settling.as_ref().and_then(|s| s.borrow_mut().take()) else { return Ok(false) };
+        self.settling = None;
+        let reactor = self.reactor.clone();
+        let mut out = reactor.out.borrow_mut();
+        out.clear();
+        let outcome = self.session.settled(fate, &mut out);
+        self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
+        drop(out);
+        self.after_loss(outcome, 0, cx)?;
+        Ok(true)
+    }
+
+    /// What came of waiting for a server.
+    fn linked(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let Some(got) = self.waiting.as_ref().and_then(|w| w.got.borrow_mut().take()) else {
+            return Ok(false);
+        };
+        self.waiting = None;
+        self.unread = true;
+        match got {
+            Ok(server) => self.attach(cx, server)?,
+            Err(refusal) if refusal.ends => {
+                self.last_words(cx, &Words::fatal(&refusal.code, &refusal.message));
+                return Err(End);
+            }
+            Err(refusal) => self.session.refuse(Words::error(&refusal.code, &refusal.message)),
+        }
+        Ok(true)
+    }
+
+    fn attach(&mut self, cx: &mut Context<'_>, mut server: Server) -> Result<(), End> {
+        let reactor = self.reactor.clone();
+        let mut out = reactor.out.borrow_mut();
+        out.clear();
+        self.session.attach(&mut server.backend, &mut out);
+        self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
+        let sent = server.line.send(cx, &out.to_server, &[]);
+        drop(out);
+        self.server = Some(server);
+        self.fresh = true;
+        if sent.is_err() {
+            self.lose(cx, Loss::Silent, None)?;
+        }
+        Ok(())
+    }
+
+    fn hear_server(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let Some(server) = self.server.as_mut() else { return Ok(false) };
+        if let Poll::Ready(Err(_)) = server.line.poll_drain(cx) {
+            // It may have said why before it went.
+            let heard = self.read_server(cx)?;
+            return if heard { Ok(true) } else { self.lose(cx, Loss::Silent, None).map(|()| true) };
+        }
+        if !self.line.is_drained() {
+            return Ok(false);
+        }
+        self.read_server(cx)
+    }
+
+    fn read_server(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let Some(server) = self.server.as_mut() else { return Ok(false) };
+        match server.line.poll_fill(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) => self.lose(cx, Loss::Ended, None).map(|()| true),
+            Poll::Ready(Err(_)) => self.lose(cx, Loss::Silent, None).map(|()| true),
+            Poll::Ready(Ok(_)) => self.take_from_server(cx).map(|()| true),
+        }
+    }
+
+    fn take_from_server(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let reactor = self.reactor.clone();
+        let Some(server) = self.server.as_mut() else { return Ok(()) };
+        let mut out = reactor.out.borrow_mut();
+        out.clear();
+        let came_in = server.line.input.filled();
+        let (bytes, heard) = self.session.back(&mut server.backend, came_in, &mut out);
+        let to_client = self.line.send(cx, &out.to_client, came_in);
+        let last_words = match heard {
+            Heard::Fatal(n) => Some(came_in[bytes + HEADER_BYTES..bytes + n].to_vec()),
+            Heard::More | Heard::Whole(_) | Heard::Broken | Heard::End => None,
+        };
+        server.line.input.consume(bytes);
+        let to_server = server.line.send(cx, &out.to_server, &[]);
+        drop(out);
+        to_client.map_err(|_| End)?;
+        server.line.whole = if let Heard::Whole(n) = heard { n } else { 0 };
+        // A client that waited for the server's word may go on.
+        self.unread |= !self.line.input.filled().is_empty();
+        match heard {
+            Heard::Fatal(_) => self.lose(cx, Loss::Ended, last_words.as_deref()),
+            Heard::Broken => {
+                self.server = None;
+                self.last_words(
+                    cx,
+                    &Words::fatal("08P01", "the server says what it can't: the connection was closed"),
+                );
+                Err(End)
+            }
+            Heard::End => {
+                self.server = None;
+                Err(End)
+            }
+            Heard::More | Heard::Whole(_) if to_server.is_err() => self.lose(cx, Loss::Silent, None),
+            Heard::More | Heard::Whole(_) => {
+                self.release();
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives the server back if it is not needed any more.
+    fn release(&mut self) {
+        let free = self.session.is_free() && !self.fresh;
+        let idle =
+            |s: &Server| s.line.is_drained() && s.line.input.filled().is_empty() && s.cancels.get() == 0;
+        if !free || !self.server.as_ref().is_some_and(idle) {
+            return;
+        }
+        if let Some(server) = self.server.take() {
+            self.pool.give_back(server);
+        }
+    }
+
+    /// Whether the client must be kept waiting before its next transaction: the leader is about to change.
+    fn is_held(&self) -> bool {
+        let routing = self.reactor.routing.borrow();
+        let target = self.pool.key.target;
+        self.server.is_some()
+            && self.session.is_between()
+            && (routing.holds(target) || self.pool.paused.get())
+    }
+
+    fn hear_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.settling.is_some() || self.waiting.is_some() || !self.line.is_drained() || self.is_held() {
+            return Ok(false);
+        }
+        if self.server.as_ref().is_some_and(|s| !s.line.is_drained()) {
+            return Ok(false);
+        }
+        self.release();
+        let mut moved = std::mem::take(&mut self.unread) && !self.line.input.filled().is_empty();
+        if !moved {
+            match self.line.poll_fill(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(0) | Err(_)) => return Err(End),
+                Poll::Ready(Ok(_)) => moved = true,
+            }
+        }
+        self.take_from_client(cx)?;
+        Ok(moved)
+    }
+
+    fn take_from_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        loop {
+            let (step, sent) = self.feed(cx)?;
+            if sent.is_err() {
+                // What it has said before it went is read on the next turn.
+                if !self.read_server(cx)? && self.server.is_some() {
+                    self.lose(cx, Loss::Silent, None)?;
+                }
+                return Ok(());
+            }
+            self.line.whole = 0;
+            match step {
+                Step::More => return Ok(()),
+                Step::Whole(n) => {
+                    self.line.whole = n;
+                    return Ok(());
+                }
+                // Looked at again when the server has spoken.
+                Step::Wait => return Ok(()),
+                Step::End => return Err(End),
+                Step::Link => {}
+            }
+            match self.pool.try_get() {
+                Some(server) => self.attach(cx, server)?,
+                None => return self.wait(),
+            }
+        }
+    }
+
+    fn wait(&mut self) -> Result<(), End> {
+        if self.pool.counts().2 >= self.reactor.config.hold.clients_max {
+            self.session.refuse(Words::error("53300", "too many clients wait for a connection to a server"));
+            self.unread = true;
+            self.control.give(Order::Look);
+            return Ok(());
+        }
+        self.line.input.park();
+        self.waiting = Some(self.pool.wait(&self.control));
+        Ok(())
+    }
+
+    fn feed(&mut self, cx: &mut Context<'_>) -> Result<(Step, io::Result<()>), End> {
+        let reactor = self.reactor.clone();
+        let mut out = reactor.out.borrow_mut();
+        out.clear();
+        let mut shelf = reactor.shelf.borrow_mut();
+        let came_in = self.line.input.filled();
+        let backend = self.server.as_mut().map(|s| &mut s.backend);
+        let taken = self.session.front(&mut shelf, backend, came_in, &mut out);
+        let sent = match self.server.as_mut() {
+            Some(server) => {
+                self.fresh &= out.to_server.is_empty() && out.to_client.is_empty();
+                server.line.send(cx, &out.to_server, came_in)
+            }
+            None => Ok(()),
+        };
+        self.line.input.consume(taken.bytes);
+        self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
+        Ok((taken.step, sent))
+    }
+
+    /// Its server is gone.
+    fn lose(&mut self, cx: &mut Context<'_>, loss: Loss, last_words: Option<&[u8]>) -> Result<(), End> {
+        let Some(server) = self.server.take() else { return Ok(()) };
+        let term = server.backend.term;
+        drop(server);
+        let reactor = self.reactor.clone();
+        let mut out = reactor.out.borrow_mut();
+        out.clear();
+        let outcome = self.session.lost(loss, last_words, &mut out);
+        self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
+        drop(out);
+        self.after_loss(outcome, term, cx)
+    }
+
+    fn after_loss(&mut self, outcome: Outcome, term: u64, cx: &mut Context<'_>) -> Result<(), End> {
+        self.unread = true;
+        match outcome {
+            Outcome::Goes => Ok(()),
+            Outcome::End => {
+                let _ = self.line.poll_drain(cx);
+                Err(End)
+            }
+            Outcome::Again => {
+                let again = self.session.take_again();
+                self.line.input.prepend(&again);
+                Ok(())
+            }
+            Outcome::Settle(xid) => {
+                self.settling = Some(settle::begin(&self.pool, term, xid, &self.control));
+                Ok(())
+            }
+        }
+    }
+}

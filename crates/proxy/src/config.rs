@@ -1,0 +1,300 @@
+//! The configuration of a proxy: TOML, unknown keys refused.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use route::Mode;
+use serde::Deserialize;
+
+/// A file that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It can't be read.
+    #[error("TAN0001: the configuration '{path}' can't be read: {why}. Give an existing file with --config")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// It says something that is not understood.
+    #[error("TAN0002: the configuration '{path}' is not right: {why}. Nothing was started or changed")]
+    Wrong {
+        /// Which.
+        path: PathBuf,
+        /// What and where.
+        why: String,
+    },
+}
+
+/// One proxy.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where those who write connect, `host:port`.
+    #[serde(default = "write_address")]
+    pub listen: Vec<String>,
+    /// Where those who read connect, `host:port`.
+    #[serde(default)]
+    pub listen_read: Vec<String>,
+    /// Clients at a time.
+    #[serde(default = "clients_max")]
+    pub clients_max: usize,
+    /// The cluster behind it.
+    #[serde(default)]
+    pub cluster: Option<Cluster>,
+    /// Servers that no cluster manages, instead.
+    #[serde(default, rename = "server")]
+    pub servers: Vec<FixedServer>,
+    /// Who may come in.
+    #[serde(default)]
+    pub auth: Auth,
+    /// Certificates for clients; without them TLS is not offered.
+    #[serde(default)]
+    pub tls: Option<ClientTls>,
+    /// Connections to servers.
+    #[serde(default)]
+    pub pool: PoolRules,
+    /// What waits while nobody leads.
+    #[serde(default)]
+    pub hold: Hold,
+}
+
+/// The cluster behind a proxy.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Its agents, `host:port` as other agents reach them. One that answers is enough.
+    pub agents: Vec<String>,
+    /// The cluster's CA.
+    pub ca: PathBuf,
+    /// This proxy's certificate.
+    pub cert: PathBuf,
+    /// Its key, mode 0600.
+    pub key: PathBuf,
+    /// Connections to servers speak TLS, checked against the cluster's CA.
+    #[serde(default)]
+    pub server_tls: bool,
+}
+
+/// A server that no cluster manages.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FixedServer {
+    /// `host:port`.
+    pub address: String,
+    /// A standby, to read from.
+    #[serde(default)]
+    pub replica: bool,
+}
+
+/// How clients prove who they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthKind {
+    /// By SCRAM, against what the cluster's servers know of their users.
+    #[default]
+    Cluster,
+    /// By SCRAM, against a file.
+    File,
+    /// Not at all: whoever reaches the proxy is believed.
+    Trust,
+}
+
+/// Who may come in.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// How.
+    #[serde(default)]
+    pub kind: AuthKind,
+    /// Users with passwords or verifiers, as PgBouncer's userlist.txt.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+}
+
+/// Certificates for clients, PEM.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientTls {
+    /// The certificate and those above it.
+    pub cert: PathBuf,
+    /// Its key, mode 0600.
+    pub key: PathBuf,
+    /// Clients must speak TLS.
+    #[serde(default)]
+    pub required: bool,
+}
+
+/// Connections to servers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PoolRules {
+    /// How long a client keeps its server: `session`, `transaction` or `statement`.
+    pub mode: PoolMode,
+    /// Connections for one user and database, to one kind of server.
+    pub size: usize,
+    /// Statements kept prepared on one connection.
+    pub prepared_max: usize,
+    /// Idle connections are closed after so many seconds; 0: never.
+    #[serde(rename = "idle_timeout_s", deserialize_with = "seconds")]
+    pub idle_timeout: Option<Duration>,
+    /// Connections are closed after so many seconds, once they are free; 0: never.
+    #[serde(rename = "lifetime_s", deserialize_with = "seconds")]
+    pub lifetime: Option<Duration>,
+    /// The number of a transaction is asked for before its COMMIT, so that a lost answer can be settled.
+    pub settle_commits: bool,
+    /// A single writing statement is put into a transaction of its own, so that its fate can be settled too.
+    pub resolve_autocommit: bool,
+    /// Readers are kept from replicas that show older data than this, in milliseconds.
+    pub lag_ms_max: u64,
+}
+
+impl Default for PoolRules {
+    fn default() -> PoolRules {
+        PoolRules {
+            mode: PoolMode::default(),
+            size: 20,
+            prepared_max: route::backend::PREPARED_MAX,
+            idle_timeout: Some(Duration::from_secs(600)),
+            lifetime: Some(Duration::from_secs(3600)),
+            settle_commits: true,
+            resolve_autocommit: false,
+            lag_ms_max: 10_000,
+        }
+    }
+}
+
+/// `Mode`, as it is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoolMode {
+    /// Until the client leaves.
+    Session,
+    /// Until its transaction ends.
+    #[default]
+    Transaction,
+    /// Until its statement ends.
+    Statement,
+}
+
+impl From<PoolMode> for Mode {
+    fn from(mode: PoolMode) -> Mode {
+        match mode {
+            PoolMode::Session => Mode::Session,
+            PoolMode::Transaction => Mode::Transaction,
+            PoolMode::Statement => Mode::Statement,
+        }
+    }
+}
+
+/// What waits while nobody leads, or while no connection is free.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hold {
+    /// Longest wait for a connection, in seconds; then the client gets an error and may go on.
+    #[serde(rename = "timeout_s", deserialize_with = "needed_seconds")]
+    pub timeout: Duration,
+    /// Clients that may wait at a time; more are refused at once.
+    pub clients_max: usize,
+}
+
+impl Default for Hold {
+    fn default() -> Hold {
+        Hold { timeout: Duration::from_secs(60), clients_max: 10_000 }
+    }
+}
+
+fn seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let seconds = f64::deserialize(from)?;
+    let duration = Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)?;
+    Ok((!duration.is_zero()).then_some(duration))
+}
+
+fn needed_seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    seconds(from)?.ok_or_else(|| serde::de::Error::custom("it must be more than 0"))
+}
+
+fn write_address() -> Vec<String> {
+    vec!["127.0.0.1:6432".to_string()]
+}
+
+fn clients_max() -> usize {
+    10_000
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// `Unreadable` or `Wrong`, in one sentence.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let unreadable =
+            |e: std::io::Error| ConfigError::Unreadable { path: path.to_owned(), why: e.to_string() };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let wrong = |why: String| ConfigError::Wrong { path: path.to_owned(), why };
+        let config: Config =
+            toml::from_str(&text).map_err(|e| wrong(e.to_string().trim().replace('\n', " ")))?;
+        config.check().map_err(wrong)?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match (&self.cluster, self.servers.is_empty()) {
+            (Some(_), false) => {
+                return Err("it names both a [cluster] and a [[server]]: one of them must go".into());
+            }
+            (None, true) => return Err("it names neither a [cluster] nor a [[server]]".into()),
+            (Some(_), true) | (None, false) => {}
+        }
+        if self.auth.kind == AuthKind::Cluster && self.cluster.is_none() {
+            return Err(
+                "auth.kind is \"cluster\" and there is no [cluster]: say \"file\" or \"trust\"".into()
+            );
+        }
+        if self.auth.kind == AuthKind::File && self.auth.file.is_none() {
+            return Err("auth.kind is \"file\" and auth.file is missing".into());
+        }
+        let cluster = self.cluster.iter().flat_map(|c| c.agents.iter().map(|a| ("cluster.agents", a)));
+        let servers = self.servers.iter().map(|s| ("server.address", &s.address));
+        let listen = self.listen.iter().chain(&self.listen_read).map(|a| ("listen", a));
+        for (key, address) in listen.chain(cluster).chain(servers) {
+            api::host_config::check_address(address)
+                .map_err(|why| format!("{key} = \"{address}\": {why}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Users and their secrets, as PgBouncer's userlist.txt has them: `"name" "secret"`, one a line.
+///
+/// # Errors
+/// The number of the first line that is none.
+pub fn userlist(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let quoted = |rest: &str| -> Option<(String, String)> {
+        let mut chars = rest.trim_start().strip_prefix('"')?.chars();
+        let mut word = String::new();
+        while let Some(c) = chars.next() {
+            match c {
+                '"' if chars.as_str().starts_with('"') => {
+                    chars.next();
+                    word.push('"');
+                }
+                '"' => return Some((word, chars.as_str().to_string())),
+                c => word.push(c),
+            }
+        }
+        None
+    };
+    let mut users = BTreeMap::new();
+    for (number, line) in text.lines().enumerate().map(|(i, l)| (i + 1, l.trim())) {
+        if line.is_empty() || line.starts_with(';') || line.starts_with('#') {
+            continue;
+        }
+        let pair = quoted(line).and_then(|(name, rest)| quoted(&rest).map(|(secret, _)| (name, secret)));
+        let (name, secret) = pair.ok_or_else(|| format!("line {number} is no \"name\" \"secret\""))?;
+        users.insert(name, secret);
+    }
+    Ok(users)
+}

@@ -1,0 +1,251 @@
+//! One side's socket with what came in and what could not go out yet.
+//!
+//! Buffers are lent while there is something in them: an idle connection has none.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, ready};
+
+use route::Plan;
+
+use crate::stream::Stream;
+
+/// Bytes of a lent buffer: what one read takes at most.
+pub const BUFFER_BYTES: usize = 32 << 10;
+/// Buffers that are kept for the next one who needs one, per thread.
+const SPARE_MAX: usize = 64;
+/// Stretches that are written by one call.
+const SLICES_MAX: usize = 16;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What came in and was not used yet.
+#[derive(Debug, Default)]
+pub struct Input {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    /// What is there.
+    #[must_use]
+    pub fn filled(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Uses up the first `n` bytes; an empty buffer goes back.
+    pub fn consume(&mut self, n: usize) {
+        self.start += n;
+        if self.start >= self.end {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        self.start = 0;
+        self.end = 0;
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes.len() == BUFFER_BYTES {
+            SPARE.with_borrow_mut(|spare| {
+                if spare.len() < SPARE_MAX {
+                    spare.push(bytes);
+                }
+            });
+        }
+    }
+
+    /// Makes room for so many bytes from the first unused one on, and at least for one more.
+    fn make_room(&mut self, whole: usize) {
+        if self.bytes.is_empty() {
+            let spare = SPARE.with_borrow_mut(Vec::pop);
+            self.bytes = spare.unwrap_or_else(|| vec![0; BUFFER_BYTES]);
+        }
+        let wanted = whole.max(self.end - self.start + 1);
+        if self.start > 0 && self.bytes.len() - self.start < wanted.max(BUFFER_BYTES / 2) {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.bytes.len() - self.start < wanted {
+            self.bytes.resize(wanted, 0);
+        }
+    }
+
+    /// Puts bytes in front of what is there.
+    pub fn prepend(&mut self, bytes: &[u8]) {
+        let all = [bytes, self.filled()].concat();
+        self.give_back();
+        self.end = all.len();
+        self.bytes = all;
+    }
+
+    /// Holds what is there in as little memory as it takes, for a long wait.
+    pub fn park(&mut self) {
+        if self.bytes.len() == BUFFER_BYTES && self.end > self.start {
+            let all = self.filled().to_vec();
+            self.give_back();
+            self.end = all.len();
+            self.bytes = all;
+        }
+    }
+}
+
+/// One side.
+pub struct Line {
+    stream: Stream,
+    /// What it said.
+    pub input: Input,
+    /// Bytes needed from the first unused one on, before the next look.
+    pub whole: usize,
+    rest: Vec<u8>,
+    rest_at: usize,
+    flushes: bool,
+}
+
+impl Line {
+    /// Of a socket.
+    #[must_use]
+    pub fn new(stream: Stream) -> Line {
+        Line { stream, input: Input::default(), whole: 0, rest: Vec::new(), rest_at: 0, flushes: false }
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// The socket and nothing else.
+    #[must_use]
+    pub fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    /// Reads once; 0 bytes at the end.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.make_room(self.whole);
+        let room = &mut self.input.bytes[self.input.end..];
+        let polled = self.stream.poll_read(cx, room);
+        if let Poll::Ready(Ok(n)) = &polled {
+            self.input.end += n;
+        } else if self.input.start == self.input.end {
+            self.input.give_back();
+        }
+        polled
+    }
+
+    /// Whether everything that was to be sent is with the kernel.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.rest.is_empty() && !self.flushes
+    }
+
+    /// Sends a plan made from `came_in`; what does not go now is kept for `poll_drain`.
+    ///
+    /// # Errors
+    /// What the socket says: it is of no more use.
+    pub fn send(&mut self, cx: &mut Context<'_>, plan: &Plan, came_in: &[u8]) -> io::Result<()> {
+        if plan.is_empty() {
+            return Ok(());
+        }
+        if !self.rest.is_empty() {
+            plan.slices(came_in).for_each(|slice| self.rest.extend_from_slice(slice));
+            return Ok(());
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut count = 0;
+        for (place, slice) in slices.iter_mut().zip(plan.slices(came_in)) {
+            *place = IoSlice::new(slice);
+            count += 1;
+        }
+        let mut sent = match self.stream.poll_write(cx, &slices[..count]) {
+            Poll::Ready(written) => written?,
+            Poll::Pending => 0,
+        };
+        for slice in plan.slices(came_in) {
+            let skipped = sent.min(slice.len());
+            sent -= skipped;
+            self.rest.extend_from_slice(&slice[skipped..]);
+        }
+        self.flushes = self.stream.is_tls();
+        match self.poll_drain(cx) {
+            Poll::Ready(drained) => drained,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Sends bytes of ours.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub fn say(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        let mut plan = Plan::default();
+        plan.make(|to| to.extend_from_slice(bytes));
+        self.send(cx, &plan, &[])
+    }
+
+    /// Sends what is left.
+    pub fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.rest_at < self.rest.len() {
+            let n = ready!(self.stream.poll_write(cx, &[IoSlice::new(&self.rest[self.rest_at..])]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.rest_at += n;
+        }
+        if self.rest_at > 0 {
+            self.rest = Vec::new();
+            self.rest_at = 0;
+        }
+        if self.flushes {
+            ready!(self.stream.poll_flush(cx))?;
+            self.flushes = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until a whole message is there and gives its header and body.
+    ///
+    /// # Errors
+    /// What the socket says; `UnexpectedEof` at the end; `InvalidData` for one longer than `bytes_max`.
+    pub async fn message(&mut self, bytes_max: u64) -> io::Result<(u8, Vec<u8>)> {
+        loop {
+            let there = self.input.filled();
+            let header = wire::frame::Header::read(there).map_err(|_| io::ErrorKind::InvalidData)?;
+            if let Some(header) = header {
+                if header.bytes() > bytes_max {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+                if let Some(body) = header.body(there) {
+                    let body = body.to_vec();
+                    self.input.consume(wire::frame::HEADER_BYTES + body.len());
+                    return Ok((header.tag, body));
+                }
+                self.whole = usize::try_from(header.bytes()).unwrap_or(usize::MAX);
+            }
+            let n = std::future::poll_fn(|cx| self.poll_fill(cx)).await?;
+            self.whole = 0;
+            if n == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Sends bytes and waits until they are with the kernel.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub async fn tell(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut said = false;
+        std::future::poll_fn(|cx| {
+            if !std::mem::replace(&mut said, true) {
+                self.say(cx, bytes)?;
+            }
+            self.poll_drain(cx)
+        })
+        .await
+    }
+}

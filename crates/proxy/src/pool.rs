@@ -1,0 +1,318 @@
+//! Connections to servers for one user, database and kind of work, and who waits for one.
+//!
+//! First come, first served. A connection that is given back goes to whoever
+//! waits longest; nobody overtakes. Connections that lead to a server which does
+//! not lead any more are closed and not given out.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Instant;
+
+use std::collections::BTreeMap;
+
+use crate::control::{Control, Order};
+use crate::login;
+use crate::reactor::Reactor;
+use crate::routing::Target;
+use crate::server::{Place, Server};
+use wire::scram::client::Credential;
+
+/// Whose connections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Database.
+    pub database: String,
+    /// User.
+    pub user: String,
+    /// What for.
+    pub target: Target,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// SQLSTATE.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// The client must go: it could never be served.
+    pub ends: bool,
+}
+
+impl Refusal {
+    /// One after which the client may try again.
+    #[must_use]
+    pub fn for_now(code: &str, message: impl Into<String>) -> Refusal {
+        Refusal { code: code.to_string(), message: message.into(), ends: false }
+    }
+}
+
+/// Somebody who waits.
+pub struct Waiter {
+    /// What came of it.
+    pub got: RefCell<Option<Result<Server, Refusal>>>,
+    /// Nobody waits here any more.
+    pub gone: Cell<bool>,
+    /// Since when.
+    pub since: Instant,
+    control: Rc<Control>,
+}
+
+impl Waiter {
+    fn give(&self, got: Result<Server, Refusal>) {
+        *self.got.borrow_mut() = Some(got);
+        self.control.give(Order::Look);
+    }
+}
+
+/// One pool.
+pub struct Pool {
+    /// Whose.
+    pub key: Key,
+    size: usize,
+    reactor: Weak<Reactor>,
+    idle: RefCell<Vec<Server>>,
+    waiters: RefCell<VecDeque<Rc<Waiter>>>,
+    /// Connections that exist or are being opened.
+    total: Cell<usize>,
+    opening: Cell<usize>,
+    /// Stands still on request (PAUSE).
+    pub paused: Cell<bool>,
+    /// How to log in to a server as this user.
+    pub credential: RefCell<Option<Credential>>,
+    /// What a server of this pool reports of itself, for clients that log in.
+    pub welcome: RefCell<Option<Arc<BTreeMap<String, String>>>>,
+}
+
+impl Pool {
+    /// An empty one.
+    #[must_use]
+    pub fn new(reactor: &Rc<Reactor>, key: Key, size: usize) -> Rc<Pool> {
+        Rc::new(Pool {
+            key,
+            size: size.max(1),
+            reactor: Rc::downgrade(reactor),
+            idle: RefCell::default(),
+            waiters: RefCell::default(),
+            total: Cell::new(0),
+            opening: Cell::new(0),
+            paused: Cell::new(false),
+            credential: RefCell::default(),
+            welcome: RefCell::default(),
+        })
+    }
+
+    /// The reactor that it belongs to, unless that is gone.
+    #[must_use]
+    pub fn owner(&self) -> Option<Rc<Reactor>> {
+        self.reactor.upgrade()
+    }
+
+    /// Connections that exist, that are idle, and clients that wait.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.total.get(), self.idle.borrow().len(), self.waiters.borrow().len())
+    }
+
+    /// How long the first in the queue waits.
+    #[must_use]
+    pub fn longest_wait_ms(&self) -> u64 {
+        let since = self.waiters.borrow().front().map(|w| w.since.elapsed());
+        since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// A connection, if one is there for whoever comes now.
+    pub fn try_get(&self) -> Option<Server> {
+        if !self.waiters.borrow().is_empty() {
+            return None;
+        }
+        self.take_idle()
+    }
+
+    fn take_idle(&self) -> Option<Server> {
+        let reactor = self.reactor.upgrade()?;
+        let routing = reactor.routing.borrow();
+        if routing.holds(self.key.target) || self.paused.get() {
+            return None;
+        }
+        loop {
+            let mut server = self.idle.borrow_mut().pop()?;
+            if routing.admits(self.key.target, &server.address) && server.is_alive() {
+                // From now on it works in this term; whatever it did before is over.
+                server.backend.term = routing.term;
+                return Some(server);
+            }
+        }
+    }
+
+    /// Stands in the queue; `control` is told when something came of it.
+    pub fn wait(self: &Rc<Pool>, control: &Rc<Control>) -> Rc<Waiter> {
+        let waiter = Rc::new(Waiter {
+            got: RefCell::new(None),
+            gone: Cell::new(false),
+            since: Instant::now(),
+            control: control.clone(),
+        });
+        self.waiters.borrow_mut().push_back(waiter.clone());
+        self.pump();
+        waiter
+    }
+
+    /// A connection, as soon as there is one, in the order of the queue.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn get(self: &Rc<Pool>) -> Result<Server, Refusal> {
+        if let Some(server) = self.try_get() {
+            return Ok(server);
+        }
+        let control = Rc::new(Control::default());
+        let waiter = self.wait(&control);
+        std::future::poll_fn(|cx| {
+            control.wakes(cx.waker());
+            let _ = control.take(Order::Look);
+            waiter.got.borrow_mut().take().map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+        })
+        .await
+    }
+
+    /// Gives a connection back. It goes to the next in the queue, or rests.
+    pub fn give_back(self: &Rc<Pool>, mut server: Server) {
+        let Some(reactor) = self.reactor.upgrade() else { return };
+        let admitted = {
+            let routing = reactor.routing.borrow();
+            routing.admits(self.key.target, &server.address)
+        };
+        let old = reactor.config.pool.lifetime.is_some_and(|limit| server.opened.elapsed() > limit);
+        if !server.backend.clean || !admitted || old {
+            drop(server);
+            return;
+        }
+        if self.waiters.borrow().is_empty() {
+            server.used = reactor.now.get();
+            self.idle.borrow_mut().push(server);
+            return;
+        }
+        self.idle.borrow_mut().push(server);
+        self.pump();
+    }
+
+    /// Serves the queue with what there is, and opens what is missing.
+    pub fn pump(self: &Rc<Pool>) {
+        loop {
+            self.waiters.borrow_mut().retain(|w| !w.gone.get());
+            if self.waiters.borrow().is_empty() {
+                return;
+            }
+            let Some(server) = self.take_idle() else { break };
+            let first = self.waiters.borrow_mut().pop_front();
+            match first {
+                Some(first) => first.give(Ok(server)),
+                None => return,
+            }
+        }
+        self.open_missing();
+    }
+
+    fn open_missing(self: &Rc<Pool>) {
+        let Some(reactor) = self.reactor.upgrade() else { return };
+        loop {
+            let missing = self.waiters.borrow().len() > self.opening.get();
+            let room = self.total.get() < self.size && reactor.may_log_in();
+            if !missing || !room || self.paused.get() {
+                return;
+            }
+            let address = {
+                let routing = reactor.routing.borrow();
+                let candidates = routing.candidates(self.key.target);
+                if routing.holds(self.key.target) || candidates.is_empty() {
+                    return;
+                }
+                candidates[reactor.turn() % candidates.len()].clone()
+            };
+            self.open(&reactor, address);
+        }
+    }
+
+    fn open(self: &Rc<Pool>, reactor: &Rc<Reactor>, address: Rc<str>) {
+        self.total.set(self.total.get() + 1);
+        self.opening.set(self.opening.get() + 1);
+        let place = Place(self.clone());
+        let login = reactor.log_in();
+        let (pool, reactor) = (self.clone(), reactor.clone());
+        tokio::task::spawn_local(async move {
+            let opened = login::open(&reactor, &pool, address, place).await;
+            drop(login);
+            pool.opening.set(pool.opening.get() - 1);
+            match opened {
+                Ok(server) => pool.opened(server),
+                Err(refusal) if refusal.ends => pool.refuse_all(&refusal),
+                Err(refusal) => {
+                    tracing::debug!(database = %pool.key.database, why = %refusal.message, "no connection to a server");
+                    reactor.try_again_soon();
+                }
+            }
+            reactor.pump_all();
+        });
+    }
+
+    fn opened(self: &Rc<Pool>, server: Server) {
+        *self.welcome.borrow_mut() = Some(server.backend.reported.clone());
+        self.idle.borrow_mut().push(server);
+        self.pump();
+    }
+
+    /// Nobody here can be served.
+    pub fn refuse_all(&self, refusal: &Refusal) {
+        let all = std::mem::take(&mut *self.waiters.borrow_mut());
+        all.iter().filter(|w| !w.gone.get()).for_each(|w| w.give(Err(refusal.clone())));
+    }
+
+    /// Whoever has waited longer than `limit` is refused.
+    pub fn refuse_late(&self, limit: std::time::Duration, refusal: &Refusal) {
+        loop {
+            let first = {
+                let mut waiters = self.waiters.borrow_mut();
+                match waiters.front() {
+                    Some(first) if first.gone.get() || first.since.elapsed() > limit => waiters.pop_front(),
+                    _ => None,
+                }
+            };
+            match first {
+                Some(first) if !first.gone.get() => first.give(Err(refusal.clone())),
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// Closes idle connections that nobody may use any more, or that nobody has used for long.
+    pub fn tidy(&self) {
+        let Some(reactor) = self.reactor.upgrade() else { return };
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        let routing = reactor.routing.borrow();
+        let limit = reactor.config.pool.idle_timeout;
+        let kept = idle.into_iter().filter_map(|mut server| {
+            let fresh = limit.is_none_or(|limit| server.used.elapsed() < limit);
+            (routing.admits(self.key.target, &server.address) && fresh && server.is_alive()).then_some(server)
+        });
+        let mut kept: Vec<Server> = kept.collect();
+        self.idle.borrow_mut().append(&mut kept);
+    }
+
+    /// A connection is gone.
+    pub fn place_free(&self) {
+        self.total.set(self.total.get() - 1);
+        if let Some(reactor) = self.reactor.upgrade() {
+            reactor.pump_soon();
+        }
+    }
+
+    /// Closes all that are idle.
+    pub fn close_idle(&self) {
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        drop(idle);
+    }
+}

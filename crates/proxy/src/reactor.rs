@@ -1,0 +1,270 @@
+//! All that one thread has: its pools, its clients, where the servers are.
+//!
+//! Nothing here is shared with another thread, so nothing is locked.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use route::{Out, Rules, Shelf};
+use tokio::sync::Notify;
+
+use crate::config::Config;
+use crate::control::{Control, Order};
+use crate::follow::Follower;
+use crate::pool::{Key, Pool, Refusal};
+use crate::routing::{Routing, Target};
+use crate::secrets::Secrets;
+
+/// Logins at servers that are under way at a time: after a failover all pools are empty at once.
+pub const LOGINS_MAX: usize = 16;
+/// How often clocks are read and queues looked through.
+pub const TICK: Duration = Duration::from_millis(100);
+/// Ticks between two looks at idle connections.
+const TIDY_TICKS: u32 = 10;
+
+/// One client, for whoever wants something of it.
+pub struct Listed {
+    /// Its orders.
+    pub control: Rc<Control>,
+    /// What a cancel must show.
+    pub secret: Vec<u8>,
+    /// Its user and database.
+    pub key: Key,
+}
+
+/// One thread's.
+pub struct Reactor {
+    /// As configured.
+    pub config: Arc<Config>,
+    /// What pools ask of sessions.
+    pub rules: Rules,
+    /// Users and their secrets.
+    pub secrets: Secrets,
+    /// What users that do not exist are asked to prove.
+    pub mock: [u8; 32],
+    /// TLS towards servers.
+    pub server_tls: Option<tokio_rustls::TlsConnector>,
+    /// Where the servers are.
+    pub routing: RefCell<Routing>,
+    /// Prepared statements.
+    pub shelf: RefCell<Shelf>,
+    /// Where plans are made.
+    pub out: RefCell<Out>,
+    /// Clients by the number that they were given for cancelling.
+    pub clients: RefCell<BTreeMap<u32, Listed>>,
+    /// The time of the last tick.
+    pub now: Cell<Instant>,
+    /// Clients with a transaction on the leader.
+    pub busy: Cell<usize>,
+    pools: RefCell<BTreeMap<Key, Rc<Pool>>>,
+    logins: Cell<usize>,
+    turn: Cell<usize>,
+    pumps: Notify,
+    follower: Option<Follower>,
+    told_drained: Cell<bool>,
+}
+
+/// A login that is under way; over when it is dropped.
+pub struct Login(Rc<Reactor>);
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        self.0.logins.set(self.0.logins.get() - 1);
+    }
+}
+
+impl Reactor {
+    /// One thread's, without a client.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub fn new(
+        config: Arc<Config>,
+        secrets: Secrets,
+        server_tls: Option<tokio_rustls::TlsConnector>,
+        follower: Option<Follower>,
+        routing: Routing,
+    ) -> Result<Rc<Reactor>, getrandom::Error> {
+        let mut mock = [0; 32];
+        getrandom::fill(&mut mock)?;
+        let rides = config.cluster.is_some();
+        let rules = Rules {
+            mode: config.pool.mode.into(),
+            rides,
+            settle_commits: rides && config.pool.settle_commits,
+            settle_autocommit: rides && config.pool.resolve_autocommit,
+        };
+        Ok(Rc::new(Reactor {
+            config,
+            mock,
+            rules,
+            secrets,
+            server_tls,
+            routing: RefCell::new(routing),
+            shelf: RefCell::new(Shelf::new(0, 1)),
+            out: RefCell::default(),
+            clients: RefCell::default(),
+            now: Cell::new(Instant::now()),
+            busy: Cell::new(0),
+            pools: RefCell::default(),
+            logins: Cell::new(0),
+            turn: Cell::new(0),
+            pumps: Notify::new(),
+            follower,
+            told_drained: Cell::new(false),
+        }))
+    }
+
+    /// Runs what nobody asks for: follows the cluster, serves queues, lets time pass.
+    pub async fn run(self: Rc<Reactor>) {
+        let mut routes = self.follower.as_ref().map(Follower::routes);
+        let mut ticks = tokio::time::interval(TICK);
+        let mut count = 0_u32;
+        loop {
+            let changed = async {
+                match routes.as_mut() {
+                    Some(routes) => routes.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                there = changed => {
+                    if !there {
+                        return;
+                    }
+                    if let Some(routes) = routes.as_mut() {
+                        let merged = routes.borrow_and_update().clone();
+                        self.rerouted(Routing::of(&merged, self.config.pool.lag_ms_max));
+                    }
+                }
+                () = self.pumps.notified() => self.pump_all(),
+                _ = ticks.tick() => {
+                    count = count.wrapping_add(1);
+                    self.tick(count.is_multiple_of(TIDY_TICKS));
+                }
+            }
+        }
+    }
+
+    fn rerouted(&self, routing: Routing) {
+        let old = self.routing.replace(routing);
+        let (changed, holds) = {
+            let new = self.routing.borrow();
+            if old == *new {
+                return;
+            }
+            if old.primary != new.primary || old.holding != new.holding || old.term != new.term {
+                tracing::info!(term = new.term, primary = ?new.primary, holding = new.holding, "routes");
+            }
+            (old.primary != new.primary && new.primary.is_some(), new.holding)
+        };
+        if !holds {
+            self.say_drained(false);
+        }
+        // Whoever works on a server that does not lead any more lets go of it.
+        let order = if changed { Order::Cut } else { Order::Look };
+        let clients: Vec<Rc<Control>> = self.clients.borrow().values().map(|c| c.control.clone()).collect();
+        clients.iter().for_each(|control| control.give(order));
+        self.pools().iter().for_each(|pool| pool.tidy());
+        self.pump_all();
+        self.account(0);
+    }
+
+    /// Clients with a transaction on the leader become more or less; the agents are told when none is left
+    /// while the leader hands over.
+    pub fn account(&self, change: isize) {
+        self.busy.set(self.busy.get().saturating_add_signed(change));
+        if self.busy.get() == 0 && self.routing.borrow().holding {
+            self.say_drained(true);
+        }
+    }
+
+    fn say_drained(&self, drained: bool) {
+        if self.told_drained.replace(drained) != drained {
+            let term = self.routing.borrow().term;
+            if let Some(follower) = &self.follower {
+                follower.set_drained(drained.then_some(term));
+            }
+        }
+    }
+
+    fn tick(&self, tidy: bool) {
+        self.now.set(Instant::now());
+        let limit = self.config.hold.timeout;
+        for pool in self.pools() {
+            let why = self.why_waiting(pool.key.target);
+            pool.refuse_late(limit, &Refusal::for_now("57P03", why));
+            if tidy {
+                pool.tidy();
+            }
+        }
+        self.pump_all();
+    }
+
+    /// What a client that waited in vain is told.
+    #[must_use]
+    pub fn why_waiting(&self, target: Target) -> String {
+        let routing = self.routing.borrow();
+        let seconds = self.config.hold.timeout.as_secs_f64();
+        if routing.candidates(target).is_empty() {
+            format!("no server could be reached that takes this statement, for {seconds} s")
+        } else {
+            format!("no connection to a server became free within {seconds} s")
+        }
+    }
+
+    /// All pools.
+    #[must_use]
+    pub fn pools(&self) -> Vec<Rc<Pool>> {
+        self.pools.borrow().values().cloned().collect()
+    }
+
+    /// The pool of these, made when it is asked for first.
+    #[must_use]
+    pub fn pool(self: &Rc<Reactor>, key: &Key) -> Rc<Pool> {
+        if let Some(pool) = self.pools.borrow().get(key) {
+            return pool.clone();
+        }
+        let pool = Pool::new(self, key.clone(), self.config.pool.size);
+        self.pools.borrow_mut().insert(key.clone(), pool.clone());
+        pool
+    }
+
+    /// Serves all queues.
+    pub fn pump_all(&self) {
+        self.pools().iter().for_each(Pool::pump);
+    }
+
+    /// Serves all queues as soon as nobody is in the middle of something.
+    pub fn pump_soon(&self) {
+        self.pumps.notify_one();
+    }
+
+    /// A connection could not be opened: again with the next tick.
+    pub fn try_again_soon(&self) {
+        self.now.set(Instant::now());
+    }
+
+    /// Whether one more login at a server may begin.
+    #[must_use]
+    pub fn may_log_in(&self) -> bool {
+        self.logins.get() < LOGINS_MAX
+    }
+
+    /// A login at a server begins.
+    #[must_use]
+    pub fn log_in(self: &Rc<Reactor>) -> Login {
+        self.logins.set(self.logins.get() + 1);
+        Login(self.clone())
+    }
+
+    /// Counts up: who takes turns takes the next.
+    #[must_use]
+    pub fn turn(&self) -> usize {
+        self.turn.set(self.turn.get().wrapping_add(1));
+        self.turn.get()
+    }
+}

@@ -1,0 +1,112 @@
+//! One connection to a server, in its pool or lent to a client.
+
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use route::Backend;
+use wire::frame::Header;
+
+use crate::line::Line;
+use crate::pool::Pool;
+
+/// One connection.
+pub struct Server {
+    /// Its socket.
+    pub line: Line,
+    /// What is known of it.
+    pub backend: Backend,
+    /// Where it leads, `host:port`.
+    pub address: Rc<str>,
+    /// Process and secret, for cancelling.
+    pub key: (u32, Vec<u8>),
+    /// When it was opened.
+    pub opened: Instant,
+    /// When it was last given back.
+    pub used: Instant,
+    /// A cancel for it is under way: until that is over nobody else may get it.
+    pub cancels: Rc<std::cell::Cell<u32>>,
+    /// Counts it in its pool, for as long as it lives.
+    pub place: Place,
+}
+
+/// A place among the connections of a pool; free again when it is dropped.
+pub struct Place(pub Rc<Pool>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.place_free();
+    }
+}
+
+impl Server {
+    /// Whether an idle one is still good: nothing has come but notices and settings, and it has not ended.
+    /// Costs nothing while nothing came.
+    pub fn is_alive(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            match self.line.poll_fill(&mut cx) {
+                Poll::Pending => return self.line.input.filled().is_empty(),
+                Poll::Ready(Ok(0) | Err(_)) => return false,
+                Poll::Ready(Ok(_)) => {
+                    if !self.takes_idle_words() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What may come while nobody uses it. An error then always ends the connection.
+    fn takes_idle_words(&mut self) -> bool {
+        loop {
+            let there = self.line.input.filled();
+            let Ok(header) = Header::read(there) else { return false };
+            let Some((header, body)) = header.and_then(|h| Some((h, h.body(there)?))) else { return true };
+            match header.tag {
+                wire::back::PARAMETER_STATUS => {
+                    if let Some((name, value)) = wire::back::parameter(body) {
+                        self.backend.report(name, value);
+                    }
+                }
+                wire::back::NOTICE | wire::back::NOTIFICATION => {}
+                _ => return false,
+            }
+            let bytes = wire::frame::HEADER_BYTES + body.len();
+            self.line.input.consume(bytes);
+        }
+    }
+
+    /// Runs one of our own queries and gives its rows; nobody else may use the connection meanwhile.
+    ///
+    /// # Errors
+    /// What the socket says; the server's own words for an error.
+    pub async fn ask(&mut self, text: &str) -> io::Result<Vec<Vec<Option<String>>>> {
+        const ROW_BYTES_MAX: u64 = 1 << 20;
+        let mut bytes = Vec::new();
+        wire::front::query(&mut bytes, text.as_bytes());
+        self.line.tell(&bytes).await?;
+        let mut rows = Vec::new();
+        let mut error = None;
+        loop {
+            let (tag, body) = self.line.message(ROW_BYTES_MAX).await?;
+            match tag {
+                wire::back::DATA_ROW => {
+                    let text = |v: Option<&[u8]>| v.map(|v| String::from_utf8_lossy(v).into_owned());
+                    rows.push(wire::back::values(&body).map(text).collect());
+                }
+                wire::back::ERROR => {
+                    let words = wire::back::field(&body, b'M').unwrap_or_default();
+                    error = Some(String::from_utf8_lossy(words).into_owned());
+                    if wire::back::is_fatal(&body) {
+                        break;
+                    }
+                }
+                wire::back::READY => break,
+                _ => {}
+            }
+        }
+        error.map_or(Ok(rows), |words| Err(io::Error::other(words)))
+    }
+}

@@ -1,0 +1,64 @@
+//! A socket to a client or a server: TCP or unix, in clear or in TLS.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::{client, server};
+
+/// One socket.
+pub enum Stream {
+    /// TCP in clear.
+    Tcp(TcpStream),
+    /// A unix socket.
+    Unix(UnixStream),
+    /// TLS that we accepted.
+    Accepted(Box<server::TlsStream<TcpStream>>),
+    /// TLS that we asked for.
+    Connected(Box<client::TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Whether nobody on the way can read along.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::Accepted(_) | Stream::Connected(_))
+    }
+
+    /// Reads what there is; 0 bytes at the end.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(into);
+        let polled = match self {
+            Stream::Tcp(s) => Pin::new(s).poll_read(cx, &mut buf),
+            Stream::Unix(s) => Pin::new(s).poll_read(cx, &mut buf),
+            Stream::Accepted(s) => Pin::new(s.as_mut()).poll_read(cx, &mut buf),
+            Stream::Connected(s) => Pin::new(s.as_mut()).poll_read(cx, &mut buf),
+        };
+        ready!(polled)?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Writes as much as goes.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let ([slice], Stream::Tcp(s)) = (slices, &mut *self) {
+            return Pin::new(s).poll_write(cx, slice);
+        }
+        match self {
+            Stream::Tcp(s) => Pin::new(s).poll_write_vectored(cx, slices),
+            Stream::Unix(s) => Pin::new(s).poll_write_vectored(cx, slices),
+            Stream::Accepted(s) => Pin::new(s.as_mut()).poll_write_vectored(cx, slices),
+            Stream::Connected(s) => Pin::new(s.as_mut()).poll_write_vectored(cx, slices),
+        }
+    }
+
+    /// Sends what TLS still holds.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Accepted(s) => Pin::new(s.as_mut()).poll_flush(cx),
+            Stream::Connected(s) => Pin::new(s.as_mut()).poll_flush(cx),
+        }
+    }
+}
