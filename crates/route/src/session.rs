@@ -227,7 +227,7 @@ impl Session {
     /// Whether the server can be given back: nothing is owed, and nothing is left behind in it.
     #[must_use]
     pub fn is_free(&self) -> bool {
-        self.rules.mode != Mode::Session && self.is_between() && self.pins.is_empty()
+        self.rules.mode != Mode::Session && self.is_between() && self.pins.is_empty() && !self.due
     }
 
     /// Whether it is between two requests, with no transaction open.

@@ -22,6 +22,8 @@ use crate::sql::{self, Verb};
 
 /// Names in Bind that are not whole after so much are no names of anybody's.
 const NAMES_BYTES_MAX: u64 = 8 << 10;
+/// What is prepared under this name is closed at once.
+const PROBE: &[u8] = b"tanist_probe";
 
 impl Session {
     /// One message of an extended batch.
@@ -130,11 +132,14 @@ impl Session {
         let undo = Undo::Name(name, None);
         if !turn.backend.has(statement.id) {
             self.prepare(&statement, Some(undo), turn);
-        } else if self.transaction == Transaction::Failed {
-            // Refused if the transaction is still the same, and the server knows. It takes the unnamed place.
-            turn.backend.unnamed = 0;
-            turn.out.to_server.make(|to| front::parse(to, b"", parse.tail));
-            self.owed.push_back(Expect::Parse { shown: true, undo: alloc::vec![undo, Undo::Unnamed] });
+        } else if self.transaction == Transaction::Failed || self.batch.over != self.batch.number {
+            // Refused if the transaction has failed, and only the server knows. It is parsed once more to see.
+            turn.out.to_server.make(|to| {
+                front::parse(to, PROBE, parse.tail);
+                front::of_statement(to, front::CLOSE, PROBE);
+            });
+            self.owed.push_back(Expect::Parse { shown: true, undo: alloc::vec![undo] });
+            self.owed.push_back(Expect::Close { shown: false, id: 0 });
         } else {
             self.say(back::PARSE_COMPLETE, Some(undo), turn.out);
         }
@@ -147,8 +152,8 @@ impl Session {
             self.gone_by_sql(parse.text, &named, turn);
             tail.extend_from_slice(&parse.tail[parse.text.len()..]);
             turn.out.to_server.make(|to| front::parse(to, b"", &tail));
-            let text = tail.split(|b| *b == 0).next().unwrap_or_default();
-            self.takes_unnamed_place(Statement::unnamed(&tail, text), turn);
+            let statement = Statement { id: 0, tail: tail.into(), traits: named.traits };
+            self.takes_unnamed_place(Arc::new(statement), turn);
             return dropped(message);
         }
         let statement = Statement::unnamed(parse.tail, parse.text);
@@ -334,6 +339,7 @@ impl Session {
                 self.batch.number = self.batch.number.wrapping_add(1);
             }
         }
+        self.marks(&statement.traits);
         self.gone_by_sql(text, statement, turn);
         let ends = if statement.traits.ends { Ends::Maybe } else { Ends::No };
         self.owed.push_back(Expect::Query(Asker::Client(ends)));
@@ -351,7 +357,9 @@ impl Session {
     /// After DEALLOCATE neither the client nor the server has it.
     fn gone_by_sql(&mut self, text: &[u8], statement: &Statement, turn: &mut Turn<'_>) {
         if self.transaction != Transaction::Failed && sql::look(text).verb == Verb::Deallocate {
-            self.names.retain(|_, s| s.id != statement.id);
+            // Another name of the client's for the same text stays.
+            let name = sql::prepared_name(text).map(|range| &text[range]);
+            name.and_then(|name| self.names.remove(name));
             // Should it not come to that, it is closed before it is prepared again.
             turn.backend.spoil(statement.id);
         }

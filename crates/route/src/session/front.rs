@@ -190,6 +190,7 @@ impl Session {
                 self.owed.push_back(Expect::CopyEnd);
                 passed(message, &mut turn.out.to_server)
             }
+            front::FLUSH if self.owed.is_empty() && !self.batch.open => dropped(message),
             front::FLUSH => {
                 if self.batch.open {
                     self.keep(message);

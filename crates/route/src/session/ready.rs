@@ -37,6 +37,9 @@ impl Session {
             _ => return Err(Heard::Broken),
         };
         self.done();
+        while let Some(Expect::CopyEnd) = self.owed.front() {
+            self.owed.pop_front();
+        }
         if asker.is_none_or(Asker::is_client) {
             self.batch.over = self.batch.over.wrapping_add(1);
         }

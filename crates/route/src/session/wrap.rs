@@ -61,16 +61,21 @@ impl Session {
         if !self.rules.settle_autocommit || self.wrapped || self.transaction != Transaction::Idle {
             return false;
         }
-        let (mut rest, mut writes, mut executes) = (bytes, false, 0);
+        let (mut rest, mut writes, mut binds, mut executes) = (bytes, false, 0, 0);
+        let mut parsed = None;
         while let Ok(Some(header)) = Header::read(rest) {
             let Some(body) = header.body(rest) else { return false };
             match header.tag {
-                front::SYNC => return writes && executes == 1,
-                front::PARSE => writes = Parse::read(body).is_some_and(|p| is_write(&sql::look(p.text))),
+                front::SYNC => return writes && binds == 1 && executes == 1,
+                front::PARSE => parsed = Parse::read(body),
                 front::BIND => {
-                    let named = BindNames::read(body).map(|n| n.statement).filter(|n| !n.is_empty());
-                    let known = named.and_then(|n| self.names.get(n));
-                    writes = known.map_or(writes, |s| is_write(&s.traits));
+                    let Some(names) = BindNames::read(body) else { return false };
+                    let here = parsed.filter(|parse| parse.name == names.statement);
+                    writes = match here {
+                        Some(parse) => is_write(&sql::look(parse.text)),
+                        None => self.names.get(names.statement).is_some_and(|s| is_write(&s.traits)),
+                    };
+                    binds += 1;
                 }
                 front::EXECUTE => executes += 1,
                 front::DESCRIBE | front::FLUSH => {}

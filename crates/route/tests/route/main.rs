@@ -1,7 +1,9 @@
 //! Sessions between clients and model servers: what clients hear, and what is true.
 
+mod bytes;
 mod differential;
 mod loss;
+mod pitfalls;
 mod pool;
 mod server;
 mod words;

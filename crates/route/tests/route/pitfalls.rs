@@ -1,0 +1,91 @@
+//! The known traps of proxies, by the names they have among those who build them.
+
+use route::{Mode, Rules};
+use wire::front;
+
+use crate::pool::{Dice, Pool, directly};
+use crate::server::Shared;
+use crate::words::{Say, readable};
+
+/// The same is heard as from a server of one's own, in every mode and with every rule, however the bytes are cut.
+fn check(say: Say) {
+    let direct = readable(&directly(&say.0, &Shared::default()));
+    for seed in 1..60 {
+        let mode = if seed % 2 == 0 { Mode::Transaction } else { Mode::Session };
+        let rules = Rules {
+            mode,
+            rides: seed & 2 != 0,
+            settle_commits: seed & 4 != 0,
+            settle_autocommit: seed & 8 != 0,
+        };
+        let mut pool = Pool::new(rules, vec![say.0.clone()], 2, &Shared::default());
+        let done = pool.run(&mut Dice::new(seed));
+        assert_eq!(readable(&pool.clients[0].heard), direct, "{rules:?} {done:?}");
+    }
+}
+
+#[test]
+fn an_error_is_followed_by_nothing_until_sync() {
+    check(Say::default().parse("a", "SYNTAX").bind("", "a").execute("", 0).sync().bind("", "a").sync());
+    check(Say::default().run("FAIL").parse("a", "SELECT 1").sync().parse("a", "SELECT 2").sync());
+}
+
+#[test]
+fn several_syncs_at_once() {
+    check(Say::default().sync().run("SELECT 1").sync().sync().run("INSERT INTO t VALUES (1)").sync().sync());
+}
+
+#[test]
+fn the_unnamed_statement_is_bound_in_a_later_batch() {
+    check(Say::default().parse("", "SELECT 1").sync().bind("", "").execute("", 0).sync());
+    check(Say::default().run("SET work_mem TO 1").sync().bind("", "").execute("", 0).sync());
+    check(Say::default().run("INSERT INTO t VALUES (1)").sync().bind("", "").execute("", 0).sync());
+    check(Say::default().parse("", "SELECT 1").sync().query("SELECT 2").bind("", "").sync());
+}
+
+#[test]
+fn more_statements_than_a_server_keeps() {
+    let names = ["a", "b", "c", "d"];
+    let say =
+        names.iter().fold(Say::default(), |say, name| say.parse(name, &format!("SELECT {}", name.len())));
+    let say = names.iter().fold(say.sync(), |say, name| say.bind("", name).execute("", 0).sync());
+    check(say.parse("a", "SELECT 9").sync().of_statement(front::CLOSE, "a").parse("a", "SELECT 9").sync());
+}
+
+#[test]
+fn several_statements_in_one_text() {
+    check(
+        Say::default()
+            .query("SELECT 1; BEGIN; INSERT INTO t VALUES (1)")
+            .query("COMMIT; SELECT 2")
+            .query(";"),
+    );
+    check(
+        Say::default().query("BEGIN").query("FAIL").query("COMMIT").query("BEGIN").query("COMMIT AND CHAIN"),
+    );
+}
+
+#[test]
+fn a_copy_whose_data_is_sent_ahead() {
+    let data = |say: Say| say.copy_data("1").copy_data("2");
+    check(data(Say::default().query("COPY t FROM stdin")).bare(front::COPY_DONE).query("SELECT 1"));
+    check(
+        data(Say::default().run("COPY t FROM stdin").sync()).bare(front::COPY_DONE).sync().query("SELECT 1"),
+    );
+    check(data(Say::default().run("COPY t FROM stdin")).copy_data("bad").bare(front::COPY_DONE).sync());
+    check(
+        data(Say::default().query("COPY t FROM stdin"))
+            .copy_data("bad")
+            .copy_data("3")
+            .copy_fail()
+            .query("SELECT 1"),
+    );
+}
+
+#[test]
+fn settings_go_back_with_their_transaction() {
+    let say = Say::default().query("BEGIN").query("SET application_name TO a").query("ROLLBACK");
+    check(
+        say.query("SHOW application_name").query("SET application_name TO b").query("SHOW application_name"),
+    );
+}
