@@ -41,6 +41,7 @@ pub async fn open(
 ) -> Result<Server, Refusal> {
     let opening = async {
         let stream = connect(reactor, &address).await.map_err(|e| unreachable_at(&address, &e))?;
+        let is_local = stream.is_local();
         let mut line = Line::new(stream);
         let (reported, key) = log_in(&mut line, pool, &address).await?;
         let term = reactor.routing.borrow().term;
@@ -50,6 +51,7 @@ pub async fn open(
             line,
             backend,
             address: address.clone(),
+            is_local,
             key,
             opened: now,
             used: now,

@@ -19,6 +19,8 @@ pub struct Server {
     pub backend: Backend,
     /// Where it leads, `host:port`.
     pub address: Rc<str>,
+    /// It is on this host: no network is between.
+    pub is_local: bool,
     /// Process and secret, for cancelling.
     pub key: (u32, Vec<u8>),
     /// When it was opened.

@@ -27,6 +27,18 @@ impl Stream {
         matches!(self, Stream::Accepted(_) | Stream::Connected(_))
     }
 
+    /// Whether the other end is on this host.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        let socket = match self {
+            Stream::Unix(_) => return true,
+            Stream::Tcp(s) => s,
+            Stream::Accepted(s) => s.get_ref().0,
+            Stream::Connected(s) => s.get_ref().0,
+        };
+        socket.peer_addr().is_ok_and(|a| a.ip().is_loopback())
+    }
+
     /// Reads what there is; 0 bytes at the end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(into);

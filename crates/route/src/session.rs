@@ -166,6 +166,9 @@ pub struct Session {
     wrapping: bool,
     /// What is shown only once the commit is certain.
     held: Vec<u8>,
+    /// Where in `held` that begins which is not said when the commit fails: PostgreSQL says that a simple
+    /// query is complete after its commit, and that an Execute is before.
+    completion_at: usize,
     /// A commit's wait for its standbys was cut short.
     tainted: bool,
     /// A commit of ours is under way that shows whether that one is safe; what comes is held.

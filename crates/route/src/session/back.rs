@@ -82,8 +82,14 @@ impl Session {
                     }
                     false
                 }
+                // Nothing of it is shown yet, so that it can be run again if its transaction is lost.
+                Reply::Show if self.may_hold(&message) => {
+                    self.held.extend_from_slice(&bytes[..message.there()]);
+                    false
+                }
                 Reply::Show => {
                     self.batch.answered = true;
+                    self.show_kept_back(out);
                     out.to_client.pass(at..at + message.there());
                     true
                 }
@@ -95,6 +101,12 @@ impl Session {
             at += message.there();
             self.say_ours(out);
         }
+    }
+
+    /// Whether the answer to a statement in a transaction of ours can still be kept back as a whole.
+    fn may_hold(&self, message: &Message<'_>) -> bool {
+        let room = self.held.len() as u64 + message.header.bytes() <= super::AGAIN_BYTES_MAX as u64;
+        self.wrapped && !self.batch.answered && room
     }
 
     /// Whether what comes now is for the client.
@@ -149,10 +161,10 @@ impl Session {
     fn say_ours(&mut self, out: &mut Out) {
         while let Some(Expect::Said { .. } | Expect::CopyEnd) = self.owed.front() {
             if let Some(Expect::Said { tag, .. }) = self.owed.pop_front() {
-                self.batch.answered = true;
-                if self.tainted {
+                if self.tainted || self.wrapped && !self.batch.answered {
                     back::bare(&mut self.held, tag);
                 } else {
+                    self.batch.answered = true;
                     out.to_client.make(|to| back::bare(to, tag));
                 }
             }
@@ -203,7 +215,9 @@ impl Session {
             self.part.ended = self.part.ended.then(ends);
         }
         // Said only once the commit is certain. In a batch it never says so: ReadyForQuery does.
+        self.completion_at = usize::MAX;
         if shown && simple && self.wrapped && message.header.tag == back::COMMAND_COMPLETE {
+            self.completion_at = self.held.len();
             self.held.extend_from_slice(&message.bytes[..message.there()]);
             return Reply::Swallow;
         }
@@ -279,14 +293,18 @@ impl Session {
             Some(Expect::Query(Asker::Ask | Asker::Prove)) => backend.clean = false,
             // Deferred constraints fail at COMMIT: the client is told that, and nothing that was held.
             Some(Expect::Query(Asker::Commit)) => {
-                self.held.clear();
+                self.held.truncate(self.completion_at);
                 return Reply::Show;
             }
             Some(Expect::Query(_) | Expect::Sync { .. } | Expect::Said { .. } | Expect::CopyEnd) | None => {}
             Some(Expect::Refused(bytes)) => {
                 let bytes = bytes.clone();
-                self.batch.answered = true;
-                out.to_client.make(|to| to.extend_from_slice(&bytes));
+                if self.wrapped && !self.batch.answered {
+                    self.held.extend_from_slice(&bytes);
+                } else {
+                    self.batch.answered = true;
+                    out.to_client.make(|to| to.extend_from_slice(&bytes));
+                }
                 self.batch_failed(backend);
                 return Reply::Swallow;
             }
@@ -329,7 +347,6 @@ impl Session {
         };
         let given_up: alloc::vec::Vec<Expect> = self.owed.drain(..end).collect();
         let queries = given_up.iter().filter(|e| e.is_clients() && e.ends_ready()).count();
-        self.held.clear();
         for expect in given_up.into_iter().rev() {
             self.take_back(expect, Some(backend));
         }

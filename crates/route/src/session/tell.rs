@@ -48,7 +48,7 @@ impl Session {
                 Verdict::Error(words) if index == 0 || shares && !(over && request.simple) => {
                     out.to_client.make(|to| words.put(to));
                 }
-                Verdict::Told if index == 0 => {}
+                Verdict::Told if index == 0 => self.show_kept_back(out),
                 Verdict::Done if index == 0 => self.tell_done(*request, out),
                 // As PostgreSQL does with the end of a block that has failed.
                 Verdict::Error(Words { code: "40001", .. }) | Verdict::Told
@@ -82,6 +82,14 @@ impl Session {
         }
         self.take_all_back();
         self.at_rest();
+    }
+
+    /// What was kept back so that a statement could be run again, which it can't or need not be.
+    pub(super) fn show_kept_back(&mut self, out: &mut Out) {
+        if self.wrapped && !self.held.is_empty() {
+            let held = core::mem::take(&mut self.held);
+            out.to_client.make(|to| to.extend_from_slice(&held));
+        }
     }
 
     /// What the first request has done stays done.
