@@ -51,8 +51,8 @@ fn batch(say: Say, dice: &mut Dice, text: impl Fn(&mut Dice) -> String) -> Say {
             0..3 => say.parse(n, &text(dice)).bind("", n).execute("", 0),
             3 => say.parse(n, &text(dice)),
             4 | 5 => say.bind("", n).execute("", i32::from(dice.one_in(4))),
-            // The unnamed one may have to be parsed again, which a failed transaction refuses.
-            6 => say.of_statement(front::DESCRIBE, if n.is_empty() { "a" } else { n }),
+            // One that this server lacks would have to be parsed, which a failed transaction refuses.
+            6 => say.parse(n, &text(dice)).of_statement(front::DESCRIBE, n),
             7 => say.of_statement(front::CLOSE, n),
             _ => say.bare(front::FLUSH).bind("", n).of_portal(front::DESCRIBE, "").execute("", 0),
         };
@@ -77,6 +77,17 @@ fn script(dice: &mut Dice, client: u64, requests: usize, blocks: bool) -> Vec<u8
     say.sync().query("ROLLBACK").0
 }
 
+/// Describe in a transaction that has failed says what parameters there are before it fails; not so where the
+/// statement would have to be prepared first.
+fn comparable(bytes: &[u8]) -> Vec<String> {
+    let mut said = readable(bytes);
+    let fails: Vec<bool> =
+        said.iter().skip(1).map(|next| next.starts_with("E 25P02")).chain([false]).collect();
+    let mut fails = fails.into_iter();
+    said.retain(|one| !fails.next().is_some_and(|fails| fails && one == "t"));
+    said
+}
+
 /// A name that is taken is seen before the text is read.
 fn is_as_good(heard: &str, direct: &str) -> bool {
     heard.starts_with("E 42P05") && (direct.starts_with("E 42601") || direct.starts_with("E 25P02"))
@@ -99,7 +110,7 @@ fn check(seed: u64, requests: usize, mode: Mode) -> Result<(), TestCaseError> {
     let mut pool = Pool::new(rules, scripts.clone(), servers, &together);
     let done = pool.run(dice);
     for (i, (client, direct)) in pool.clients.iter().zip(&direct).enumerate() {
-        let (heard, direct) = (readable(&client.heard), readable(direct));
+        let (heard, direct) = (comparable(&client.heard), comparable(direct));
         let at = heard.iter().zip(&direct).take_while(|(a, b)| a == b || is_as_good(a, b)).count();
         if at < heard.len().max(direct.len()) || done.is_err() {
             let asked = crate::words::messages(&scripts[i]);
