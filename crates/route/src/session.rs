@@ -164,6 +164,10 @@ pub struct Session {
     wrapped: bool,
     /// That one ends with the Sync that comes.
     wrapping: bool,
+    /// Something was written in the transaction that is open, as far as words tell.
+    wrote: bool,
+    /// The COMMIT of a transaction of ours is owed and not sent: its number is not known yet.
+    uncommitted: bool,
     /// What is shown only once the commit is certain.
     held: Vec<u8>,
     /// Where in `held` that begins which is not said when the commit fails: PostgreSQL says that a simple

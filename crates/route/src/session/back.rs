@@ -276,7 +276,12 @@ impl Session {
         let text = int32(body)
             .filter(|(length, _)| *length >= 0)
             .and_then(|(_, text)| core::str::from_utf8(text).ok());
-        self.xid = Some(text.and_then(|text| text.parse().ok()));
+        let xid: Option<u64> = text.and_then(|text| text.parse().ok());
+        // 'None' counts for what came before the question: if it is asked again, that answer counts.
+        let again = self.owed.iter().skip(1).any(|e| matches!(e, Expect::Query(Asker::Xid)));
+        if xid.is_some() || !again {
+            self.xid = Some(xid);
+        }
         Reply::Swallow
     }
 

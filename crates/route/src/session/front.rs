@@ -208,7 +208,7 @@ impl Session {
         let barred = self.barrier && !self.batch.open;
         // What a COPY needs is part of what is under way.
         let goes_on = matches!(tag, front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL | front::SYNC);
-        self.applying || self.proving || self.owed.len() >= OWED_MAX || barred && !goes_on
+        self.applying || self.proving || self.uncommitted || self.owed.len() >= OWED_MAX || barred && !goes_on
     }
 
     /// Answers a request with the refusal that waits for it.
@@ -265,7 +265,9 @@ impl Session {
             self.batch.answered = false;
             self.batch.keeps = self.rules.rides && self.transaction == Transaction::Idle;
             self.batch.again.clear();
-            self.xid = None;
+            if self.transaction == Transaction::Idle {
+                self.xid = None;
+            }
         }
     }
 
@@ -360,6 +362,7 @@ impl Session {
     /// What a statement that is about to run will leave behind in its session.
     pub(super) fn marks(&mut self, traits: &Traits) {
         self.sets |= traits.sets;
+        self.wrote |= matches!(traits.verb, Verb::Write | Verb::With | Verb::Copy | Verb::Other);
         self.barrier |= matches!(traits.verb, Verb::Deallocate | Verb::Discard) || traits.many;
         let pins = [
             (traits.temporary, Pin::Temporary),

@@ -212,6 +212,8 @@ impl Session {
         self.proofs = 0;
         self.held.clear();
         self.xid = None;
+        self.wrote = false;
+        self.uncommitted = false;
         self.part = Part::default();
         self.sets = false;
         self.asks = false;
@@ -246,7 +248,7 @@ impl Session {
             return Known::Told;
         }
         if self.wrapped || self.part.ended.then(first.ends) == Ends::Commit {
-            return self.known_by_number(gave_up || self.only_first && first.asked);
+            return self.known_by_number(gave_up || self.uncommitted || self.only_first && first.asked);
         }
         let undone = match (self.part.ended, first.ends) {
             (Ends::No, Ends::No) if self.transaction != Transaction::Idle => !self.may_commit_later(requests),

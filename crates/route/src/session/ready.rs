@@ -50,15 +50,22 @@ impl Session {
             self.asks = false;
         }
         let shown = match asker {
-            None | Some(Asker::Begin | Asker::Xid) => false,
+            None | Some(Asker::Begin) => false,
+            Some(Asker::Xid) => {
+                self.commit_wrap(out);
+                false
+            }
             Some(Asker::Client(_)) if self.wrapped => false,
             Some(Asker::Client(_) | Asker::Commit) if self.tainted => {
                 self.prove(message, backend, out);
                 false
             }
             Some(Asker::Client(_)) => {
+                if transaction == Transaction::Idle || self.part.ended != Ends::No {
+                    self.xid = None;
+                    self.wrote &= transaction != Transaction::Idle && self.part.ended == Ends::No;
+                }
                 self.part = Part::default();
-                self.xid = None;
                 true
             }
             Some(Asker::Commit) => {
@@ -84,6 +91,7 @@ impl Session {
             out.to_client.make(|to| words.put(to));
             return Err(Heard::End);
         }
+        self.ask_xid_early(out);
         self.ask_settings(backend, out);
         Ok(shown)
     }

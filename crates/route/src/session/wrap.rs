@@ -1,7 +1,10 @@
 //! Transactions of ours around single statements, and the number that a COMMIT's fate hangs on.
 //!
-//! The number is asked for in the same packet as the COMMIT, so it costs no
-//! round trip; PostgreSQL answers before it commits.
+//! In a block it is asked for as soon as something was written, while its client
+//! thinks, so that it is known before the COMMIT is sent. Where that can't be
+//! seen, it is asked for in the same packet; PostgreSQL answers before it commits.
+//! A statement in a transaction of ours is committed only once its number is
+//! known: a link that is cut leaves nothing open then.
 
 use wire::back::Transaction;
 use wire::frame::Header;
@@ -22,6 +25,13 @@ impl Session {
     /// A call ends the implicit transaction of an extended batch and closes its portals. So inside a
     /// batch it is made only where a block is surely open.
     pub(super) fn ask_xid(&mut self, in_batch: bool, out: &mut Out) {
+        // Asked already, and nothing of the client's came after the question.
+        let asked = self.owed.len() == 1 && matches!(self.owed.front(), Some(Expect::Query(Asker::Xid)));
+        if matches!(self.xid, Some(Some(_))) || asked && self.transaction == Transaction::Open {
+            return;
+        }
+        // One that had none may have one by now.
+        self.xid = None;
         let first = self.batch.requests == 0 && !self.batch.ends && !self.wrapped;
         let open = self.transaction == Transaction::Open && first;
         if !self.rules.settle_commits || self.transaction == Transaction::Failed || in_batch && !open {
@@ -29,6 +39,26 @@ impl Session {
         }
         out.to_server.make(|to| front::call(to, XID_FUNCTION));
         self.owed.push_back(Expect::Query(Asker::Xid));
+    }
+
+    /// Something was written in a block, and its client has the answer: asks for the number meanwhile.
+    pub(super) fn ask_xid_early(&mut self, out: &mut Out) {
+        let rests = self.owed.is_empty() && !self.batch.open && !self.wrapped;
+        let known = matches!(self.xid, Some(Some(_)));
+        if self.rules.settle_commits && rests && self.wrote && !known && self.transaction == Transaction::Open
+        {
+            self.wrote = false;
+            self.xid = None;
+            out.to_server.make(|to| front::call(to, XID_FUNCTION));
+            self.owed.push_back(Expect::Query(Asker::Xid));
+        }
+    }
+
+    /// The number is known, or there is none: the transaction of ours may commit.
+    pub(super) fn commit_wrap(&mut self, out: &mut Out) {
+        if core::mem::take(&mut self.uncommitted) {
+            out.to_server.make(|to| front::query(to, b"COMMIT"));
+        }
     }
 
     pub(super) fn wraps(&self, traits: &Traits) -> bool {
@@ -48,10 +78,8 @@ impl Session {
         self.wrapping = false;
         // A simple query destroys it.
         turn.backend.unnamed = 0;
-        turn.out.to_server.make(|to| {
-            front::call(to, XID_FUNCTION);
-            front::query(to, b"COMMIT");
-        });
+        turn.out.to_server.make(|to| front::call(to, XID_FUNCTION));
+        self.uncommitted = true;
         self.owed.push_back(Expect::Query(Asker::Xid));
         self.owed.push_back(Expect::Query(Asker::Commit));
     }

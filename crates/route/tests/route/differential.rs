@@ -85,6 +85,11 @@ fn comparable(bytes: &[u8]) -> Vec<String> {
         said.iter().skip(1).map(|next| next.starts_with("E 25P02")).chain([false]).collect();
     let mut fails = fails.into_iter();
     said.retain(|one| !fails.next().is_some_and(|fails| fails && one == "t"));
+    // A setting may be reported at any time: where within one request says nothing.
+    for request in said.split_inclusive_mut(|one| one.starts_with("Z ")) {
+        let end = request.len() - usize::from(request.last().is_some_and(|one| one.starts_with("Z ")));
+        request[..end].sort_by_key(|one| one.starts_with("S "));
+    }
     said
 }
 
