@@ -30,12 +30,7 @@ impl Session {
         while let Some(Expect::CopyEnd) = self.owed.front() {
             self.owed.pop_front();
         }
-        let asker = match self.owed.front() {
-            Some(Expect::Query(asker)) => Some(*asker),
-            Some(Expect::Sync { shown: true }) => Some(Asker::Client(Ends::No)),
-            Some(Expect::Sync { shown: false }) => None,
-            _ => return Err(Heard::Broken),
-        };
+        let asker = self.asker()?;
         self.done();
         while let Some(Expect::CopyEnd) = self.owed.front() {
             self.owed.pop_front();
@@ -94,6 +89,16 @@ impl Session {
         self.ask_xid_early(out);
         self.ask_settings(backend, out);
         Ok(shown)
+    }
+
+    /// Who asked for what is over now; nobody where it only ends a batch of ours.
+    fn asker(&self) -> Result<Option<Asker>, Heard> {
+        match self.owed.front() {
+            Some(Expect::Query(asker)) => Ok(Some(*asker)),
+            Some(Expect::Sync { shown: true }) => Ok(Some(Asker::Client(Ends::No))),
+            Some(Expect::Sync { shown: false }) => Ok(None),
+            _ => Err(Heard::Broken),
+        }
     }
 
     /// Says what was held until the commit was certain.
