@@ -79,7 +79,8 @@ pub async fn run(args: &Args, json: bool) -> Result<ExitCode> {
     }
     let stage = up?;
     tell(&format!("It is whole after {}.", say::span(millis(began.elapsed()))));
-    let url = stage.document().direct_url;
+    // Clients come in by the front door, as an application does.
+    let url = stage.document().write_url;
     prepare(&url).await.map_err(|e| anyhow!("TAN0708: the cluster takes no writes: {e}. See its logs"))?;
     let load = Load::start(&url, CLIENTS)
         .map_err(|e| anyhow!("TAN0708: the cluster takes no writes: {e}. See its logs"))?;
