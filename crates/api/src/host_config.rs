@@ -55,6 +55,9 @@ pub struct HostConfig {
     /// Our server; not on a witness.
     #[serde(default)]
     pub postgres: Option<Postgres>,
+    /// A proxy on this host; none without it.
+    #[serde(default)]
+    pub proxy: Option<ProxyPorts>,
     /// Everybody else, for a cluster made here.
     #[serde(default, rename = "member")]
     pub members: Vec<Listed>,
@@ -96,6 +99,42 @@ pub struct Postgres {
     /// Folder for its unix socket, where the data folder's path is too long.
     #[serde(default)]
     pub socket_dir: Option<PathBuf>,
+}
+
+/// A proxy beside the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyPorts {
+    /// Whether it runs.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Port for those who write.
+    #[serde(default = "write_port")]
+    pub write_port: u16,
+    /// Port for those who read.
+    #[serde(default = "read_port")]
+    pub read_port: u16,
+    /// Addresses it listens on.
+    #[serde(default = "loopback")]
+    pub listen: Vec<String>,
+    /// Certificate and key for its clients, PEM; without them TLS is not offered.
+    #[serde(default)]
+    pub cert: Option<PathBuf>,
+    /// The key, mode 0600.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn write_port() -> u16 {
+    6432
+}
+
+fn read_port() -> u16 {
+    6433
 }
 
 /// What a witness that keeps WAL may keep unless its host says otherwise: 16 GB.

@@ -91,6 +91,7 @@ impl Stage {
             listen: Listen { api: at(node, node.api), peers: at(node, node.peers) },
             tls: Tls { ca: dir.join("ca.crt"), cert: dir.join("node.crt"), key: dir.join("node.key") },
             postgres: (node.kind == Kind::Data).then_some(server),
+            proxy: None,
             members: if first { others().map(listed).collect() } else { Vec::new() },
             data_dir: dir,
         }

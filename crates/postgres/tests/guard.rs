@@ -387,3 +387,20 @@ fn faults_happen_last_and_end_where_drills_are_allowed() {
     wait_until("the guard's end", || guarded.process.try_wait().unwrap().is_some());
     wait_until("everybody's end", || !lives(postmaster) && !lives(next.pid));
 }
+
+#[test]
+fn a_proxy_outlives_agents_and_is_started_again_when_it_dies() {
+    let guarded = Guarded::start(Setup { proxy: true, ..Setup::default() });
+    let agent = guarded.agent();
+    let proxy = pid_in(&guarded, "proxy.pid");
+    wait_until("the proxy", || lives(proxy));
+    drop(agent);
+    let _next = guarded.agent();
+    assert!(lives(proxy), "the end of an agent ended the proxy");
+    signal(proxy, Signal::SIGKILL);
+    wait_until("another proxy", || pid_in(&guarded, "proxy.pid") != proxy);
+    let another = pid_in(&guarded, "proxy.pid");
+    wait_until("the other proxy", || lives(another));
+    signal(guarded.pid().as_raw(), Signal::SIGTERM);
+    wait_until("the end of the proxy", || !lives(another));
+}

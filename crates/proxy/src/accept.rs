@@ -138,8 +138,12 @@ impl Door {
         match timeout(LOGIN_LIMIT, self.log_in(&mut line, &startup)).await {
             Ok(Ok((pool, session, listed))) => {
                 let (pid, control) = listed;
-                Client::new(self.reactor.clone(), pool, line, session, control).serve().await;
-                self.reactor.clients.borrow_mut().remove(&pid);
+                let reactor = self.reactor.clone();
+                // A task of its own: this one has room for a login, which an idle client must not keep.
+                tokio::task::spawn_local(async move {
+                    Client::new(reactor.clone(), pool, line, session, control).serve().await;
+                    reactor.clients.borrow_mut().remove(&pid);
+                });
                 return;
             }
             Ok(Err(denied)) => denied.put(&mut words),

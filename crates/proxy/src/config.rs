@@ -240,6 +240,45 @@ impl Config {
         Ok(config)
     }
 
+    /// The proxy beside a database host's server, as that host's configuration asks for it.
+    ///
+    /// # Errors
+    /// `Wrong`: it asks for none, or has a certificate without its key.
+    pub fn of_host(host: &api::HostConfig, path: &Path) -> Result<Config, ConfigError> {
+        let wrong = |why: &str| ConfigError::Wrong { path: path.to_owned(), why: why.to_string() };
+        let ports = host.proxy.as_ref().ok_or_else(|| wrong("it has no [proxy]"))?;
+        let tls = match (&ports.cert, &ports.key) {
+            (Some(cert), Some(key)) => {
+                Some(ClientTls { cert: cert.clone(), key: key.clone(), required: false })
+            }
+            (None, None) => None,
+            _ => return Err(wrong("proxy.cert and proxy.key belong together")),
+        };
+        let on = |port: u16| ports.listen.iter().map(move |a| format!("{a}:{port}")).collect();
+        let own = host.addresses().peers;
+        let local = host.address.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let cluster = Cluster {
+            agents: std::iter::once(own).chain(host.join.iter().cloned()).collect(),
+            ca: host.tls.ca.clone(),
+            cert: host.tls.cert.clone(),
+            key: host.tls.key.clone(),
+            server_tls: !local && host.address != "localhost",
+        };
+        let config = Config {
+            listen: on(ports.write_port),
+            listen_read: on(ports.read_port),
+            clients_max: clients_max(),
+            cluster: Some(cluster),
+            servers: Vec::new(),
+            auth: Auth::default(),
+            tls,
+            pool: PoolRules::default(),
+            hold: Hold::default(),
+        };
+        config.check().map_err(|why| wrong(&why))?;
+        Ok(config)
+    }
+
     fn check(&self) -> Result<(), String> {
         match (&self.cluster, self.servers.is_empty()) {
             (Some(_), false) => {

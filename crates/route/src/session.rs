@@ -220,7 +220,9 @@ impl Session {
     /// until then `front` answers `Step::Wait`.
     pub fn attach(&mut self, backend: &mut Backend, out: &mut Out) {
         backend.unnamed = 0;
-        if let Some(change) = settings::change(&backend.settings, &self.settings) {
+        let same = settings::share(&mut backend.settings, &mut self.settings);
+        let change = if same { None } else { settings::change(&backend.settings, &self.settings) };
+        if let Some(change) = change {
             out.to_server.make(|to| wire::front::query(to, &change));
             self.owed.push_back(Expect::Query(Asker::Apply));
             self.applying = true;
@@ -300,8 +302,8 @@ impl Session {
     }
 
     /// Tells the client what its server reports otherwise than it knows.
-    fn tell_reported(&mut self, backend: &Backend, out: &mut Out) {
-        if Arc::ptr_eq(&self.told, &backend.reported) {
+    fn tell_reported(&mut self, backend: &mut Backend, out: &mut Out) {
+        if settings::share(&mut self.told, &mut backend.reported) {
             return;
         }
         for (name, value) in backend.reported.iter().filter(|(n, v)| self.told.get(*n) != Some(v)) {

@@ -16,10 +16,21 @@ pub type Settings = BTreeMap<String, String>;
 /// Most settings that one client may have.
 pub const SETTINGS_MAX: usize = 256;
 
-/// Whether two sessions have the same, cheaply where they share them.
-#[must_use]
-pub fn same(a: &Arc<Settings>, b: &Arc<Settings>) -> bool {
-    Arc::ptr_eq(a, b) || a == b
+/// Whether two have the same. Where they do they share it from now on, so that it is compared once and
+/// not for every transaction: both take the one at the lower address, so in the end all share one.
+pub fn share(a: &mut Arc<Settings>, b: &mut Arc<Settings>) -> bool {
+    if Arc::ptr_eq(a, b) {
+        return true;
+    }
+    if a != b {
+        return false;
+    }
+    if Arc::as_ptr(a) < Arc::as_ptr(b) {
+        *b = a.clone();
+    } else {
+        *a = b.clone();
+    }
+    true
 }
 
 /// The statement that turns a server set up as `from` into one set up as `to`; `None` if nothing differs.

@@ -32,10 +32,18 @@ pub fn guard(args: &Args) -> Result<ExitCode> {
             "durability quorum-relaxed: commits may wait for the leader alone while its standbys are gone"
         );
     }
+    let proxy = match config.proxy.as_ref().filter(|p| p.enabled) {
+        Some(_) => ["proxy", "--host", "--config"].map(String::from).to_vec(),
+        None => Vec::new(),
+    };
+    let proxy = match proxy.is_empty() {
+        true => proxy,
+        false => [vec![program.clone()], proxy, vec![file.clone()]].concat(),
+    };
     let agent = vec![program, "agent".to_string(), "--config".to_string(), file];
     let pgdata = agent::start::pgdata(&config);
     let HostConfig { data_dir: dir, allow_drills, .. } = config;
-    guard::run(GuardConfig { dir, socket, pgdata, agent, allow_drills })?;
+    guard::run(GuardConfig { dir, socket, pgdata, agent, proxy, allow_drills })?;
     Ok(ExitCode::SUCCESS)
 }
 

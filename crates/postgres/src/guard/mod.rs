@@ -9,7 +9,8 @@
 //!
 //! ```text
 //!   guard ──┬── postmaster (PDEATHSIG: dies with the guard; a cgroup of its own)
-//!           └── agent      (says when to start, signal, kill; arms the deadline)
+//!           ├── agent      (says when to start, signal, kill; arms the deadline)
+//!           └── proxy      (where the host has one; started again when it dies)
 //! ```
 //! No async runtime, no thread but the one that writes the log, no TLS; of files it touches its lock, its socket,
 //! /proc, the server's cgroup and, at a start, what that needs: the log, a stale
@@ -23,6 +24,7 @@ mod line;
 mod lock;
 pub mod log;
 pub mod protocol;
+mod proxy;
 pub mod second_hand;
 mod server;
 pub mod sys;
@@ -43,6 +45,7 @@ use fault::Faults;
 use line::Line;
 use log::say;
 use protocol::{Answer, Ask, Event, Status};
+use proxy::Proxy;
 use server::Server;
 
 pub use agent::{FIRST_WORD, SILENCE};
@@ -67,6 +70,8 @@ pub struct GuardConfig {
     pub pgdata: PathBuf,
     /// Program and arguments of the agent.
     pub agent: Vec<String>,
+    /// Program and arguments of the proxy; empty for none.
+    pub proxy: Vec<String>,
     /// Whether faults may be made here on request.
     pub allow_drills: bool,
 }
@@ -98,6 +103,7 @@ struct Guard {
     line: Line,
     signals: SignalFd,
     agent: Agent,
+    proxy: Proxy,
     server: Server,
     faults: Faults,
     turned: Instant,
@@ -126,6 +132,7 @@ pub fn run(config: GuardConfig) -> Result<(), GuardError> {
         line,
         signals,
         agent: Agent::new(config.agent),
+        proxy: Proxy::new(config.proxy),
         server,
         faults: Faults::new(config.allow_drills),
         turned: Instant::now(),
@@ -244,8 +251,10 @@ impl Guard {
         } else if self.agent.is_over(pid) {
             say!("the agent ({pid}) {how}");
             self.line.hang_up();
-            let server = self.server.pids();
-            agent::sweep(&server, || self.reap());
+            let spared: Vec<i32> = self.server.pids().into_iter().chain(self.proxy.pid()).collect();
+            agent::sweep(&spared, || self.reap());
+        } else if self.proxy.is_over(pid) {
+            say!("the proxy ({pid}) {how}");
         }
     }
 
@@ -256,6 +265,7 @@ impl Guard {
         self.turned = Instant::now();
         if self.ending.is_none() {
             self.agent.keep();
+            self.proxy.keep();
         }
     }
 
@@ -273,6 +283,7 @@ impl Guard {
     /// once. The deadline stays in force: others count on it.
     fn end(&mut self, hurry: bool) {
         self.agent.kill();
+        self.proxy.end();
         self.line.hang_up();
         let _ = self.server.signal(if hurry { Signal::SIGQUIT } else { Signal::SIGINT });
         self.ending.get_or_insert_with(Instant::now);

@@ -102,6 +102,23 @@ pub fn spawn_agent(command: &[String]) -> std::io::Result<i32> {
     spawn(&mut command, AGENT_OOM)
 }
 
+/// Starts the proxy, which ends with us: the next guard starts its own.
+///
+/// # Errors
+/// What the system says.
+pub fn spawn_proxy(command: &[String]) -> std::io::Result<i32> {
+    let mut command = program(command)?;
+    // SAFETY: setpriority is a plain system call.
+    unsafe {
+        command.pre_exec(|| {
+            let _ = rustix::process::setpriority_process(None, 0);
+            Ok(())
+        });
+    }
+    die_with_parent(&mut command, Signal::SIGTERM);
+    spawn(&mut command, "0")
+}
+
 /// Starts a postmaster in a session of its own, as its user, with nothing of
 /// our environment, in the cgroup behind `door`. PDEATHSIG is set after the
 /// change of user, which clears it.

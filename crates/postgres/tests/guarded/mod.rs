@@ -29,6 +29,8 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Default)]
 pub struct Setup {
     pub allow_drills: bool,
+    /// With a proxy beside the agent: a script that writes its pid to `proxy.pid` and stays.
+    pub proxy: bool,
     /// In a mount namespace without the cgroup file system; needs root.
     pub hide_cgroup: bool,
 }
@@ -118,6 +120,7 @@ fn play_guard(dir: &Path) -> ! {
         socket: dir.join("guard.sock"),
         pgdata: dir.join("pgdata"),
         agent: vec![dir.join("agent").display().to_string()],
+        proxy: std::env::var("TANIST_TEST_PROXY").map(|program| vec![program]).unwrap_or_default(),
         allow_drills: std::env::var("TANIST_TEST_DRILLS").is_ok(),
     };
     let ended = guard::run(config);
@@ -143,6 +146,14 @@ fn play_agent(dir: &Path) -> ! {
     std::process::exit(0);
 }
 
+fn install_proxy(dir: &Path) -> PathBuf {
+    let program = dir.join("proxy");
+    let script = format!("#!/bin/sh\necho $$ > {}/pgdata/proxy.pid\nexec sleep 1000\n", dir.display());
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program
+}
+
 impl Guarded {
     /// Starts a guard; its log goes to a file.
     pub fn start(setup: Setup) -> Guarded {
@@ -160,6 +171,9 @@ impl Guarded {
         let mut command = role("guard", dir.path());
         if setup.allow_drills {
             command.env("TANIST_TEST_DRILLS", "1");
+        }
+        if setup.proxy {
+            command.env("TANIST_TEST_PROXY", install_proxy(dir.path()));
         }
         if setup.hide_cgroup {
             command.env("TANIST_TEST_HIDE", "1");
