@@ -39,6 +39,8 @@ enum Verb {
     Agent(verb::run::Args),
     /// The proxy alone: one address for clients, wherever the leader is.
     Proxy(verb::proxy::Args),
+    /// Another program's configuration, in our terms.
+    Import(verb::import::Args),
     /// A local cluster, left running in the background.
     Playground(verb::playground::Args),
     /// A local cluster under load: switchover, crash, lost node, and a verdict.
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Run(args) | Verb::Witness(args) => verb::run::guard(args),
         Verb::Agent(args) => verb::run::agent(args),
         Verb::Proxy(args) => verb::proxy::run(args),
+        Verb::Import(args) => verb::import::run(args),
         _ => asking(&cli),
     };
     match said {
@@ -87,7 +90,9 @@ fn asking(cli: &Cli) -> anyhow::Result<ExitCode> {
     let client = || find::client(cli.api.as_deref(), cli.token_file.as_deref());
     runtime.block_on(async {
         match &cli.verb {
-            Verb::Run(_) | Verb::Witness(_) | Verb::Agent(_) | Verb::Proxy(_) => Ok(ExitCode::SUCCESS),
+            Verb::Run(_) | Verb::Witness(_) | Verb::Agent(_) | Verb::Proxy(_) | Verb::Import(_) => {
+                Ok(ExitCode::SUCCESS)
+            }
             Verb::Playground(args) => verb::playground::run(args, cli.json).await,
             Verb::Demo(args) => verb::demo::run(args, cli.json).await,
             Verb::Faults(args) => verb::faults::run(args, cli.json).await,

@@ -13,9 +13,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use wire::start::{self, First, Look, Startup, Version, negotiate};
 
+use crate::admin;
 use crate::auth::{self, Denied};
 use crate::client::Client;
 use crate::control::{Control, Order};
+use crate::facts::{ClientFacts, count};
 use crate::line::Line;
 use crate::pool::{Key, Pool};
 use crate::reactor::{Listed, Reactor};
@@ -26,6 +28,9 @@ use crate::stream::Stream;
 pub const LOGIN_LIMIT: Duration = Duration::from_secs(60);
 /// First byte of a TLS handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
+
+/// How to reach a client that is in, and what is told of it.
+type Handles = (Rc<Control>, Rc<ClientFacts>);
 
 /// What listens.
 #[derive(Clone)]
@@ -42,7 +47,10 @@ pub struct Door {
 
 impl Door {
     /// Serves one socket from its first byte to its last.
-    pub async fn serve(self, socket: TcpStream) {
+    pub async fn serve(mut self, socket: TcpStream) {
+        if let Some(newer) = self.reactor.client_tls.borrow().clone() {
+            self.tls = Some(newer);
+        }
         let _ = socket.set_nodelay(true);
         let idle = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
         let _ = socket2::SockRef::from(&socket).set_tcp_keepalive(&idle);
@@ -129,24 +137,31 @@ impl Door {
         let clients = self.reactor.clients.borrow();
         let listed = clients.get(&pid).filter(|c| bool::from(c.secret.as_slice().ct_eq(secret)));
         if let Some(listed) = listed {
+            count(&self.reactor.counters.cancels);
             listed.control.give(Order::Cancel);
         }
     }
 
     async fn admit(&self, mut line: Line, startup: Startup) {
+        if admin::is_console(startup.database()) {
+            return admin::serve(&self.reactor, self.tls_required, line, &startup).await;
+        }
         let mut words = Vec::new();
         match timeout(LOGIN_LIMIT, self.log_in(&mut line, &startup)).await {
             Ok(Ok((pool, session, listed))) => {
-                let (pid, control) = listed;
+                let pid = listed.1.id;
                 let reactor = self.reactor.clone();
                 // A task of its own: this one has room for a login, which an idle client must not keep.
                 tokio::task::spawn_local(async move {
-                    Client::new(reactor.clone(), pool, line, session, control).serve().await;
+                    Client::new(reactor.clone(), pool, line, session, listed).serve().await;
                     reactor.clients.borrow_mut().remove(&pid);
                 });
                 return;
             }
-            Ok(Err(denied)) => denied.put(&mut words),
+            Ok(Err(denied)) => {
+                count(&self.reactor.counters.logins_failed);
+                denied.put(&mut words);
+            }
             Err(_) => Denied::Told("08006", "authentication took too long".to_string()).put(&mut words),
         }
         let _ = timeout(Duration::from_secs(5), line.tell(&words)).await;
@@ -156,7 +171,7 @@ impl Door {
         &self,
         line: &mut Line,
         startup: &Startup,
-    ) -> Result<(Rc<Pool>, Session, (u32, Rc<Control>)), Denied> {
+    ) -> Result<(Rc<Pool>, Session, Handles), Denied> {
         let negotiation = negotiate(startup);
         let mut out = Vec::new();
         if negotiation.owed {
@@ -181,6 +196,7 @@ impl Door {
             return Err(Denied::Told("53300", "sorry, too many clients already".to_string()));
         }
         let credential = auth::authenticate(&self.reactor, line, &user).await?;
+        self.reactor.may_enter(&database, &user)?;
         let key = Key { database, user, target: self.target };
         let pool = self.reactor.pool(&key);
         if credential.is_some() {
@@ -189,15 +205,23 @@ impl Door {
         let settings = settings(startup)?;
         let told = welcome(&pool).await?;
         let told = with_own(told, &settings);
-        let (pid, secret, control) = self.list(&key, negotiation.version)?;
-        auth::greeting(&mut out, told.iter(), pid, &secret);
+        let application = settings.get("application_name").cloned().unwrap_or_default();
+        let (handles, secret) = self.list(&key, negotiation.version, line.stream(), application)?;
+        auth::greeting(&mut out, told.iter(), handles.1.id, &secret);
         line.tell(&out).await?;
-        let session = Session::new(self.reactor.rules, Arc::new(settings), told);
-        Ok((pool, session, (pid, control)))
+        let rules = self.reactor.rules_of(&pool.key.database);
+        let session = Session::new(rules, Arc::new(settings), told);
+        Ok((pool, session, handles))
     }
 
     /// Gives a client the key that it may cancel with.
-    fn list(&self, key: &Key, version: Version) -> Result<(u32, Vec<u8>, Rc<Control>), Denied> {
+    fn list(
+        &self,
+        key: &Key,
+        version: Version,
+        stream: &Stream,
+        application: String,
+    ) -> Result<(Handles, Vec<u8>), Denied> {
         let no_random = |e: getrandom::Error| Denied::Told("58000", format!("no random bytes: {e}"));
         let mut secret = vec![0; if version == Version::V3_2 { 32 } else { 4 }];
         getrandom::fill(&mut secret).map_err(no_random)?;
@@ -207,9 +231,10 @@ impl Door {
             let pid = getrandom::u32().map_err(no_random)? >> 1;
             if pid != 0 && !clients.contains_key(&pid) {
                 let control = Rc::new(Control::default());
-                let listed = Listed { control: control.clone(), secret: secret.clone(), key: key.clone() };
-                clients.insert(pid, listed);
-                return Ok((pid, secret, control));
+                let facts = ClientFacts::new(pid, stream, application, self.reactor.now.get());
+                let (key, handles) = (key.clone(), (control.clone(), facts.clone()));
+                clients.insert(pid, Listed { control, secret: secret.clone(), key, facts });
+                return Ok((handles, secret));
             }
         }
     }

@@ -53,7 +53,8 @@ pub async fn authenticate(
     line: &mut Line,
     user: &str,
 ) -> Result<Option<Credential>, Denied> {
-    let secret = match &reactor.secrets {
+    let secrets = reactor.secrets.borrow().clone();
+    let secret = match &*secrets {
         Secrets::Trust => return Ok(None),
         Secrets::List(users) => users.get(user).cloned(),
         Secrets::Cluster(verifiers) => verifiers.get(user).await.map_err(|why| {

@@ -55,6 +55,5 @@ async fn say(address: &str, (pid, secret): &(u32, Vec<u8>)) -> io::Result<()> {
     socket.write_all(&bytes).await?;
     // PostgreSQL closes once the signal is sent.
     let mut end = [0];
-    let _ = socket.read(&mut end).await?;
-    Ok(())
+    socket.read(&mut end).await.map(drop)
 }

@@ -18,6 +18,7 @@ use wire::frame::HEADER_BYTES;
 
 use crate::cancel;
 use crate::control::{Control, Order};
+use crate::facts::{ClientFacts, Count};
 use crate::line::Line;
 use crate::pool::{Pool, Waiter};
 use crate::reactor::Reactor;
@@ -37,6 +38,7 @@ pub struct Client {
     waiting: Option<Rc<Waiter>>,
     settling: Option<Rc<RefCell<Option<Fate>>>>,
     control: Rc<Control>,
+    facts: Rc<ClientFacts>,
     /// What has come in was not looked at since something changed.
     unread: bool,
     /// Its server has not been sent anything of its yet.
@@ -67,7 +69,7 @@ impl Client {
         pool: Rc<Pool>,
         line: Line,
         session: Session,
-        control: Rc<Control>,
+        (control, facts): (Rc<Control>, Rc<ClientFacts>),
     ) -> Client {
         Client {
             reactor,
@@ -78,6 +80,7 @@ impl Client {
             waiting: None,
             settling: None,
             control,
+            facts,
             unread: true,
             fresh: false,
             busy: false,
@@ -131,6 +134,9 @@ impl Client {
     }
 
     fn account(&mut self) {
+        self.facts.note(self.reactor.now.get(), &self.pool, &self.session, self.server.as_ref());
+        self.facts.waits.set(self.waiting.as_ref().map(|w| w.since));
+        self.facts.prepared.set(self.session.prepared());
         let busy = self.server.is_some()
             && self.pool.key.target == crate::routing::Target::Primary
             && !self.session.is_between();
@@ -204,7 +210,8 @@ impl Client {
         let Some(got) = self.waiting.as_ref().and_then(|w| w.got.borrow_mut().take()) else {
             return Ok(false);
         };
-        self.waiting = None;
+        let waited = self.waiting.take().map(|w| w.since.elapsed()).unwrap_or_default();
+        self.pool.totals.add_time(Count::WaitUs, waited);
         self.unread = true;
         match got {
             Ok(server) => self.attach(cx, server)?,
@@ -274,6 +281,7 @@ impl Client {
             Heard::More | Heard::Whole(_) | Heard::Broken | Heard::End => None,
         };
         server.line.input.consume(bytes);
+        self.pool.totals.add(Count::Sent, bytes as u64);
         let to_server = server.line.send(cx, &out.to_server, &[]);
         drop(out);
         to_client.map_err(|_| End)?;
@@ -307,10 +315,10 @@ impl Client {
         let free = self.session.is_free() && !self.fresh;
         let idle =
             |s: &Server| s.line.is_drained() && s.line.input.filled().is_empty() && s.cancels.get() == 0;
-        if !free || !self.server.as_ref().is_some_and(idle) {
-            return;
-        }
-        if let Some(server) = self.server.take() {
+        if free
+            && self.server.as_ref().is_some_and(idle)
+            && let Some(server) = self.server.take()
+        {
             self.pool.give_back(server);
         }
     }
@@ -325,8 +333,15 @@ impl Client {
     }
 
     fn hear_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        if self.settling.is_some() || self.waiting.is_some() || !self.line.is_drained() || self.is_held() {
+        if self.settling.is_some() || self.waiting.is_some() || !self.line.is_drained() {
             return Ok(false);
+        }
+        if self.is_held() {
+            // Whoever has not sent anything yet need not keep it.
+            self.fresh = false;
+            self.release();
+            self.unread |= self.server.is_none();
+            return Ok(self.server.is_none());
         }
         if self.server.as_ref().is_some_and(|s| !s.line.is_drained()) {
             return Ok(false);
@@ -401,6 +416,7 @@ impl Client {
             None => Ok(()),
         };
         self.line.input.consume(taken.bytes);
+        self.pool.totals.add(Count::Received, taken.bytes as u64);
         self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
         Ok((taken.step, sent))
     }

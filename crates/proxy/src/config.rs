@@ -7,6 +7,9 @@ use std::time::Duration;
 use route::Mode;
 use serde::Deserialize;
 
+use crate::limits::{self, Database, UserLimits};
+use crate::pgbouncer;
+
 /// A file that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -24,6 +27,14 @@ pub enum ConfigError {
         /// Which.
         path: PathBuf,
         /// What and where.
+        why: String,
+    },
+    /// It is PgBouncer's, and asks for what can't be done here.
+    #[error("TAN0011: '{path}' asks for what this proxy can't do: {why}. Nothing was started or changed")]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// What, all of it.
         why: String,
     },
 }
@@ -59,6 +70,45 @@ pub struct Config {
     /// What waits while nobody leads.
     #[serde(default)]
     pub hold: Hold,
+    /// Who may use the console.
+    #[serde(default)]
+    pub admin: Admin,
+    /// Figures for Prometheus; without it there are none.
+    #[serde(default)]
+    pub metrics: Option<Metrics>,
+    /// Databases with names or limits of their own.
+    #[serde(default, rename = "database")]
+    pub databases: Vec<Database>,
+    /// Users with limits of their own.
+    #[serde(default, rename = "user")]
+    pub users: Vec<UserLimits>,
+}
+
+/// Who may use the console: by default nobody.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Users that may do everything.
+    pub users: Vec<String>,
+    /// Users that may look.
+    pub stats_users: Vec<String>,
+    /// Longest that PAUSE and WAIT_CLOSE wait, in seconds; then they fail.
+    #[serde(rename = "pause_timeout_s", deserialize_with = "needed_seconds")]
+    pub pause_timeout: Duration,
+}
+
+impl Default for Admin {
+    fn default() -> Admin {
+        Admin { users: Vec::new(), stats_users: Vec::new(), pause_timeout: crate::admin::PAUSE_LIMIT }
+    }
+}
+
+/// Figures for Prometheus.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Where they are asked for, `host:port`. Anybody who reaches it may read them.
+    pub listen: String,
 }
 
 /// The cluster behind a proxy.
@@ -230,12 +280,24 @@ impl Config {
     /// # Errors
     /// `Unreadable` or `Wrong`, in one sentence.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        if path.extension().is_some_and(|end| end == "ini") {
+            let import = pgbouncer::import(path)?;
+            import.warnings.iter().for_each(|warning| tracing::warn!("{}: {warning}", path.display()));
+            return Config::parse(&import.toml, path);
+        }
         let unreadable =
             |e: std::io::Error| ConfigError::Unreadable { path: path.to_owned(), why: e.to_string() };
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        Config::parse(&std::fs::read_to_string(path).map_err(unreadable)?, path)
+    }
+
+    /// Reads and checks what stands in a file.
+    ///
+    /// # Errors
+    /// `Wrong`, in one sentence.
+    pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let wrong = |why: String| ConfigError::Wrong { path: path.to_owned(), why };
         let config: Config =
-            toml::from_str(&text).map_err(|e| wrong(e.to_string().trim().replace('\n', " ")))?;
+            toml::from_str(text).map_err(|e| wrong(e.to_string().trim().replace('\n', " ")))?;
         config.check().map_err(wrong)?;
         Ok(config)
     }
@@ -274,6 +336,10 @@ impl Config {
             tls,
             pool: PoolRules::default(),
             hold: Hold::default(),
+            admin: Admin::default(),
+            metrics: None,
+            databases: Vec::new(),
+            users: Vec::new(),
         };
         config.check().map_err(|why| wrong(&why))?;
         Ok(config)
@@ -298,11 +364,12 @@ impl Config {
         let cluster = self.cluster.iter().flat_map(|c| c.agents.iter().map(|a| ("cluster.agents", a)));
         let servers = self.servers.iter().map(|s| ("server.address", &s.address));
         let listen = self.listen.iter().chain(&self.listen_read).map(|a| ("listen", a));
-        for (key, address) in listen.chain(cluster).chain(servers) {
+        let metrics = self.metrics.iter().map(|m| ("metrics.listen", &m.listen));
+        for (key, address) in listen.chain(cluster).chain(servers).chain(metrics) {
             api::host_config::check_address(address)
                 .map_err(|why| format!("{key} = \"{address}\": {why}"))?;
         }
-        Ok(())
+        limits::check(self)
     }
 }
 

@@ -6,15 +6,21 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod admin;
 pub mod auth;
 pub mod cancel;
 pub mod client;
 pub mod config;
 pub mod control;
+pub mod facts;
 pub mod follow;
+pub mod gates;
+pub mod limits;
 pub mod line;
 pub mod login;
 pub mod merge;
+pub mod metrics;
+pub mod pgbouncer;
 pub mod pool;
 pub mod reactor;
 pub mod routing;

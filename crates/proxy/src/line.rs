@@ -21,6 +21,12 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Buffers that this thread keeps for the next one who needs one.
+#[must_use]
+pub fn buffers_spare() -> usize {
+    SPARE.with_borrow(Vec::len)
+}
+
 /// What came in and was not used yet.
 #[derive(Debug, Default)]
 pub struct Input {

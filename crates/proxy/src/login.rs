@@ -47,17 +47,9 @@ pub async fn open(
         let term = reactor.routing.borrow().term;
         let backend = Backend::new(term, reported, reactor.config.pool.prepared_max);
         let now = Instant::now();
-        Ok(Server {
-            line,
-            backend,
-            address: address.clone(),
-            is_local,
-            key,
-            opened: now,
-            used: now,
-            cancels: Rc::default(),
-            place,
-        })
+        let facts = reactor.register(pool, address.clone(), line.stream(), key.0);
+        let (address, cancels) = (address.clone(), facts.cancels.clone());
+        Ok(Server { line, backend, address, is_local, key, opened: now, used: now, cancels, facts, place })
     };
     timeout(LOGIN_LIMIT, opening)
         .await
@@ -99,7 +91,7 @@ type Welcome = (BTreeMap<String, String>, (u32, Vec<u8>));
 async fn log_in(line: &mut Line, pool: &Pool, address: &str) -> Result<Welcome, Refusal> {
     let broken = |e: io::Error| unreachable_at(address, &e);
     let mut bytes = Vec::new();
-    let pairs = [("user", pool.key.user.as_str()), ("database", pool.key.database.as_str())];
+    let pairs = [("user", pool.key.user.as_str()), ("database", pool.dbname.as_str())];
     let pairs = pairs.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes()));
     ask::startup(Version::V3_0, pairs, &mut bytes)
         .map_err(|e| unreachable_at(address, &io::Error::other(e)))?;

@@ -13,6 +13,7 @@ use std::time::Instant;
 use std::collections::BTreeMap;
 
 use crate::control::{Control, Order};
+use crate::facts::Totals;
 use crate::login;
 use crate::reactor::Reactor;
 use crate::routing::Target;
@@ -71,7 +72,12 @@ impl Waiter {
 pub struct Pool {
     /// Whose.
     pub key: Key,
-    size: usize,
+    /// The database's name at its servers.
+    pub dbname: String,
+    /// Connections at most.
+    pub size: usize,
+    /// What was done here.
+    pub totals: Totals,
     reactor: Weak<Reactor>,
     idle: RefCell<Vec<Server>>,
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
@@ -89,10 +95,12 @@ pub struct Pool {
 impl Pool {
     /// An empty one.
     #[must_use]
-    pub fn new(reactor: &Rc<Reactor>, key: Key, size: usize) -> Rc<Pool> {
+    pub fn new(reactor: &Rc<Reactor>, key: Key, dbname: String, size: usize) -> Rc<Pool> {
         Rc::new(Pool {
             key,
+            dbname,
             size: size.max(1),
+            totals: Totals::default(),
             reactor: Rc::downgrade(reactor),
             idle: RefCell::default(),
             waiters: RefCell::default(),
@@ -114,6 +122,12 @@ impl Pool {
     #[must_use]
     pub fn counts(&self) -> (usize, usize, usize) {
         (self.total.get(), self.idle.borrow().len(), self.waiters.borrow().len())
+    }
+
+    /// Logins at servers that are under way.
+    #[must_use]
+    pub fn logins(&self) -> usize {
+        self.opening.get()
     }
 
     /// How long the first in the queue waits.
@@ -186,7 +200,9 @@ impl Pool {
             routing.admits(self.key.target, &server.address)
         };
         let old = reactor.config.pool.lifetime.is_some_and(|limit| server.opened.elapsed() > limit);
-        if !server.backend.clean || !admitted || old {
+        server.facts.client.set(0);
+        let unwanted = server.facts.close_needed.get() || self.paused.get();
+        if !server.backend.clean || !admitted || old || unwanted {
             drop(server);
             return;
         }
@@ -220,7 +236,7 @@ impl Pool {
         let Some(reactor) = self.reactor.upgrade() else { return };
         loop {
             let missing = self.waiters.borrow().len() > self.opening.get();
-            let room = self.total.get() < self.size && reactor.may_log_in();
+            let room = self.total.get() < self.size && reactor.may_log_in() && reactor.has_room(self);
             if !missing || !room || self.paused.get() {
                 return;
             }
@@ -306,8 +322,17 @@ impl Pool {
     pub fn place_free(&self) {
         self.total.set(self.total.get() - 1);
         if let Some(reactor) = self.reactor.upgrade() {
+            reactor.emptied.notify_waiters();
             reactor.pump_soon();
         }
+    }
+
+    /// Closes the idle one that was unused longest; whether there was one.
+    pub fn close_oldest(&self) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let oldest = (!idle.is_empty()).then(|| idle.remove(0));
+        drop(idle);
+        oldest.is_some()
     }
 
     /// Closes all that are idle.

@@ -5,15 +5,18 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::rc::Weak;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use route::{Out, Rules, Shelf};
 use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::control::{Control, Order};
+use crate::facts::{ClientFacts, Counters, ServerFacts, count};
 use crate::follow::Follower;
+use crate::gates::{Gates, Stop};
 use crate::pool::{Key, Pool, Refusal};
 use crate::routing::{Routing, Target};
 use crate::secrets::Secrets;
@@ -24,6 +27,8 @@ pub const LOGINS_MAX: usize = 16;
 pub const TICK: Duration = Duration::from_millis(100);
 /// Ticks between two looks at idle connections.
 const TIDY_TICKS: u32 = 10;
+/// Averages are of so long a time (PgBouncer's `stats_period`).
+pub const STATS_PERIOD: Duration = Duration::from_secs(60);
 
 /// One client, for whoever wants something of it.
 pub struct Listed {
@@ -33,6 +38,8 @@ pub struct Listed {
     pub secret: Vec<u8>,
     /// Its user and database.
     pub key: Key,
+    /// What is told of it.
+    pub facts: Rc<ClientFacts>,
 }
 
 /// One thread's.
@@ -42,7 +49,27 @@ pub struct Reactor {
     /// What pools ask of sessions.
     pub rules: Rules,
     /// Users and their secrets.
-    pub secrets: Secrets,
+    pub secrets: RefCell<Rc<Secrets>>,
+    /// TLS towards clients, if it was read anew since the start.
+    pub client_tls: RefCell<Option<tokio_rustls::TlsAcceptor>>,
+    /// What an administrator has closed.
+    pub gates: Gates,
+    /// What is counted for all.
+    pub counters: Counters,
+    /// Consoles that are open.
+    pub consoles: Cell<usize>,
+    /// When it started.
+    pub started: SystemTime,
+    /// A connection to a server has ended, or a tick has passed.
+    pub emptied: Notify,
+    /// It ends.
+    pub stops: Notify,
+    /// Those that listen, to be ended.
+    pub doors: RefCell<Vec<tokio::task::AbortHandle>>,
+    /// When the last period of averages began, and the one before it.
+    pub periods: Cell<(Instant, Instant)>,
+    servers: RefCell<Vec<Weak<ServerFacts>>>,
+    server_id: Cell<u64>,
     /// What users that do not exist are asked to prove.
     pub mock: [u8; 32],
     /// TLS towards servers.
@@ -101,7 +128,18 @@ impl Reactor {
             config,
             mock,
             rules,
-            secrets,
+            secrets: RefCell::new(Rc::new(secrets)),
+            client_tls: RefCell::default(),
+            gates: Gates::default(),
+            counters: Counters::default(),
+            consoles: Cell::new(0),
+            started: SystemTime::now(),
+            emptied: Notify::new(),
+            stops: Notify::new(),
+            doors: RefCell::default(),
+            periods: Cell::new((Instant::now(), Instant::now())),
+            servers: RefCell::default(),
+            server_id: Cell::new(0),
             server_tls,
             routing: RefCell::new(routing),
             shelf: RefCell::new(Shelf::new(0, 1)),
@@ -156,6 +194,9 @@ impl Reactor {
             if old == *new {
                 return;
             }
+            if old.term != 0 && old.term != new.term {
+                count(&self.counters.terms);
+            }
             if old.primary != new.primary || old.holding != new.holding || old.term != new.term {
                 tracing::info!(term = new.term, primary = ?new.primary, holding = new.holding, "routes");
             }
@@ -195,13 +236,67 @@ impl Reactor {
         self.now.set(Instant::now());
         let limit = self.config.hold.timeout;
         for pool in self.pools() {
-            let why = self.why_waiting(pool.key.target);
+            let why = if pool.paused.get() {
+                format!("database \"{}\" was paused by an administrator", pool.key.database)
+            } else {
+                self.why_waiting(pool.key.target)
+            };
             pool.refuse_late(limit, &Refusal::for_now("57P03", why));
             if tidy {
                 pool.tidy();
             }
         }
+        if tidy {
+            self.servers.borrow_mut().retain(|s| s.strong_count() > 0);
+            self.end_period();
+        }
+        self.emptied.notify_waiters();
+        if self.gates.stop.get() == Stop::WithLastClient && self.clients.borrow().is_empty() {
+            self.stops.notify_one();
+        }
         self.pump_all();
+    }
+
+    fn end_period(&self) {
+        let (newer, _) = self.periods.get();
+        if newer.elapsed() >= STATS_PERIOD {
+            self.periods.set((Instant::now(), newer));
+            self.pools().iter().for_each(|pool| pool.totals.roll());
+        }
+    }
+
+    /// A connection to a server begins its life.
+    pub fn register(
+        &self,
+        pool: &Rc<Pool>,
+        address: Rc<str>,
+        stream: &crate::stream::Stream,
+        pid: u32,
+    ) -> Rc<ServerFacts> {
+        self.server_id.set(self.server_id.get() + 1);
+        let facts = Rc::new(ServerFacts {
+            id: self.server_id.get(),
+            pool: pool.clone(),
+            address,
+            local: stream.addresses().1,
+            tls: stream.tls_words(),
+            pid,
+            connected: SystemTime::now(),
+            opened: Instant::now(),
+            requested: Cell::new(self.now.get()),
+            client: Cell::new(0),
+            close_needed: Cell::new(false),
+            prepared: Cell::new(0),
+            cancels: Rc::default(),
+        });
+        self.servers.borrow_mut().push(Rc::downgrade(&facts));
+        facts
+    }
+
+    /// All connections to servers.
+    #[must_use]
+    pub fn servers(&self) -> Vec<Rc<ServerFacts>> {
+        self.servers.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// What a client that waited in vain is told.
@@ -228,7 +323,10 @@ impl Reactor {
         if let Some(pool) = self.pools.borrow().get(key) {
             return pool.clone();
         }
-        let pool = Pool::new(self, key.clone(), self.config.pool.size);
+        let place = self.config.database(&key.database);
+        let pool =
+            Pool::new(self, key.clone(), place.dbname(&key.database).to_string(), place.size(&self.config));
+        pool.paused.set(self.gates.is_paused(&key.database));
         self.pools.borrow_mut().insert(key.clone(), pool.clone());
         pool
     }

@@ -11,6 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::accept::Door;
 use crate::config::{ClientTls, Cluster, Config};
 use crate::follow::Follower;
+use crate::metrics;
 use crate::reactor::Reactor;
 use crate::routing::{Routing, Target};
 use crate::secrets::Secrets;
@@ -67,9 +68,11 @@ async fn serve(config: Arc<Config>) -> Result<(), RunError> {
     for (listener, target) in listeners {
         let required = config.tls.as_ref().is_some_and(|t| t.required);
         let door = Door { reactor: reactor.clone(), target, tls: tls.clone(), tls_required: required };
-        tokio::task::spawn_local(accept(listener, door));
+        let task = tokio::task::spawn_local(accept(listener, door));
+        reactor.doors.borrow_mut().push(task.abort_handle());
     }
-    std::future::pending::<()>().await;
+    metrics::serve(&config, &reactor).await?;
+    reactor.ended().await;
     Ok(())
 }
 
@@ -111,7 +114,11 @@ fn identity(cluster: &Cluster) -> Result<peers::Identity, RunError> {
     peers::Identity::load(&cluster.ca, &cluster.cert, &cluster.key).map_err(|e| RunError::File(e.to_string()))
 }
 
-fn acceptor(tls: &ClientTls) -> Result<TlsAcceptor, RunError> {
+/// For TLS towards clients.
+///
+/// # Errors
+/// What is wrong with the files.
+pub fn acceptor(tls: &ClientTls) -> Result<TlsAcceptor, RunError> {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let wrong = |path: &std::path::Path, e: &dyn std::fmt::Display| {

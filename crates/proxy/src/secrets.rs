@@ -42,7 +42,11 @@ impl Secrets {
                 let path = auth.file.as_ref().ok_or("auth.file is missing")?;
                 let text = std::fs::read_to_string(path).map_err(|e| format!("'{}': {e}", path.display()))?;
                 let users = userlist(&text).map_err(|e| format!("'{}': {e}", path.display()))?;
-                let secrets = users.into_iter().map(|(name, text)| Ok((name, secret(&text)?)));
+                let secrets = users.into_iter().map(|(name, text)| {
+                    let secret =
+                        secret(&text).map_err(|e| format!("'{}': user \"{name}\": {e}", path.display()))?;
+                    Ok((name, secret))
+                });
                 Ok(Secrets::List(secrets.collect::<Result<_, String>>()?))
             }
         }

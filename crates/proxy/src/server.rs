@@ -8,6 +8,7 @@ use std::time::Instant;
 use route::Backend;
 use wire::frame::Header;
 
+use crate::facts::ServerFacts;
 use crate::line::Line;
 use crate::pool::Pool;
 
@@ -29,6 +30,8 @@ pub struct Server {
     pub used: Instant,
     /// A cancel for it is under way: until that is over nobody else may get it.
     pub cancels: Rc<std::cell::Cell<u32>>,
+    /// What is told of it.
+    pub facts: Rc<ServerFacts>,
     /// Counts it in its pool, for as long as it lives.
     pub place: Place,
 }

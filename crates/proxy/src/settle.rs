@@ -28,6 +28,14 @@ pub fn begin(pool: &Rc<Pool>, term: u64, xid: u64, control: &Rc<Control>) -> Rc<
     tokio::task::spawn_local(async move {
         let fate = ask(&pool, term, xid).await;
         tracing::info!(term, xid, ?fate, "settled a commit whose answer was lost");
+        if let Some(reactor) = pool.owner() {
+            let [committed, not_committed, unknown] = &reactor.counters.settled;
+            crate::facts::count(match fate {
+                Fate::Committed => committed,
+                Fate::NotCommitted => not_committed,
+                Fate::Unknown => unknown,
+            });
+        }
         *found.borrow_mut() = Some(fate);
         control.give(Order::Look);
     });

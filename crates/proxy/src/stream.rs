@@ -1,6 +1,7 @@
 //! A socket to a client or a server: TCP or unix, in clear or in TLS.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -30,13 +31,36 @@ impl Stream {
     /// Whether the other end is on this host.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        let socket = match self {
-            Stream::Unix(_) => return true,
-            Stream::Tcp(s) => s,
-            Stream::Accepted(s) => s.get_ref().0,
-            Stream::Connected(s) => s.get_ref().0,
+        self.tcp().is_none_or(|s| s.peer_addr().is_ok_and(|a| a.ip().is_loopback()))
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Tcp(s) => Some(s),
+            Stream::Unix(_) => None,
+            Stream::Accepted(s) => Some(s.get_ref().0),
+            Stream::Connected(s) => Some(s.get_ref().0),
+        }
+    }
+
+    /// The other end's address and ours; `None` for unix sockets.
+    #[must_use]
+    pub fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        let Some(tcp) = self.tcp() else { return (None, None) };
+        (tcp.peer_addr().ok(), tcp.local_addr().ok())
+    }
+
+    /// Version and cipher of TLS, as `TLSv1_3/TLS13_AES_256_GCM_SHA384`; empty in clear.
+    #[must_use]
+    pub fn tls_words(&self) -> String {
+        let tls: &rustls::CommonState = match self {
+            Stream::Tcp(_) | Stream::Unix(_) => return String::new(),
+            Stream::Accepted(s) => s.get_ref().1,
+            Stream::Connected(s) => s.get_ref().1,
         };
-        socket.peer_addr().is_ok_and(|a| a.ip().is_loopback())
+        let version = tls.protocol_version().map(|v| format!("{v:?}")).unwrap_or_default();
+        let cipher = tls.negotiated_cipher_suite().map(|c| format!("{:?}", c.suite())).unwrap_or_default();
+        format!("{version}/{cipher}")
     }
 
     /// Reads what there is; 0 bytes at the end.

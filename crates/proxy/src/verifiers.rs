@@ -36,9 +36,10 @@ impl Verifiers {
     /// # Errors
     /// When no agent answers.
     pub async fn get(&self, user: &str) -> Result<Option<Secret>, String> {
-        let kept = self.kept.borrow().get(user).filter(|(at, _)| at.elapsed() < KEPT).cloned();
-        if let Some((_, secret)) = kept {
-            return Ok(secret);
+        if let Some((at, secret)) = self.kept.borrow().get(user)
+            && at.elapsed() < KEPT
+        {
+            return Ok(secret.clone());
         }
         let mut why = "no agent is configured".to_string();
         for agent in &self.agents {

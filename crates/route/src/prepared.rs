@@ -101,6 +101,11 @@ impl Shelf {
         statement
     }
 
+    /// All that are kept.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Statement>> {
+        self.statements.values()
+    }
+
     /// Statements that are kept.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -103,6 +103,21 @@ struct Change {
     name: Box<[u8]>,
 }
 
+/// How much a session has done so far; wraps around, so only differences say something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Transactions that ended, and statements outside of any.
+    pub transactions: u32,
+    /// Queries, and batches up to Sync.
+    pub requests: u32,
+    /// Statements that the client prepared under a name.
+    pub parses: u32,
+    /// Statements that were prepared at a server for it.
+    pub server_parses: u32,
+    /// Portals that it bound.
+    pub binds: u32,
+}
+
 /// What was heard of the first request that is owed, short of its ReadyForQuery.
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
@@ -207,6 +222,7 @@ pub struct Session {
     fallen: Option<Fallen>,
     /// The next request is answered with this instead of being sent.
     refusal: Vec<u8>,
+    counts: Counts,
 }
 
 impl Session {
@@ -267,6 +283,12 @@ impl Session {
     /// It keeps its server from now on.
     pub fn pin(&mut self, pin: Pin) {
         self.pins.add(pin);
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// Statements that it has prepared.

@@ -3,6 +3,7 @@
 pub mod change;
 pub mod demo;
 pub mod faults;
+pub mod import;
 pub mod look;
 pub mod moment;
 pub mod playground;

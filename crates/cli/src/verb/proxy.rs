@@ -9,7 +9,7 @@ use tracing_subscriber::prelude::*;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The proxy's configuration, TOML.
+    /// The proxy's configuration: TOML, or PgBouncer's if its name ends in `.ini`.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// The file is a database host's.

@@ -126,6 +126,7 @@ impl Session {
         }
         let statement = turn.shelf.get(parse.tail, parse.text);
         self.notes(parse.text, &statement.traits);
+        self.counts.parses = self.counts.parses.wrapping_add(1);
         let name: Box<[u8]> = parse.name.into();
         self.names.insert(name.clone(), statement.clone());
         self.changes(statement.id, &name);
@@ -180,6 +181,7 @@ impl Session {
         turn.out.to_server.make(|to| front::parse(to, &statement.name(), &statement.tail));
         let shown = name.is_some();
         self.changes(statement.id, b"");
+        self.counts.server_parses = self.counts.server_parses.wrapping_add(1);
         let undo = name.into_iter().chain([Undo::Prepared(statement.id)]).collect();
         self.owed.push_back(Expect::Parse { shown, undo });
     }
@@ -223,6 +225,7 @@ impl Session {
         if let Some(statement) = &statement {
             self.ensure(statement, turn);
         }
+        self.counts.binds = self.counts.binds.wrapping_add(1);
         self.owed.push_back(Expect::Bind { id: statement.as_ref().map_or(0, |s| s.id) });
         let Some(statement) = statement.filter(|s| s.id != 0) else {
             return passed(message, &mut turn.out.to_server);

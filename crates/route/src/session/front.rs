@@ -281,6 +281,7 @@ impl Session {
     fn is_request(&mut self) {
         self.batch.requests = self.batch.requests.saturating_add(1);
         self.batch.number = self.batch.number.wrapping_add(1);
+        self.counts.requests = self.counts.requests.wrapping_add(1);
         self.batch.open = false;
         self.batch.ends = false;
     }

@@ -40,6 +40,9 @@ impl Session {
         }
         self.transaction = transaction;
         self.copying &= asker.is_none();
+        let clients = matches!(asker, Some(Asker::Client(_) | Asker::Commit));
+        let ended = clients && transaction == Transaction::Idle;
+        self.counts.transactions = self.counts.transactions.wrapping_add(u32::from(ended));
         if transaction == Transaction::Idle && !self.wrapped {
             self.due |= self.asks;
             self.asks = false;
@@ -56,11 +59,7 @@ impl Session {
                 false
             }
             Some(Asker::Client(_)) => {
-                if transaction == Transaction::Idle || self.part.ended != Ends::No {
-                    self.xid = None;
-                    self.wrote &= transaction != Transaction::Idle && self.part.ended == Ends::No;
-                }
-                self.part = Part::default();
+                self.answered_request();
                 true
             }
             Some(Asker::Commit) => {
@@ -89,6 +88,15 @@ impl Session {
         self.ask_xid_early(out);
         self.ask_settings(backend, out);
         Ok(shown)
+    }
+
+    /// A request of the client's has its answer; a number that was known is of no use after its transaction.
+    fn answered_request(&mut self) {
+        if self.transaction == Transaction::Idle || self.part.ended != Ends::No {
+            self.xid = None;
+            self.wrote = false;
+        }
+        self.part = Part::default();
     }
 
     /// Who asked for what is over now; nobody where it only ends a batch of ours.

@@ -1,7 +1,5 @@
 //! A proxy that watches agents over real mutual TLS.
 
-#![allow(clippy::unwrap_used)] // a panic in a test is its report
-
 use std::sync::Arc;
 use std::time::Duration;
 

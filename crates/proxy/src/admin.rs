@@ -1,0 +1,144 @@
+//! The console: whoever asks for the database `tanist` or `pgbouncer` talks to the proxy itself.
+//!
+//! ```text
+//!   login as everywhere ▶ named in [admin]? ▶ talk: messages ▶ command: words
+//!                              │ no                               │
+//!                              ▼                     show: tables ┴ change: deeds
+//!                        FATAL 28000
+//! ```
+//! Commands, columns and tags are PgBouncer's, so that its exporters and scripts
+//! go on working; what is ours comes after them. Nobody may use it unless the
+//! configuration names them, also where everybody is trusted.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use wire::start::{Startup, negotiate};
+
+use crate::accept::LOGIN_LIMIT;
+use crate::auth::{self, Denied};
+use crate::facts::count;
+use crate::line::Line;
+use crate::reactor::Reactor;
+
+pub mod change;
+pub mod command;
+pub mod config;
+pub mod show;
+pub mod sockets;
+pub mod stats;
+pub mod table;
+pub mod talk;
+
+/// What the console is called, as a database.
+pub const NAMES: [&str; 2] = ["tanist", "pgbouncer"];
+/// How long PAUSE and WAIT_CLOSE wait unless the configuration says otherwise.
+pub const PAUSE_LIMIT: Duration = Duration::from_secs(60);
+/// Consoles that may be open at a time.
+pub const CONSOLES_MAX: usize = 100;
+/// The words of SHOW VERSION.
+pub const VERSION: &str = concat!("Tanist ", env!("CARGO_PKG_VERSION"), " (console of PgBouncer 1.25)");
+
+/// What its user may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum May {
+    /// Everything.
+    All,
+    /// Look.
+    Look,
+}
+
+/// Whether a database of that name is the console.
+#[must_use]
+pub fn is_console(database: &[u8]) -> bool {
+    NAMES.iter().any(|name| name.as_bytes() == database)
+}
+
+/// Serves one administrator to the end.
+pub async fn serve(reactor: &Rc<Reactor>, tls_required: bool, mut line: Line, startup: &Startup) {
+    let mut words = Vec::new();
+    match timeout(LOGIN_LIMIT, enter(reactor, tls_required, &mut line, startup)).await {
+        Ok(Ok((may, open))) => {
+            talk::talk(reactor, &mut line, may).await;
+            drop(open);
+            return;
+        }
+        Ok(Err(denied)) => {
+            count(&reactor.counters.logins_failed);
+            denied.put(&mut words);
+        }
+        Err(_) => Denied::Told("08006", "authentication took too long".to_string()).put(&mut words),
+    }
+    let _ = timeout(Duration::from_secs(5), line.tell(&words)).await;
+}
+
+/// A console that is open; counted until it is dropped.
+struct Open(Rc<Reactor>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.consoles.set(self.0.consoles.get() - 1);
+    }
+}
+
+async fn enter(
+    reactor: &Rc<Reactor>,
+    tls_required: bool,
+    line: &mut Line,
+    startup: &Startup,
+) -> Result<(May, Open), Denied> {
+    let negotiation = negotiate(startup);
+    let mut out = Vec::new();
+    if negotiation.owed {
+        negotiation.encode(&mut out);
+        line.tell(&out).await?;
+        out.clear();
+    }
+    if tls_required && !line.stream().is_tls() {
+        return Err(Denied::Told("28000", "this proxy takes only connections with TLS".to_string()));
+    }
+    let user = String::from_utf8(startup.user().to_vec())
+        .map_err(|_| Denied::Told("22021", "the user must be named in UTF-8".to_string()))?;
+    if reactor.consoles.get() >= CONSOLES_MAX {
+        return Err(Denied::Told("53300", "too many consoles are open".to_string()));
+    }
+    // First who it is, then whether it may: nobody learns the names of administrators without a password.
+    auth::authenticate(reactor, line, &user).await?;
+    let may = may(reactor, &user)?;
+    reactor.consoles.set(reactor.consoles.get() + 1);
+    let open = Open(reactor.clone());
+    tracing::info!(user, ?may, "an administrator is at the console");
+    let told = TOLD.map(|(name, value)| (name.to_string(), value.to_string()));
+    // Nothing of a console can be cancelled: its key fits nobody.
+    auth::greeting(&mut out, told.iter().map(|(n, v)| (n, v)), 0, &[0; 4]);
+    line.tell(&out).await?;
+    Ok((may, open))
+}
+
+/// What drivers want to know of a server before they say anything.
+const TOLD: [(&str, &str); 8] = [
+    ("server_version", concat!(env!("CARGO_PKG_VERSION"), "/tanist")),
+    ("client_encoding", "UTF8"),
+    ("server_encoding", "UTF8"),
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("integer_datetimes", "on"),
+    ("standard_conforming_strings", "on"),
+];
+
+fn may(reactor: &Reactor, user: &str) -> Result<May, Denied> {
+    let admin = &reactor.config.admin;
+    let named = |list: &[String]| list.iter().any(|u| u == user);
+    match (named(&admin.users), named(&admin.stats_users)) {
+        (true, _) => Ok(May::All),
+        (false, true) => Ok(May::Look),
+        (false, false) => Err(Denied::Told(
+            "28000",
+            format!(
+                "user \"{user}\" may not use the console: name it in admin.users or admin.stats_users of the proxy's configuration"
+            ),
+        )),
+    }
+}

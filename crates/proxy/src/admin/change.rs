@@ -1,0 +1,296 @@
+//! What the console changes: who stands still, who is ended, what is read anew.
+
+use std::rc::Rc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::May;
+use super::command::{Command, Refused, Show};
+use super::show::pin_words;
+use crate::config::AuthKind;
+use crate::control::{Control, Order};
+use crate::gates::Stop;
+use crate::pool::Pool;
+use crate::reactor::Reactor;
+use crate::run::acceptor;
+use crate::secrets::Secrets;
+
+/// Clients that an error names.
+const NAMED_MAX: usize = 5;
+/// Longest that clients may take to leave once the proxy ends.
+const LEAVE_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Whether a user may give this command.
+///
+/// # Errors
+/// 42501 if not.
+pub fn allowed(may: May, command: &Command) -> Result<(), Refused> {
+    let looks = match command {
+        // The texts of statements may tell more than figures do.
+        Command::Show(show) => *show != Show::Prepared,
+        Command::Empty | Command::Setting(..) | Command::One | Command::Ignored(_) => true,
+        Command::Pause(_)
+        | Command::Resume(_)
+        | Command::Disable(_)
+        | Command::Enable(_)
+        | Command::Kill(_)
+        | Command::KillClient(_)
+        | Command::Reconnect(_)
+        | Command::WaitClose(_)
+        | Command::Reload
+        | Command::Shutdown { .. } => false,
+    };
+    if looks || may == May::All {
+        return Ok(());
+    }
+    Err(Refused::new("42501", "admin access needed: this user is in admin.stats_users only"))
+}
+
+/// Does what a command changes, and gives its tag.
+///
+/// # Errors
+/// Why it was not done.
+pub async fn run(reactor: &Rc<Reactor>, command: &Command) -> Result<&'static str, Refused> {
+    match command {
+        Command::Empty => return Ok(""),
+        Command::Show(_) | Command::Setting(..) => return Ok("SHOW"),
+        Command::One => return Ok("SELECT 1"),
+        Command::Ignored(tag) => return Ok(tag),
+        _ => tracing::info!(?command, "a command of an administrator"),
+    }
+    match command {
+        Command::Pause(database) => pause(reactor, database.as_deref()).await.map(|()| "PAUSE"),
+        Command::Resume(database) => resume(reactor, database.as_deref()).map(|()| "RESUME"),
+        Command::Disable(database) => {
+            exists(reactor, Some(database))?;
+            reactor.gates.disabled.borrow_mut().insert(database.clone());
+            Ok("DISABLE")
+        }
+        Command::Enable(database) => {
+            exists(reactor, Some(database))?;
+            reactor.gates.disabled.borrow_mut().remove(database);
+            Ok("ENABLE")
+        }
+        Command::Kill(database) => kill(reactor, database).map(|()| "KILL"),
+        Command::KillClient(id) => kill_client(reactor, *id).map(|()| "KILL_CLIENT"),
+        Command::Reconnect(database) => reconnect(reactor, database.as_deref()).map(|()| "RECONNECT"),
+        Command::WaitClose(database) => wait_close(reactor, database.as_deref()).await.map(|()| "WAIT_CLOSE"),
+        Command::Reload => reload(reactor).map(|()| "RELOAD"),
+        Command::Shutdown { waits } => {
+            shutdown(reactor, *waits);
+            Ok("SHUTDOWN")
+        }
+        Command::Empty | Command::Show(_) | Command::Setting(..) | Command::One | Command::Ignored(_) => {
+            Ok("")
+        }
+    }
+}
+
+fn exists(reactor: &Reactor, database: Option<&str>) -> Result<(), Refused> {
+    let Some(name) = database else { return Ok(()) };
+    if super::is_console(name.as_bytes()) {
+        return Err(Refused::new("22023", format!("'{name}' is the console itself")));
+    }
+    if reactor.config.has_database(name) {
+        return Ok(());
+    }
+    Err(Refused::new("3D000", format!("no such database: {name}")))
+}
+
+/// The pools of a database, or all.
+fn pools(reactor: &Reactor, database: Option<&str>) -> Vec<Rc<Pool>> {
+    let all = reactor.pools().into_iter();
+    all.filter(|p| database.is_none_or(|name| p.key.database == name)).collect()
+}
+
+/// Pools stand still or go on, as the gates say; clients that stood still look again.
+fn apply(reactor: &Reactor) {
+    for pool in reactor.pools() {
+        pool.paused.set(reactor.gates.is_paused(&pool.key.database));
+    }
+    controls(reactor, |_| true).iter().for_each(|control| control.give(Order::Look));
+    reactor.pump_all();
+}
+
+fn controls(reactor: &Reactor, which: impl Fn(&crate::reactor::Listed) -> bool) -> Vec<Rc<Control>> {
+    reactor.clients.borrow().values().filter(|c| which(c)).map(|c| c.control.clone()).collect()
+}
+
+/// No new transaction begins, and it is over when no connection to a server is left.
+/// What does not come to rest in time goes on as if nothing had been said.
+async fn pause(reactor: &Rc<Reactor>, database: Option<&str>) -> Result<(), Refused> {
+    exists(reactor, database)?;
+    let gates = &reactor.gates;
+    if gates.all_paused.get() {
+        return Err(Refused::new("55000", "already suspended/paused"));
+    }
+    let fresh = match database {
+        None => !gates.all_paused.replace(true),
+        Some(name) => gates.paused.borrow_mut().insert(name.to_string()),
+    };
+    apply(reactor);
+    let at_rest = || {
+        let pools = pools(reactor, database);
+        pools.iter().for_each(|pool| pool.close_idle());
+        pools.iter().all(|pool| pool.counts().0 == 0)
+    };
+    if wait_until(reactor, at_rest).await {
+        return Ok(());
+    }
+    let held = holders(reactor, database);
+    if fresh {
+        open_gate(reactor, database);
+    }
+    let seconds = reactor.config.admin.pause_timeout.as_secs_f64();
+    let message =
+        format!("not paused: connections to servers were still in use after {seconds} s, and all goes on");
+    Err(Refused { detail: held, ..Refused::new("55006", message) })
+}
+
+/// Waits for something that comes with the end of connections to servers; whether it came in time.
+async fn wait_until(reactor: &Rc<Reactor>, holds: impl Fn() -> bool) -> bool {
+    let end = Instant::now() + reactor.config.admin.pause_timeout;
+    loop {
+        let changed = reactor.emptied.notified();
+        if holds() {
+            return true;
+        }
+        if timeout_at(end, changed).await.is_err() {
+            return false;
+        }
+    }
+}
+
+/// Who still has a server, in words.
+fn holders(reactor: &Reactor, database: Option<&str>) -> String {
+    let clients = reactor.clients.borrow();
+    let ours = |c: &&crate::reactor::Listed| {
+        c.facts.server.get() != 0 && database.is_none_or(|name| c.key.database == name)
+    };
+    let all: Vec<String> = clients
+        .values()
+        .filter(ours)
+        .map(|c| {
+            let pins = pin_words(c.facts.pins.get());
+            let why = if pins.is_empty() { "is in a transaction or a session".to_string() } else { pins };
+            let address = super::sockets::host(c.facts.addresses.0);
+            format!("client {} ({}@{} from {address}) {why}", c.facts.id, c.key.user, c.key.database)
+        })
+        .collect();
+    let more = all.len().saturating_sub(NAMED_MAX);
+    let named = all.into_iter().take(NAMED_MAX).collect::<Vec<_>>().join("; ");
+    if more > 0 { format!("{named}; and {more} more") } else { named }
+}
+
+fn open_gate(reactor: &Reactor, database: Option<&str>) {
+    match database {
+        None => reactor.gates.all_paused.set(false),
+        Some(name) => drop(reactor.gates.paused.borrow_mut().remove(name)),
+    }
+    apply(reactor);
+}
+
+fn resume(reactor: &Reactor, database: Option<&str>) -> Result<(), Refused> {
+    match database {
+        None if !reactor.gates.all_paused.get() => {
+            return Err(Refused::new("55000", "pooler is not paused/suspended"));
+        }
+        Some(name) if !reactor.gates.paused.borrow().contains(name) => {
+            exists(reactor, database)?;
+            return Err(Refused::new("55000", format!("database {name} is not paused")));
+        }
+        None | Some(_) => {}
+    }
+    open_gate(reactor, database);
+    Ok(())
+}
+
+/// Ends all clients of a database; whoever comes waits until RESUME.
+fn kill(reactor: &Reactor, database: &str) -> Result<(), Refused> {
+    exists(reactor, Some(database))?;
+    reactor.gates.paused.borrow_mut().insert(database.to_string());
+    apply(reactor);
+    controls(reactor, |c| c.key.database == database).iter().for_each(|control| control.give(Order::End));
+    pools(reactor, Some(database)).iter().for_each(|pool| pool.close_idle());
+    Ok(())
+}
+
+fn kill_client(reactor: &Reactor, id: u32) -> Result<(), Refused> {
+    let control = reactor.clients.borrow().get(&id).map(|c| c.control.clone());
+    let control = control.ok_or_else(|| Refused::new("22023", format!("client {id} not found")))?;
+    control.give(Order::End);
+    Ok(())
+}
+
+/// Connections that are there now are closed as soon as nobody uses them.
+fn reconnect(reactor: &Reactor, database: Option<&str>) -> Result<(), Refused> {
+    exists(reactor, database)?;
+    let servers = reactor.servers().into_iter();
+    let ours = servers.filter(|s| database.is_none_or(|name| s.key().database == name));
+    ours.for_each(|s| s.close_needed.set(true));
+    pools(reactor, database).iter().for_each(|pool| pool.close_idle());
+    Ok(())
+}
+
+async fn wait_close(reactor: &Rc<Reactor>, database: Option<&str>) -> Result<(), Refused> {
+    exists(reactor, database)?;
+    let closed = || {
+        let old = |s: &Rc<crate::facts::ServerFacts>| {
+            s.close_needed.get() && database.is_none_or(|name| s.key().database == name)
+        };
+        !reactor.servers().iter().any(old)
+    };
+    if wait_until(reactor, closed).await {
+        return Ok(());
+    }
+    let seconds = reactor.config.admin.pause_timeout.as_secs_f64();
+    let message = format!("connections to servers that are to be closed were still in use after {seconds} s");
+    Err(Refused { detail: holders(reactor, database), ..Refused::new("55006", message) })
+}
+
+/// Reads passwords and certificates anew: all of them, or, if one can't be used, none.
+fn reload(reactor: &Reactor) -> Result<(), Refused> {
+    let refused = |why: String| {
+        tracing::warn!(%why, "RELOAD was refused, nothing has changed");
+        Refused { detail: why, ..Refused::new("F0000", "RELOAD failed, nothing was changed") }
+    };
+    let config = &reactor.config;
+    let secrets = match config.auth.kind {
+        AuthKind::File => Some(Secrets::of(&config.auth, None).map_err(refused)?),
+        // Asked of the cluster anew every few seconds.
+        AuthKind::Cluster | AuthKind::Trust => None,
+    };
+    let tls = config.tls.as_ref().map(acceptor).transpose().map_err(|e| refused(e.to_string()))?;
+    if let Some(secrets) = secrets {
+        *reactor.secrets.borrow_mut() = Rc::new(secrets);
+    }
+    if tls.is_some() {
+        *reactor.client_tls.borrow_mut() = tls;
+    }
+    Ok(())
+}
+
+fn shutdown(reactor: &Reactor, waits: bool) {
+    std::mem::take(&mut *reactor.doors.borrow_mut()).iter().for_each(tokio::task::AbortHandle::abort);
+    if waits {
+        reactor.gates.stop.set(Stop::WithLastClient);
+        return;
+    }
+    reactor.gates.stop.set(Stop::Now);
+    controls(reactor, |_| true).iter().for_each(|control| control.give(Order::End));
+}
+
+impl Reactor {
+    /// Waits until an administrator has ended it, and its clients have gone.
+    pub async fn ended(self: &Rc<Reactor>) {
+        self.stops.notified().await;
+        let end = Instant::now() + LEAVE_LIMIT;
+        while !self.clients.borrow().is_empty() {
+            let changed = self.emptied.notified();
+            if timeout_at(end, changed).await.is_err() {
+                break;
+            }
+        }
+        tracing::info!("an administrator has ended the proxy");
+    }
+}

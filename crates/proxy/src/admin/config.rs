@@ -1,0 +1,118 @@
+//! SHOW CONFIG: PgBouncer's keys where they mean the same here, then ours.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::table::{Column, Kind, Row};
+use crate::config::{AuthKind, Config, PoolMode, PoolRules};
+
+/// Its columns.
+pub const COLUMNS: [Column; 4] =
+    [("key", Kind::Text), ("value", Kind::Text), ("default", Kind::Text), ("changeable", Kind::Text)];
+
+/// A mode in PgBouncer's word.
+#[must_use]
+pub fn mode_word(mode: PoolMode) -> &'static str {
+    match mode {
+        PoolMode::Session => "session",
+        PoolMode::Transaction => "transaction",
+        PoolMode::Statement => "statement",
+    }
+}
+
+fn auth_word(kind: AuthKind) -> &'static str {
+    match kind {
+        AuthKind::Cluster => "cluster",
+        AuthKind::File => "scram-sha-256",
+        AuthKind::Trust => "trust",
+    }
+}
+
+/// One row for each setting. Nothing of it changes while the proxy runs; RELOAD reads files anew.
+#[must_use]
+pub fn rows(config: &Config) -> Vec<Row> {
+    let row = |(key, value, default): (&str, String, String)| {
+        vec![key.into(), value.into(), default.into(), "no".into()]
+    };
+    theirs(config).into_iter().chain(ours(config)).map(row).collect()
+}
+
+type Setting = (&'static str, String, String);
+
+fn theirs(config: &Config) -> Vec<Setting> {
+    let rules = PoolRules::default();
+    let hold = crate::config::Hold::default();
+    let (hosts, port) = listens(&config.listen);
+    vec![
+        ("listen_addr", hosts, "127.0.0.1".to_string()),
+        ("listen_port", port, "6432".to_string()),
+        ("auth_type", auth_word(config.auth.kind).to_string(), "cluster".to_string()),
+        ("auth_file", file(config.auth.file.as_deref()), String::new()),
+        ("admin_users", config.admin.users.join(","), String::new()),
+        ("stats_users", config.admin.stats_users.join(","), String::new()),
+        ("pool_mode", mode_word(config.pool.mode).to_string(), mode_word(rules.mode).to_string()),
+        ("default_pool_size", config.pool.size.to_string(), rules.size.to_string()),
+        ("min_pool_size", "0".to_string(), "0".to_string()),
+        ("reserve_pool_size", "0".to_string(), "0".to_string()),
+        ("max_client_conn", config.clients_max.to_string(), "10000".to_string()),
+        ("max_db_connections", "0".to_string(), "0".to_string()),
+        ("max_user_connections", "0".to_string(), "0".to_string()),
+        ("max_prepared_statements", config.pool.prepared_max.to_string(), rules.prepared_max.to_string()),
+        ("server_idle_timeout", seconds(config.pool.idle_timeout), seconds(rules.idle_timeout)),
+        ("server_lifetime", seconds(config.pool.lifetime), seconds(rules.lifetime)),
+        ("query_wait_timeout", seconds(Some(config.hold.timeout)), seconds(Some(hold.timeout))),
+        ("client_tls_sslmode", tls_word(config).to_string(), "disable".to_string()),
+        ("client_tls_cert_file", file(config.tls.as_ref().map(|t| t.cert.as_path())), String::new()),
+        ("client_tls_key_file", file(config.tls.as_ref().map(|t| t.key.as_path())), String::new()),
+        ("stats_period", crate::reactor::STATS_PERIOD.as_secs().to_string(), "60".to_string()),
+    ]
+}
+
+fn ours(config: &Config) -> Vec<Setting> {
+    let rules = PoolRules::default();
+    let hold = crate::config::Hold::default();
+    let agents = config.cluster.as_ref().map(|c| c.agents.join(",")).unwrap_or_default();
+    let servers: Vec<&str> = config.servers.iter().map(|s| s.address.as_str()).collect();
+    let metrics = config.metrics.as_ref().map(|m| m.listen.clone()).unwrap_or_default();
+    let pause = |d: Duration| seconds(Some(d));
+    vec![
+        ("listen", config.listen.join(","), "127.0.0.1:6432".to_string()),
+        ("listen_read", config.listen_read.join(","), String::new()),
+        ("cluster.agents", agents, String::new()),
+        ("servers", servers.join(","), String::new()),
+        ("hold.clients_max", config.hold.clients_max.to_string(), hold.clients_max.to_string()),
+        ("pool.settle_commits", config.pool.settle_commits.to_string(), rules.settle_commits.to_string()),
+        (
+            "pool.resolve_autocommit",
+            config.pool.resolve_autocommit.to_string(),
+            rules.resolve_autocommit.to_string(),
+        ),
+        ("pool.lag_ms_max", config.pool.lag_ms_max.to_string(), rules.lag_ms_max.to_string()),
+        ("admin.pause_timeout_s", pause(config.admin.pause_timeout), pause(super::PAUSE_LIMIT)),
+        ("metrics.listen", metrics, String::new()),
+    ]
+}
+
+fn tls_word(config: &Config) -> &'static str {
+    match &config.tls {
+        Some(tls) if tls.required => "require",
+        Some(_) => "allow",
+        None => "disable",
+    }
+}
+
+fn file(path: Option<&Path>) -> String {
+    path.map(|p| p.display().to_string()).unwrap_or_default()
+}
+
+fn seconds(time: Option<Duration>) -> String {
+    time.map_or("0".to_string(), |d| d.as_secs_f64().to_string())
+}
+
+/// Hosts, and the first port.
+fn listens(all: &[String]) -> (String, String) {
+    let split = |a: &String| super::sockets::split(a);
+    let hosts: Vec<String> = all.iter().map(|a| split(a).0).collect();
+    let port = all.first().map(|a| split(a).1.to_string()).unwrap_or_default();
+    (hosts.join(","), port)
+}

@@ -1,0 +1,367 @@
+//! The tables of SHOW: PgBouncer's columns with its names and types, ours behind them.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::command::{Command, Show};
+use super::table::{Column, Kind, Row, Value};
+use super::{VERSION, config, sockets, stats};
+use crate::facts::ServerFacts;
+use crate::limits::ANY;
+use crate::reactor::Reactor;
+use crate::routing::Target;
+
+use Kind::{Big, Int, Text};
+
+/// The detail of SHOW HELP.
+pub const HELP: &str = "
+\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|SOCKETS|USERS|VERSION
+\tSHOW LISTS|MEM|STATE|STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS
+\tSHOW ROUTES|PINS|PREPARED
+\tPAUSE [<db>]
+\tRESUME [<db>]
+\tDISABLE <db>
+\tENABLE <db>
+\tRECONNECT [<db>]
+\tWAIT_CLOSE [<db>]
+\tKILL <db>
+\tKILL_CLIENT <client_id>
+\tRELOAD
+\tSHUTDOWN [WAIT_FOR_CLIENTS]
+";
+
+const POOLS: [Column; 20] = [
+    ("database", Text),
+    ("user", Text),
+    ("cl_active", Int),
+    ("cl_waiting", Int),
+    ("cl_active_cancel_req", Int),
+    ("cl_waiting_cancel_req", Int),
+    ("sv_active", Int),
+    ("sv_active_cancel", Int),
+    ("sv_being_canceled", Int),
+    ("sv_idle", Int),
+    ("sv_used", Int),
+    ("sv_tested", Int),
+    ("sv_login", Int),
+    ("maxwait", Int),
+    ("maxwait_us", Int),
+    ("pool_mode", Text),
+    ("load_balance_hosts", Text),
+    ("sv_read", Int),
+    ("pool_size", Int),
+    ("paused", Int),
+];
+
+const DATABASES: [Column; 17] = [
+    ("name", Text),
+    ("host", Text),
+    ("port", Int),
+    ("database", Text),
+    ("force_user", Text),
+    ("pool_size", Int),
+    ("min_pool_size", Int),
+    ("reserve_pool_size", Int),
+    ("server_lifetime", Int),
+    ("pool_mode", Text),
+    ("load_balance_hosts", Text),
+    ("max_connections", Int),
+    ("current_connections", Int),
+    ("max_client_connections", Int),
+    ("current_client_connections", Int),
+    ("paused", Int),
+    ("disabled", Int),
+];
+
+const USERS: [Column; 8] = [
+    ("name", Text),
+    ("pool_size", Text),
+    ("reserve_pool_size", Text),
+    ("pool_mode", Text),
+    ("max_user_connections", Int),
+    ("current_connections", Int),
+    ("max_user_client_connections", Int),
+    ("current_client_connections", Int),
+];
+
+const PINS: [Column; 7] = [
+    ("id", Int),
+    ("user", Text),
+    ("database", Text),
+    ("application_name", Text),
+    ("addr", Text),
+    ("server", Text),
+    ("pins", Text),
+];
+
+/// The columns of what a command answers; `None` if it answers no table.
+#[must_use]
+pub fn columns(command: &Command) -> Option<Vec<Column>> {
+    let show = match command {
+        Command::Show(show) => *show,
+        Command::Setting(name, _) => return Some(vec![(name, Text)]),
+        Command::One => return Some(vec![("?column?", Int)]),
+        _ => return None,
+    };
+    Some(match show {
+        Show::Help => return None,
+        Show::Version => vec![("version", Text)],
+        Show::Pools => POOLS.to_vec(),
+        Show::Clients | Show::Servers | Show::Sockets => sockets::COLUMNS.to_vec(),
+        Show::Databases => DATABASES.to_vec(),
+        Show::Users => USERS.to_vec(),
+        Show::Lists => vec![("list", Text), ("items", Int)],
+        Show::Config => config::COLUMNS.to_vec(),
+        Show::Mem => vec![("name", Text), ("size", Int), ("used", Int), ("free", Int), ("memtotal", Int)],
+        Show::State => vec![("key", Text), ("value", Text)],
+        Show::Stats | Show::StatsTotals | Show::StatsAverages | Show::Totals => stats::columns(show),
+        Show::Routes => {
+            vec![("term", Big), ("primary", Text), ("replicas", Text), ("holding", Int), ("openings", Text)]
+        }
+        Show::Pins => PINS.to_vec(),
+        Show::Prepared => {
+            vec![("id", Big), ("name", Text), ("references", Int), ("bytes", Int), ("query", Text)]
+        }
+        Show::DnsHosts => vec![("hostname", Text), ("ttl", Big), ("addrs", Text)],
+        Show::DnsZones => vec![("zonename", Text), ("serial", Big), ("count", Int)],
+        Show::Peers => vec![("peer_id", Int), ("host", Text), ("port", Int), ("pool_size", Int)],
+        Show::PeerPools => vec![
+            ("peer_id", Int),
+            ("cl_active_cancel_req", Int),
+            ("cl_waiting_cancel_req", Int),
+            ("sv_active_cancel", Int),
+            ("sv_login", Int),
+        ],
+    })
+}
+
+/// The rows of what a command answers.
+#[must_use]
+pub fn rows(reactor: &Rc<Reactor>, command: &Command) -> Vec<Row> {
+    let show = match command {
+        Command::Show(show) => *show,
+        Command::Setting(_, value) => return vec![vec![(*value).into()]],
+        Command::One => return vec![vec![1_u64.into()]],
+        _ => return Vec::new(),
+    };
+    match show {
+        Show::Version => vec![vec![VERSION.into()]],
+        Show::Pools => pools(reactor),
+        Show::Clients => sockets::clients(reactor),
+        Show::Servers => sockets::servers(reactor),
+        Show::Sockets => [sockets::clients(reactor), sockets::servers(reactor)].concat(),
+        Show::Databases => database_names(reactor).iter().map(|name| database(reactor, name)).collect(),
+        Show::Users => users(reactor),
+        Show::Lists => lists(reactor),
+        Show::Config => config::rows(&reactor.config),
+        Show::Mem => memory(reactor),
+        Show::State => state(reactor),
+        Show::Stats | Show::StatsTotals | Show::StatsAverages | Show::Totals => stats::rows(show, reactor),
+        Show::Routes => vec![routes(reactor)],
+        Show::Pins => pins(reactor),
+        Show::Prepared => prepared(reactor),
+        Show::Help | Show::DnsHosts | Show::DnsZones | Show::Peers | Show::PeerPools => Vec::new(),
+    }
+}
+
+/// One row for each database and user, as exporters expect; those who only read are in it.
+fn pools(reactor: &Rc<Reactor>) -> Vec<Row> {
+    let pools = reactor.pools();
+    let pairs: BTreeSet<(&str, &str)> =
+        pools.iter().map(|p| (p.key.database.as_str(), p.key.user.as_str())).collect();
+    pairs.into_iter().map(|(database, user)| pool(reactor, database, user)).collect()
+}
+
+fn pool(reactor: &Rc<Reactor>, database: &str, user: &str) -> Row {
+    let ours = |key: &crate::pool::Key| key.database == database && key.user == user;
+    let servers: Vec<Rc<ServerFacts>> = reactor.servers().into_iter().filter(|s| ours(s.key())).collect();
+    let in_state = |state: &str| servers.iter().filter(|s| s.state() == state).count();
+    let pools: Vec<_> = reactor.pools().into_iter().filter(|p| ours(&p.key)).collect();
+    let clients = reactor.clients.borrow();
+    let clients = clients.values().filter(|c| ours(&c.key));
+    let (mut active, mut waiting) = (0_usize, 0_usize);
+    clients.for_each(|c| *(if c.facts.state() == "waiting" { &mut waiting } else { &mut active }) += 1);
+    let wait_ms = pools.iter().map(|p| p.longest_wait_ms()).max().unwrap_or(0);
+    let reads = servers.iter().filter(|s| s.key().target == Target::Replica).count();
+    vec![
+        database.into(),
+        user.into(),
+        active.into(),
+        waiting.into(),
+        0_u64.into(),
+        0_u64.into(),
+        in_state("active").into(),
+        in_state("active_cancel").into(),
+        in_state("being_canceled").into(),
+        in_state("idle").into(),
+        0_u64.into(),
+        0_u64.into(),
+        pools.iter().map(|p| p.logins()).sum::<usize>().into(),
+        (wait_ms / 1_000).into(),
+        (wait_ms % 1_000 * 1_000).into(),
+        config::mode_word(reactor.config.database(database).mode(&reactor.config)).into(),
+        Value::Null,
+        reads.into(),
+        pools.iter().map(|p| p.size).sum::<usize>().into(),
+        pools.iter().any(|p| p.paused.get()).into(),
+    ]
+}
+
+/// Databases that are configured, or that somebody has asked for.
+pub fn database_names(reactor: &Rc<Reactor>) -> BTreeSet<String> {
+    let configured = reactor.config.databases.iter().map(|d| d.name.clone()).filter(|n| n != ANY);
+    configured.chain(reactor.pools().iter().map(|p| p.key.database.clone())).collect()
+}
+
+fn database(reactor: &Rc<Reactor>, name: &str) -> Row {
+    let entry = reactor.config.database(name);
+    let primary = reactor.routing.borrow().primary.clone();
+    let (host, port) = primary.as_deref().map_or((None, None), |address| {
+        let (host, port) = sockets::split(address);
+        (Some(host), Some(port))
+    });
+    let clients = reactor.clients.borrow().values().filter(|c| c.key.database == name).count();
+    vec![
+        name.into(),
+        host.into(),
+        port.into(),
+        entry.dbname(name).into(),
+        Value::Null,
+        entry.size(&reactor.config).into(),
+        0_u64.into(),
+        0_u64.into(),
+        reactor.config.pool.lifetime.map_or(0, |l| l.as_secs()).into(),
+        entry.0.and_then(|d| d.mode).map(config::mode_word).into(),
+        Value::Null,
+        entry.0.map_or(0, |d| d.max_connections).into(),
+        reactor.servers().iter().filter(|s| s.key().database == name).count().into(),
+        entry.0.map_or(0, |d| d.max_clients).into(),
+        clients.into(),
+        reactor.gates.is_paused(name).into(),
+        reactor.gates.is_disabled(name).into(),
+    ]
+}
+
+fn user_names(reactor: &Rc<Reactor>) -> BTreeSet<String> {
+    let configured = reactor.config.users.iter().map(|u| u.name.clone()).filter(|n| n != ANY);
+    configured.chain(reactor.pools().iter().map(|p| p.key.user.clone())).collect()
+}
+
+fn users(reactor: &Rc<Reactor>) -> Vec<Row> {
+    let row = |name: String| {
+        let limits = reactor.config.user(&name);
+        let servers = reactor.servers().iter().filter(|s| s.key().user == name).count();
+        let clients = reactor.clients.borrow().values().filter(|c| c.key.user == name).count();
+        vec![
+            name.into(),
+            "".into(),
+            "".into(),
+            Value::Null,
+            limits.map_or(0, |u| u.max_connections).into(),
+            servers.into(),
+            limits.map_or(0, |u| u.max_clients).into(),
+            clients.into(),
+        ]
+    };
+    user_names(reactor).into_iter().map(row).collect()
+}
+
+fn lists(reactor: &Rc<Reactor>) -> Vec<Row> {
+    let pools = reactor.pools();
+    let rows = [
+        ("databases", database_names(reactor).len()),
+        ("users", user_names(reactor).len()),
+        ("peers", 0),
+        ("pools", pools.len()),
+        ("peer_pools", 0),
+        ("free_clients", 0),
+        ("used_clients", reactor.clients.borrow().len()),
+        ("login_clients", 0),
+        ("free_servers", 0),
+        ("used_servers", reactor.servers().len()),
+        ("dns_names", 0),
+        ("dns_zones", 0),
+        ("dns_queries", 0),
+        ("dns_pending", 0),
+        ("consoles", reactor.consoles.get()),
+        ("prepared", reactor.shelf.borrow().len()),
+    ];
+    rows.into_iter().map(|(name, n)| vec![name.into(), n.into()]).collect()
+}
+
+/// What each of many things takes at least, by its own size; buffers come on top while they are in use.
+fn memory(reactor: &Rc<Reactor>) -> Vec<Row> {
+    let rows = [
+        ("client_cache", size_of::<crate::client::Client>(), reactor.clients.borrow().len()),
+        ("server_cache", size_of::<crate::server::Server>(), reactor.servers().len()),
+        ("pool_cache", size_of::<crate::pool::Pool>(), reactor.pools().len()),
+        ("iobuf_cache", crate::line::BUFFER_BYTES, crate::line::buffers_spare()),
+    ];
+    let row = |(name, size, count): (&str, usize, usize)| {
+        let spare = if name == "iobuf_cache" { count } else { 0 };
+        vec![name.into(), size.into(), (count - spare).into(), spare.into(), (size * count).into()]
+    };
+    rows.into_iter().map(row).collect()
+}
+
+fn state(reactor: &Reactor) -> Vec<Row> {
+    let paused = reactor.gates.all_paused.get();
+    let word = |is| if is { "yes" } else { "no" };
+    let rows = [("active", word(!paused)), ("paused", word(paused)), ("suspended", "no")];
+    rows.map(|(key, value)| vec![key.into(), value.into()]).to_vec()
+}
+
+fn routes(reactor: &Reactor) -> Row {
+    let routing = reactor.routing.borrow();
+    let opening = |o: &api::routes::Opening| {
+        let from = o.next_xid.map_or("unknown".to_string(), |xid| xid.to_string());
+        format!("{}: from {from}{}", o.term, if o.survives { "" } else { ", lost" })
+    };
+    let openings: Vec<String> = routing.openings.iter().map(opening).collect();
+    vec![
+        routing.term.into(),
+        routing.primary.as_ref().map(|p| p.to_string()).into(),
+        routing.replicas.join(",").into(),
+        routing.holding.into(),
+        openings.join("; ").into(),
+    ]
+}
+
+fn pins(reactor: &Reactor) -> Vec<Row> {
+    let servers = reactor.servers();
+    let clients = reactor.clients.borrow();
+    let pinned = clients.iter().filter(|(_, c)| c.facts.server.get() != 0 && !c.facts.pins.get().is_empty());
+    let row = |(id, c): (&u32, &crate::reactor::Listed)| {
+        let server = servers.iter().find(|s| s.id == c.facts.server.get());
+        vec![
+            (*id).into(),
+            c.key.user.clone().into(),
+            c.key.database.clone().into(),
+            c.facts.application_name.clone().into(),
+            sockets::host(c.facts.addresses.0).into(),
+            server.map(|s| s.address.to_string()).into(),
+            pin_words(c.facts.pins.get()).into(),
+        ]
+    };
+    pinned.map(row).collect()
+}
+
+/// Why a client keeps its server, in words.
+#[must_use]
+pub fn pin_words(pins: route::Pins) -> String {
+    pins.iter().map(|pin| pin.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn prepared(reactor: &Reactor) -> Vec<Row> {
+    let shelf = reactor.shelf.borrow();
+    let row = |s: &std::sync::Arc<route::prepared::Statement>| {
+        vec![
+            s.id.into(),
+            String::from_utf8_lossy(&s.name()).into_owned().into(),
+            std::sync::Arc::strong_count(s).saturating_sub(1).into(),
+            s.tail.len().into(),
+            String::from_utf8_lossy(s.text()).into_owned().into(),
+        ]
+    };
+    shelf.iter().map(row).collect()
+}

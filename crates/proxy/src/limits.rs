@@ -1,0 +1,234 @@
+//! Databases and users that have names, limits or modes of their own.
+//!
+//! Once one database is configured, those that are not are refused, as PgBouncer
+//! does; one named `*` stands for them.
+
+use serde::Deserialize;
+
+use crate::auth::Denied;
+use crate::config::{Config, PoolMode};
+use crate::gates::Stop;
+use crate::pool::Pool;
+use crate::reactor::Reactor;
+use std::rc::Rc;
+
+/// The name that stands for every database, or user, that has no entry.
+pub const ANY: &str = "*";
+
+/// One database as clients name it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// Its name for clients; `*` for all that are not named.
+    pub name: String,
+    /// Its name at the servers; without it the same.
+    #[serde(default)]
+    pub dbname: Option<String>,
+    /// Instead of `pool.size`.
+    #[serde(default)]
+    pub pool_size: Option<usize>,
+    /// Instead of `pool.mode`.
+    #[serde(default)]
+    pub mode: Option<PoolMode>,
+    /// Connections to servers at most, of all its users together; 0: no limit.
+    #[serde(default)]
+    pub max_connections: usize,
+    /// Clients at most; 0: no limit.
+    #[serde(default)]
+    pub max_clients: usize,
+}
+
+/// One user.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserLimits {
+    /// Its name; `*` for each that is not named.
+    pub name: String,
+    /// Connections to servers at most, for all databases together; 0: no limit.
+    #[serde(default)]
+    pub max_connections: usize,
+    /// Clients at most; 0: no limit.
+    #[serde(default)]
+    pub max_clients: usize,
+}
+
+/// The entry of one database, or none.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a>(pub Option<&'a Database>);
+
+impl<'a> Entry<'a> {
+    /// The database's name at the servers.
+    #[must_use]
+    pub fn dbname(self, name: &'a str) -> &'a str {
+        self.0.and_then(|d| d.dbname.as_deref()).unwrap_or(name)
+    }
+
+    /// Connections of one of its pools.
+    #[must_use]
+    pub fn size(self, config: &Config) -> usize {
+        self.0.and_then(|d| d.pool_size).unwrap_or(config.pool.size)
+    }
+
+    /// How long its clients keep their servers.
+    #[must_use]
+    pub fn mode(self, config: &Config) -> PoolMode {
+        self.0.and_then(|d| d.mode).unwrap_or(config.pool.mode)
+    }
+}
+
+impl Config {
+    /// What is configured for a database.
+    #[must_use]
+    pub fn database(&self, name: &str) -> Entry<'_> {
+        let by = |name: &str| self.databases.iter().find(|d| d.name == name);
+        Entry(by(name).or_else(|| by(ANY)))
+    }
+
+    /// Whether a database may be asked for.
+    #[must_use]
+    pub fn has_database(&self, name: &str) -> bool {
+        self.databases.is_empty() || self.database(name).0.is_some()
+    }
+
+    /// What is configured for a user.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Option<&UserLimits> {
+        let by = |name: &str| self.users.iter().find(|u| u.name == name);
+        by(name).or_else(|| by(ANY))
+    }
+}
+
+/// What can't be of databases and users.
+///
+/// # Errors
+/// The first, in words.
+pub fn check(config: &Config) -> Result<(), String> {
+    let mut seen = std::collections::BTreeSet::new();
+    for database in &config.databases {
+        if crate::admin::is_console(database.name.as_bytes()) {
+            return Err(format!("a database can't be named \"{}\": that is the console", database.name));
+        }
+        if database.name == ANY && database.dbname.is_some() {
+            return Err("the database \"*\" has a dbname: it can't stand for several then".to_string());
+        }
+        if !seen.insert(database.name.as_str()) {
+            return Err(format!("the database \"{}\" is there twice", database.name));
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    match config.users.iter().find(|u| !seen.insert(u.name.as_str())) {
+        Some(twice) => Err(format!("the user \"{}\" is there twice", twice.name)),
+        None => Ok(()),
+    }
+}
+
+fn is_full(max: usize, count: usize) -> bool {
+    max != 0 && count >= max
+}
+
+impl Reactor {
+    /// What sessions of a database follow.
+    #[must_use]
+    pub fn rules_of(&self, database: &str) -> route::Rules {
+        let mode = self.config.database(database).mode(&self.config);
+        route::Rules { mode: mode.into(), ..self.rules }
+    }
+
+    /// Whether a client that has proven itself may come in.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_enter(&self, database: &str, user: &str) -> Result<(), Denied> {
+        if self.gates.stop.get() != Stop::No {
+            return Err(Denied::Told("57P03", "this proxy is shutting down".to_string()));
+        }
+        if !self.config.has_database(database) {
+            return Err(Denied::Told(
+                "3D000",
+                format!("database \"{database}\" does not exist in this proxy"),
+            ));
+        }
+        if self.gates.is_disabled(database) {
+            let words = format!("database \"{database}\" was disabled by an administrator");
+            return Err(Denied::Told("55000", words));
+        }
+        let clients = self.clients.borrow();
+        let most = self.config.database(database).0.map_or(0, |d| d.max_clients);
+        if most != 0 && is_full(most, clients.values().filter(|c| c.key.database == database).count()) {
+            let words = format!("too many clients for database \"{database}\" already");
+            return Err(Denied::Told("53300", words));
+        }
+        let most = self.config.user(user).map_or(0, |u| u.max_clients);
+        if most != 0 && is_full(most, clients.values().filter(|c| c.key.user == user).count()) {
+            return Err(Denied::Told("53300", format!("too many clients of user \"{user}\" already")));
+        }
+        Ok(())
+    }
+
+    /// Whether a pool may open one more connection, as far as its database and its user go. Where it may
+    /// not, the connection that is idle in another of their pools makes room.
+    #[must_use]
+    pub fn has_room(&self, pool: &Rc<Pool>) -> bool {
+        let of_database = self.config.database(&pool.key.database).0.map_or(0, |d| d.max_connections);
+        let of_user = self.config.user(&pool.key.user).map_or(0, |u| u.max_connections);
+        let room = |most: usize, ours: &dyn Fn(&Pool) -> bool| {
+            if most == 0 {
+                return true;
+            }
+            let ours: Vec<Rc<Pool>> = self.pools().into_iter().filter(|p| ours(p)).collect();
+            let full = || is_full(most, ours.iter().map(|p| p.counts().0).sum());
+            !full() || ours.iter().filter(|p| !Rc::ptr_eq(p, pool)).any(|p| p.close_oldest()) && !full()
+        };
+        room(of_database, &|p| p.key.database == pool.key.database)
+            && room(of_user, &|p| p.key.user == pool.key.user)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Result<Config, String> {
+        let text = format!("auth.kind = \"trust\"\n[[server]]\naddress = \"db:5432\"\n{text}");
+        Config::parse(&text, std::path::Path::new("proxy.toml")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn databases_have_names_sizes_and_modes() {
+        let given = "[[database]]\nname = \"shop\"\ndbname = \"shop_v2\"\npool_size = 5\n\
+                     [[database]]\nname = \"*\"\nmode = \"session\"\n";
+        let config = config(given).expect("it is right");
+        let (shop, other) = (config.database("shop"), config.database("other"));
+        assert_eq!(
+            (shop.dbname("shop"), shop.size(&config), shop.mode(&config)),
+            ("shop_v2", 5, PoolMode::Transaction)
+        );
+        assert_eq!(
+            (other.dbname("other"), other.size(&config), other.mode(&config)),
+            ("other", 20, PoolMode::Session)
+        );
+        assert!(config.has_database("other"));
+    }
+
+    #[test]
+    fn without_a_star_others_do_not_exist() {
+        let one = config("[[database]]\nname = \"shop\"\n").expect("it is right");
+        assert!(one.has_database("shop") && !one.has_database("other"));
+        assert!(config("").expect("it is right").has_database("other"));
+    }
+
+    #[test]
+    fn what_can_not_be_is_refused() {
+        for (bad, why) in [
+            ("[[database]]\nname = \"pgbouncer\"\n", "that is the console"),
+            ("[[database]]\nname = \"*\"\ndbname = \"a\"\n", "stand for several"),
+            ("[[database]]\nname = \"a\"\n[[database]]\nname = \"a\"\n", "twice"),
+            ("[[user]]\nname = \"a\"\n[[user]]\nname = \"a\"\n", "twice"),
+            ("[metrics]\nlisten = \"nowhere\"\n", "metrics.listen"),
+            ("[admin]\nuser = [\"a\"]\n", "unknown field"),
+        ] {
+            let said = config(bad).expect_err(bad);
+            assert!(said.contains(why), "{bad}: {said}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Figures for Prometheus, in its text format, over HTTP.
+//!
+//! Answered by the thread that serves the clients, from what it counts anyway:
+//! nothing is kept up to date for the case that somebody asks.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use crate::admin::sockets::target;
+use crate::admin::{show, stats};
+use crate::config::Config;
+use crate::facts::{Count, Sample};
+use crate::reactor::Reactor;
+use crate::routing::Target;
+use crate::run::RunError;
+
+/// Those who may ask at a time; whoever comes then is closed at once.
+const ASKING_MAX: usize = 16;
+/// Longest that one connection may last: it must leave room for others.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
+/// What Prometheus takes this text for.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Begins to answer, if that is configured.
+///
+/// # Errors
+/// When the address can't be listened on.
+pub async fn serve(config: &Config, reactor: &Rc<Reactor>) -> Result<(), RunError> {
+    let Some(metrics) = &config.metrics else { return Ok(()) };
+    let failed = |e: std::io::Error| RunError::Listen { address: metrics.listen.clone(), why: e.to_string() };
+    let listener = TcpListener::bind(&metrics.listen).await.map_err(failed)?;
+    let asking = Rc::new(Cell::new(0));
+    let reactor = reactor.clone();
+    tokio::task::spawn_local(async move {
+        loop {
+            let Ok((socket, _)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            if asking.get() >= ASKING_MAX {
+                continue;
+            }
+            asking.set(asking.get() + 1);
+            let (asking, reactor) = (asking.clone(), reactor.clone());
+            tokio::task::spawn_local(async move {
+                let answers = service_fn(move |request| std::future::ready(answer(&reactor, &request)));
+                let served = http1::Builder::new().serve_connection(TokioIo::new(socket), answers);
+                let _ = timeout(CONNECTION_LIMIT, served).await;
+                asking.set(asking.get() - 1);
+            });
+        }
+    });
+    Ok(())
+}
+
+fn answer(reactor: &Rc<Reactor>, request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (status, text) = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, text(reactor)),
+        (&Method::GET | &Method::HEAD, _) => {
+            (StatusCode::NOT_FOUND, "the figures are at /metrics\n".to_string())
+        }
+        _ => (StatusCode::METHOD_NOT_ALLOWED, String::new()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(TEXT));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+    }
+    Ok(response)
+}
+
+/// Writes families one after the other.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP tanist_proxy_{name} {help}\n# TYPE tanist_proxy_{name} {kind}");
+    }
+
+    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        let escape = |v: &str| v.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{}\"", escape(v))).collect();
+        let braces = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.0, "tanist_proxy_{name}{braces} {value}");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, kind, help);
+        self.value(name, &[], value);
+    }
+}
+
+/// The whole page.
+#[must_use]
+pub fn text(reactor: &Rc<Reactor>) -> String {
+    let mut page = Page::default();
+    whole(&mut page, reactor);
+    cluster(&mut page, reactor);
+    pools(&mut page, reactor);
+    databases(&mut page, reactor);
+    page.0
+}
+
+fn whole(page: &mut Page, reactor: &Reactor) {
+    let counters = &reactor.counters;
+    page.family("build_info", "gauge", "Always 1; its labels say what runs.");
+    page.value("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    let started = reactor.started.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+    page.one("start_time_seconds", "gauge", "When it started, in Unix seconds.", started);
+    page.one("clients_max", "gauge", "Clients that may be connected.", reactor.config.clients_max);
+    page.one("consoles", "gauge", "Administrators at the console.", reactor.consoles.get());
+    page.one(
+        "prepared_statements",
+        "gauge",
+        "Texts kept to be prepared where needed.",
+        reactor.shelf.borrow().len(),
+    );
+    page.one("cancels_total", "counter", "Cancels that named a client.", counters.cancels.get());
+    page.one("logins_failed_total", "counter", "Logins refused.", counters.logins_failed.get());
+    page.family("commits_settled_total", "counter", "Commits whose answer was lost, by what became of them.");
+    for (fate, n) in ["committed", "not_committed", "unknown"].iter().zip(&counters.settled) {
+        page.value("commits_settled_total", &[("fate", fate)], n.get());
+    }
+}
+
+fn cluster(page: &mut Page, reactor: &Reactor) {
+    let routing = reactor.routing.borrow();
+    page.one("term", "gauge", "The term that is followed; 0 without a cluster.", routing.term);
+    page.one(
+        "failovers_total",
+        "counter",
+        "Changes of the term since the start.",
+        reactor.counters.terms.get(),
+    );
+    page.one("has_primary", "gauge", "1 while somebody takes writes.", u8::from(routing.primary.is_some()));
+    page.one("replicas", "gauge", "Replicas that may be read from.", routing.replicas.len());
+    page.family("holding", "gauge", "1 while new transactions of this kind are held back.");
+    for kind in [Target::Primary, Target::Replica] {
+        page.value("holding", &[("target", target(kind))], u8::from(routing.holds(kind)));
+    }
+    page.one("busy_clients", "gauge", "Clients with a transaction on the primary.", reactor.busy.get());
+}
+
+/// Figures of each pool: a database, a user, and what for.
+fn pools(page: &mut Page, reactor: &Rc<Reactor>) {
+    let pools = reactor.pools();
+    let labels = |p: &crate::pool::Pool| {
+        [
+            ("database", p.key.database.clone()),
+            ("user", p.key.user.clone()),
+            ("target", target(p.key.target).to_string()),
+        ]
+    };
+    let mut each = |name: &str, help: &str, of: &dyn Fn(&crate::pool::Pool) -> String| {
+        page.family(name, "gauge", help);
+        for pool in &pools {
+            let labels = labels(pool);
+            let labels: Vec<(&str, &str)> = labels.iter().map(|(k, v)| (*k, v.as_str())).collect();
+            page.value(name, &labels, of(pool));
+        }
+    };
+    let clients = |p: &crate::pool::Pool| {
+        let clients = reactor.clients.borrow();
+        clients.values().filter(|c| c.key == p.key).count().to_string()
+    };
+    each("clients", "Clients that are connected.", &clients);
+    each("clients_waiting", "Clients that wait for a connection to a server.", &|p| p.counts().2.to_string());
+    each("longest_wait_seconds", "How long the first of those waits.", &|p| {
+        seconds(p.longest_wait_ms() * 1_000)
+    });
+    each("pool_size", "Connections to servers at most.", &|p| p.size.to_string());
+    each("pool_paused", "1 while an administrator has paused it.", &|p| u8::from(p.paused.get()).to_string());
+    each("server_logins", "Logins at servers that are under way.", &|p| p.logins().to_string());
+    page.family("servers", "gauge", "Connections to servers, by what they do.");
+    let servers = reactor.servers();
+    for pool in &pools {
+        for state in ["active", "idle", "active_cancel", "being_canceled"] {
+            let n = servers.iter().filter(|s| *s.key() == pool.key && s.state() == state).count();
+            let labels = labels(pool);
+            let mut labels: Vec<(&str, &str)> = labels.iter().map(|(k, v)| (*k, v.as_str())).collect();
+            labels.push(("state", state));
+            page.value("servers", &labels, n);
+        }
+    }
+}
+
+/// What was done in each database since the start.
+fn databases(page: &mut Page, reactor: &Rc<Reactor>) {
+    let all = stats::by_database(reactor);
+    let plain = |what: Count| move |s: &Sample| s[what as usize].to_string();
+    let time = |what: Count| move |s: &Sample| seconds(s[what as usize]);
+    let mut each = |name: &str, help: &str, of: &dyn Fn(&Sample) -> String| {
+        page.family(name, "counter", help);
+        all.iter().for_each(|(database, (now, _))| page.value(name, &[("database", database)], of(now)));
+    };
+    each("transactions_total", "Transactions, and statements outside of any.", &plain(Count::Transactions));
+    each("queries_total", "Queries, and batches up to Sync.", &plain(Count::Queries));
+    each("received_bytes_total", "Bytes from clients.", &plain(Count::Received));
+    each("sent_bytes_total", "Bytes to clients.", &plain(Count::Sent));
+    each("assignments_total", "Connections to servers given to clients.", &plain(Count::Assignments));
+    each("transaction_seconds_total", "Time with a transaction on a server.", &time(Count::TransactionUs));
+    each("query_seconds_total", "Time in which clients waited for answers.", &time(Count::QueryUs));
+    each("wait_seconds_total", "Time in which clients waited for a server.", &time(Count::WaitUs));
+    each("client_parses_total", "Statements that clients prepared.", &plain(Count::ClientParses));
+    each("server_parses_total", "Statements prepared at servers.", &plain(Count::ServerParses));
+    each("binds_total", "Portals that were bound.", &plain(Count::Binds));
+    each("servers_closed_total", "Connections to servers that ended.", &plain(Count::Closed));
+    page.family("database_disabled", "gauge", "1 while an administrator lets nobody in.");
+    for name in show::database_names(reactor) {
+        page.value("database_disabled", &[("database", &name)], u8::from(reactor.gates.is_disabled(&name)));
+    }
+}
+
+/// Microseconds as seconds.
+fn seconds(micros: u64) -> String {
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped_and_times_are_in_seconds() {
+        let mut page = Page::default();
+        page.value("x", &[("database", "a\"b\\c\nd")], seconds(1_500_000));
+        assert_eq!(page.0, "tanist_proxy_x{database=\"a\\\"b\\\\c\\nd\"} 1.500000\n");
+    }
+}

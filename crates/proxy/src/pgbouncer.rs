@@ -1,0 +1,213 @@
+//! PgBouncer's configuration in our terms: its file goes in, our TOML comes out.
+//!
+//! Its defaults are written down where ours differ, so that nothing changes
+//! unsaid: without a `pool_mode` it is session. What means nothing here is named in a
+//! warning; what would be less safe, or answer clients otherwise, is an error.
+//! All errors are told at once.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use crate::config::ConfigError;
+
+pub mod database;
+pub mod ini;
+pub mod settings;
+
+/// A configuration of PgBouncer, in ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Our configuration.
+    pub toml: String,
+    /// What was left out, and why that does no harm.
+    pub warnings: Vec<String>,
+}
+
+/// What is being made.
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// Our configuration.
+    pub table: Table,
+    /// What was left out.
+    pub warnings: Vec<String>,
+    /// What can't be left out.
+    pub errors: Vec<String>,
+}
+
+impl Draft {
+    /// Sets a key of a section; the empty section is the top.
+    pub fn set(&mut self, section: &str, key: &str, value: impl Into<Value>) {
+        if section.is_empty() {
+            self.table.insert(key.to_string(), value.into());
+            return;
+        }
+        let place = self.table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        if let Value::Table(table) = place {
+            table.insert(key.to_string(), value.into());
+        }
+    }
+
+    /// Adds an entry to a list of tables.
+    pub fn push(&mut self, list: &str, entry: Table) {
+        let place = self.table.entry(list).or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(entries) = place {
+            entries.push(Value::Table(entry));
+        }
+    }
+
+    /// Something means nothing here.
+    pub fn warn(&mut self, words: impl Into<String>) {
+        self.warnings.push(words.into());
+    }
+
+    /// Something can't be left out.
+    pub fn fail(&mut self, words: impl Into<String>) {
+        self.errors.push(words.into());
+    }
+}
+
+/// Reads a file of PgBouncer's.
+///
+/// # Errors
+/// `Unreadable`, `Wrong` for what PgBouncer would not take either, `Foreign` for what can't be done here.
+pub fn import(path: &Path) -> Result<Import, ConfigError> {
+    let file = ini::read(path)?;
+    let mut draft = Draft::default();
+    let settings = settings::translate(&file, &mut draft);
+    database::translate(&file, &settings, &mut draft);
+    for section in file.sections() {
+        match section {
+            "pgbouncer" | "databases" | "users" => {}
+            "peers" => draft
+                .warn("[peers]: one process serves all cores, so there are no peers to pass cancels on to"),
+            other => draft.fail(format!("[{other}] is no section of PgBouncer's")),
+        }
+    }
+    if !draft.errors.is_empty() {
+        return Err(ConfigError::Foreign { path: path.to_owned(), why: draft.errors.join("; ") });
+    }
+    let body = toml::to_string(&draft.table)
+        .map_err(|e| ConfigError::Wrong { path: path.to_owned(), why: e.to_string() })?;
+    let left_out: String = draft.warnings.iter().map(|w| format!("# Left out: {w}\n")).collect();
+    let toml = format!("# Made from {}.\n{left_out}\n{body}", path.display());
+    // What comes out must be taken in again: a slip here is told now and not at the start.
+    crate::config::Config::parse(&toml, path)?;
+    Ok(Import { toml, warnings: draft.warnings })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{AuthKind, Config, PoolMode};
+    use std::time::Duration;
+
+    fn imported(text: &str) -> Result<(Config, Vec<String>), String> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("pgbouncer.ini");
+        std::fs::write(&path, text).expect("a file");
+        std::fs::write(dir.path().join("more.ini"), "[pgbouncer]\nmax_client_conn = 7\n").expect("a file");
+        let import = import(&path).map_err(|e| e.to_string())?;
+        let config = Config::load(&path).map_err(|e| e.to_string())?;
+        Ok((config, import.warnings))
+    }
+
+    const LEAST: &str =
+        "[databases]\n* = host=db port=5433\n[pgbouncer]\nlisten_addr = 127.0.0.1\nauth_type = trust\n";
+
+    #[test]
+    fn defaults_are_those_of_pgbouncer() {
+        let (config, _) = imported(LEAST).expect("it is right");
+        assert_eq!(config.listen, ["127.0.0.1:6432"]);
+        assert_eq!(config.servers[0].address, "db:5433");
+        assert_eq!((config.pool.mode, config.pool.size, config.clients_max), (PoolMode::Session, 20, 100));
+        assert_eq!(config.hold.timeout, Duration::from_secs(120));
+        assert!(config.admin.users.is_empty() && config.has_database("any"));
+    }
+
+    #[test]
+    fn a_whole_file_is_understood() {
+        let text = "; ours\n# yours\n[databases]\nshop = host=10.0.0.1 dbname='my shop' pool_size=5 pool_mode=session\n\
+            \"odd \"\"name\"\"\" = host=10.0.0.1 max_db_connections=9\n\
+            [users]\nclerk = max_user_connections=3 max_user_client_connections=30\n\
+            [pgbouncer]\nlisten_addr = 127.0.0.1, ::1\nlisten_port = 7000\nauth_type = scram-sha-256\n\
+            auth_file = /etc/userlist.txt\npool_mode = transaction\ndefault_pool_size = 33\n\
+            max_client_conn = 5000\nmax_prepared_statements = 99\nserver_idle_timeout = 1.5\n\
+            server_lifetime = 0\nquery_wait_timeout = 10\nclient_tls_sslmode = require\n\
+            client_tls_cert_file = /etc/a.crt\nclient_tls_key_file = /etc/a.key\nadmin_users = boss, root\n\
+            stats_users = watcher\nignore_startup_parameters = extra_float_digits\nlogfile = /var/log/p.log\n\
+            max_user_connections = 50\n";
+        let (config, warnings) = imported(text).expect("it is right");
+        assert_eq!(config.listen, ["127.0.0.1:7000", "[::1]:7000"]);
+        assert_eq!((config.auth.kind, config.pool.mode), (AuthKind::File, PoolMode::Transaction));
+        assert_eq!((config.pool.size, config.clients_max, config.pool.prepared_max), (33, 5000, 99));
+        assert_eq!(
+            (config.pool.idle_timeout, config.pool.lifetime),
+            (Some(Duration::from_millis(1500)), None)
+        );
+        assert!(config.tls.as_ref().is_some_and(|t| t.required));
+        assert_eq!(
+            (config.admin.users.join(","), config.admin.stats_users.join(",")),
+            ("boss,root".into(), "watcher".into())
+        );
+        let shop = config.database("shop");
+        assert_eq!(
+            (shop.dbname("shop"), shop.size(&config), shop.mode(&config)),
+            ("my shop", 5, PoolMode::Session)
+        );
+        assert_eq!(config.database("odd \"name\"").0.map(|d| d.max_connections), Some(9));
+        assert_eq!(config.user("clerk").map(|u| (u.max_connections, u.max_clients)), Some((3, 30)));
+        assert_eq!(config.user("another").map(|u| u.max_connections), Some(50));
+        for key in ["ignore_startup_parameters", "logfile"] {
+            assert!(warnings.iter().any(|w| w.starts_with(key)), "{key}: {warnings:?}");
+        }
+    }
+
+    #[test]
+    fn what_would_be_less_safe_is_refused_and_said() {
+        for (more, why) in [
+            ("auth_type = hba\n", "auth_type = hba"),
+            ("auth_type = any\n", "auth_type = any"),
+            ("auth_type = md5\n", "auth_file is missing"),
+            ("client_tls_sslmode = verify-full\n", "client_tls_sslmode = verify-full"),
+            ("client_tls_sslmode = require\n", "client_tls_cert_file"),
+            ("server_tls_sslmode = verify-ca\n", "server_tls_sslmode = verify-ca"),
+            ("nonsense = 1\n", "nonsense is no setting"),
+            ("max_client_conn = many\n", "max_client_conn = many"),
+            ("[databases]\nb = host=other\n", "other:5432"),
+            ("[databases]\nb = dbname=b\n", "has no host"),
+            ("[databases]\nb = host=/tmp\n", "unix socket"),
+            ("[databases]\nb = host=db,db2 port=5433\n", "several hosts"),
+            ("[databases]\nb = host=db port=5433 user=x\n", "user="),
+            ("[databases]\nb = host=db port=5433 connect_query='set x'\n", "connect_query="),
+            ("[databases]\nb = host=db port=5433 colour=red\n", "colour"),
+            ("[databases]\nb = host=db port\n", "port"),
+            ("[users]\nu = pool_mode=transaction\n", "pool_mode"),
+            ("[else]\na = b\n", "[else]"),
+        ] {
+            let said = imported(&format!("{LEAST}{more}")).expect_err(more);
+            assert!(said.contains(why) && said.contains("pgbouncer.ini"), "{more}: {said}");
+        }
+        let said =
+            imported("[databases]\n* = host=db\n[pgbouncer]\nauth_type = trust\n").expect_err("no address");
+        assert!(said.contains("listen_addr"), "{said}");
+    }
+
+    #[test]
+    fn included_files_count_and_lines_that_are_none_are_named() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let more = dir.path().join("more.ini");
+        std::fs::write(&more, "[pgbouncer]\nmax_client_conn = 7\n").expect("a file");
+        let (config, _) = imported(&format!("{LEAST}%include {}\n", more.display())).expect("it is right");
+        assert_eq!(config.clients_max, 7);
+        std::fs::write(&more, format!("%include {}\n", more.display())).expect("a file");
+        let said = imported(&format!("%include {}\n", more.display())).expect_err("a circle");
+        assert!(said.contains("included too deep"), "{said}");
+        for (bad, line) in
+            [("[pgbouncer\n", "line 1"), ("[pgbouncer]\nno equals sign\n", "line 2"), ("a = b\n", "line 1")]
+        {
+            let said = imported(bad).expect_err(bad);
+            assert!(said.contains(line), "{bad}: {said}");
+        }
+    }
+}

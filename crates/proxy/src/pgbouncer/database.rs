@@ -1,0 +1,159 @@
+//! The sections [databases] and [users].
+
+use std::collections::BTreeSet;
+
+use toml::{Table, Value};
+
+use super::Draft;
+use super::ini::{Entry, File, connection};
+use super::settings::{Settings, mode, number};
+use crate::limits::ANY;
+
+/// Keys that mean nothing here, and why.
+const IDLE: [(&str, &str); 9] = [
+    ("auth_user", "users that are not in auth_file are refused"),
+    ("auth_query", "users that are not in auth_file are refused"),
+    ("auth_dbname", "users that are not in auth_file are refused"),
+    ("application_name", "clients name themselves"),
+    ("min_pool_size", "connections are opened when they are needed"),
+    ("reserve_pool", "there is no reserve: add it to pool_size"),
+    ("reserve_pool_size", "there is no reserve: add it to pool_size"),
+    ("server_lifetime", "[pgbouncer] server_lifetime is for all"),
+    ("load_balance_hosts", "there is one host"),
+];
+
+/// Keys that change what clients get, and can't be done.
+const IMPOSSIBLE: [(&str, &str); 6] = [
+    ("user", "clients are themselves at the server"),
+    ("password", "clients are themselves at the server"),
+    ("connect_query", "nothing is run for a client; ALTER DATABASE ... SET may do"),
+    ("client_encoding", "ALTER DATABASE ... SET does the same"),
+    ("datestyle", "ALTER DATABASE ... SET does the same"),
+    ("timezone", "ALTER DATABASE ... SET does the same"),
+];
+
+/// Translates both sections.
+pub fn translate(file: &File, settings: &Settings, draft: &mut Draft) {
+    let mut servers = BTreeSet::new();
+    let mut some = false;
+    for entry in file.of("databases") {
+        some = true;
+        let (table, server) = database(entry, settings, draft);
+        draft.push("database", table);
+        servers.extend(server);
+    }
+    match (servers.len(), servers.first()) {
+        (1, Some(server)) => {
+            let table = Table::from_iter([("address".to_string(), Value::from(server.as_str()))]);
+            draft.push("server", table);
+        }
+        (0, _) if !some => draft.fail("[databases] has no database"),
+        (0, _) => {}
+        (_, _) => {
+            let all = servers.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            draft.fail(format!(
+                "databases are on several servers ({all}): one proxy serves one, so run one for each"
+            ));
+        }
+    }
+    users(file, settings, draft);
+}
+
+fn database(entry: &Entry, settings: &Settings, draft: &mut Draft) -> (Table, Option<String>) {
+    let name = entry.key.as_str();
+    let mut table = Table::from_iter([("name".to_string(), Value::from(name))]);
+    let pairs = connection(&entry.value).unwrap_or_else(|why| {
+        draft.fail(format!("database {name}: {why}"));
+        Vec::new()
+    });
+    let (mut host, mut port) = (None, "5432".to_string());
+    let (mut connections, mut clients) = (settings.max_db_connections, settings.max_db_clients);
+    for (key, value) in &pairs {
+        let at = format!("database {name}: {key}");
+        match key.as_str() {
+            "dbname" => drop(table.insert("dbname".to_string(), Value::from(value.as_str()))),
+            "host" => host = Some(value.clone()),
+            "port" => port.clone_from(value),
+            "pool_size" => {
+                drop(number(&at, value, draft).map(|n| table.insert("pool_size".to_string(), n.into())))
+            }
+            "pool_mode" => drop(mode(&at, value, draft).map(|m| table.insert("mode".to_string(), m.into()))),
+            "max_db_connections" => connections = number(&at, value, draft).unwrap_or(0),
+            "max_db_client_connections" => clients = number(&at, value, draft).unwrap_or(0),
+            other => left_out(name, other, draft),
+        }
+    }
+    table.insert("max_connections".to_string(), connections.into());
+    table.insert("max_clients".to_string(), clients.into());
+    (table, server(name, host.as_deref(), &port, draft))
+}
+
+fn left_out(name: &str, key: &str, draft: &mut Draft) {
+    if let Some((_, why)) = IMPOSSIBLE.iter().find(|(k, _)| *k == key) {
+        draft.fail(format!("database {name}: {key}= can't be done: {why}"));
+    } else if let Some((_, why)) = IDLE.iter().find(|(k, _)| *k == key) {
+        draft.warn(format!("database {name}: {key}: {why}"));
+    } else {
+        draft.fail(format!("database {name}: {key}= is nothing that PgBouncer has"));
+    }
+}
+
+fn server(name: &str, host: Option<&str>, port: &str, draft: &mut Draft) -> Option<String> {
+    let Some(host) = host else {
+        draft.fail(format!("database {name} has no host, which means a unix socket: servers are reached by TCP, say host=127.0.0.1"));
+        return None;
+    };
+    if host.contains(',') {
+        draft.fail(format!("database {name} has several hosts: name each as a [[server]] of our own configuration, replicas with replica = true"));
+        return None;
+    }
+    if host.starts_with(['/', '@']) {
+        draft.fail(format!(
+            "database {name} is reached by a unix socket: servers are reached by TCP, say host=127.0.0.1"
+        ));
+        return None;
+    }
+    Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+}
+
+fn users(file: &File, settings: &Settings, draft: &mut Draft) {
+    let push = |draft: &mut Draft, name: &str, connections: i64, clients: i64| {
+        let mut table = Table::from_iter([("name".to_string(), Value::from(name))]);
+        table.insert("max_connections".to_string(), connections.into());
+        table.insert("max_clients".to_string(), clients.into());
+        draft.push("user", table);
+    };
+    for entry in file.of("users") {
+        let name = entry.key.as_str();
+        let (mut connections, mut clients) = (settings.max_user_connections, settings.max_user_clients);
+        let pairs = connection(&entry.value).unwrap_or_else(|why| {
+            draft.fail(format!("user {name}: {why}"));
+            Vec::new()
+        });
+        for (key, value) in &pairs {
+            let at = format!("user {name}: {key}");
+            match key.as_str() {
+                "max_user_connections" => connections = number(&at, value, draft).unwrap_or(0),
+                "max_user_client_connections" => clients = number(&at, value, draft).unwrap_or(0),
+                "pool_mode" if *value == settings.pool_mode => {}
+                "pool_mode" => {
+                    draft.fail(format!("{at}= can't be done: pools have the modes of their databases"))
+                }
+                "pool_size" | "reserve_pool_size" => {
+                    draft.warn(format!("{at}: pools have the sizes of their databases"))
+                }
+                "query_timeout"
+                | "idle_transaction_timeout"
+                | "transaction_timeout"
+                | "client_idle_timeout" => {
+                    draft.warn(format!("{at}: ALTER ROLE ... SET has PostgreSQL's own timeouts"));
+                }
+                other => draft.fail(format!("user {name}: {other}= is nothing that PgBouncer has")),
+            }
+        }
+        push(draft, name, connections, clients);
+    }
+    if settings.max_user_connections > 0 || settings.max_user_clients > 0 {
+        push(draft, ANY, settings.max_user_connections, settings.max_user_clients);
+    }
+}

@@ -1,0 +1,298 @@
+//! The section [pgbouncer]: which of its keys are ours, which mean nothing here, which can't be done.
+
+use toml::Value;
+
+use super::Draft;
+use super::ini::File;
+
+/// What the other sections need to know of this one.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Mode of pools that say nothing else.
+    pub pool_mode: String,
+    /// Connections of one database; 0: no limit.
+    pub max_db_connections: i64,
+    /// Clients of one database; 0: no limit.
+    pub max_db_clients: i64,
+    /// Connections of one user; 0: no limit.
+    pub max_user_connections: i64,
+    /// Clients of one user; 0: no limit.
+    pub max_user_clients: i64,
+}
+
+/// Numbers and times: PgBouncer's key, our section and key, PgBouncer's default where ours is another.
+const NUMBERS: [(&str, &str, &str, Option<i64>); 2] =
+    [("default_pool_size", "pool", "size", None), ("max_client_conn", "", "clients_max", Some(100))];
+const TIMES: [(&str, &str, &str, Option<f64>); 3] = [
+    ("server_idle_timeout", "pool", "idle_timeout_s", None),
+    ("server_lifetime", "pool", "lifetime_s", None),
+    ("query_wait_timeout", "hold", "timeout_s", Some(120.0)),
+];
+
+/// Keys that are read by name below.
+const READ: [&str; 16] = [
+    "listen_addr",
+    "listen_port",
+    "auth_type",
+    "auth_file",
+    "pool_mode",
+    "max_prepared_statements",
+    "client_tls_sslmode",
+    "client_tls_cert_file",
+    "client_tls_key_file",
+    "server_tls_sslmode",
+    "admin_users",
+    "stats_users",
+    "max_db_connections",
+    "max_db_client_connections",
+    "max_user_connections",
+    "max_user_client_connections",
+];
+
+/// Keys that mean nothing here, and why leaving them out does no harm. The value that says nothing is not worth a word.
+const IDLE: [(&str, &str, &str); 58] = [
+    ("pkt_buf", "", "its buffers are of another kind"),
+    ("ignore_startup_parameters", "", "every setting of a startup message is applied"),
+    ("track_extra_parameters", "", "every setting of a client is followed"),
+    ("server_reset_query", "DISCARD ALL", "a server with something left in it is cleaned or closed"),
+    ("server_reset_query_always", "0", "a server with something left in it is cleaned or closed"),
+    ("server_check_query", "", "an idle server is looked at before it is given out"),
+    ("server_check_delay", "30", "an idle server is looked at before it is given out"),
+    ("server_fast_close", "0", "servers are closed as soon as they are free"),
+    ("server_login_retry", "15", "servers are tried again at once"),
+    ("server_connect_timeout", "15", "connecting and logging in may take 5 s"),
+    ("server_round_robin", "0", "the connection used last is used next"),
+    ("min_pool_size", "0", "connections are opened when they are needed"),
+    ("reserve_pool_size", "0", "there is no reserve: add it to default_pool_size"),
+    ("reserve_pool_timeout", "5", "there is no reserve"),
+    ("client_login_timeout", "60", "logging in may take 60 s"),
+    ("client_idle_timeout", "0", "idle clients are not ended"),
+    ("idle_transaction_timeout", "0", "set idle_in_transaction_session_timeout in PostgreSQL"),
+    ("transaction_timeout", "0", "set transaction_timeout in PostgreSQL"),
+    ("query_timeout", "0", "set statement_timeout in PostgreSQL"),
+    ("query_wait_notify", "0", "clients that wait are told nothing until they are served or refused"),
+    ("cancel_wait_timeout", "10", "a cancel may take 5 s"),
+    ("suspend_timeout", "10", "there is no SUSPEND"),
+    ("autodb_idle_timeout", "3600", "databases are not forgotten"),
+    ("auth_user", "", "users that are not in auth_file are refused"),
+    ("auth_query", "", "users that are not in auth_file are refused"),
+    ("auth_dbname", "", "users that are not in auth_file are refused"),
+    ("auth_hba_file", "", "it counts with auth_type = hba only"),
+    ("auth_ident_file", "", "it counts with auth_type = hba only"),
+    ("auth_ldap_options", "", "it counts with auth_type = ldap only"),
+    ("scram_iterations", "4096", "SCRAM has 4096 iterations"),
+    ("application_name_add_host", "0", "SHOW CLIENTS has the addresses"),
+    ("disable_pqexec", "0", "simple queries are passed on"),
+    ("max_packet_size", "2147483647", "PostgreSQL's own limit of 1 GB holds"),
+    ("logfile", "", "the log goes to stderr"),
+    ("log_connections", "", "the log level is set by TANIST_LOG"),
+    ("log_disconnections", "", "the log level is set by TANIST_LOG"),
+    ("log_pooler_errors", "", "the log level is set by TANIST_LOG"),
+    ("log_stats", "", "figures are in SHOW STATS and /metrics"),
+    ("stats_period", "60", "averages are of 60 s"),
+    ("verbose", "0", "the log level is set by TANIST_LOG"),
+    ("syslog", "0", "the log goes to stderr"),
+    ("syslog_ident", "", "the log goes to stderr"),
+    ("syslog_facility", "", "the log goes to stderr"),
+    ("pidfile", "", "it stays in the foreground: the service manager knows its process"),
+    ("user", "", "the service manager chooses its user"),
+    ("job_name", "", "it is a service of Windows"),
+    ("unix_socket_dir", "", "it listens on TCP only"),
+    ("unix_socket_mode", "", "it listens on TCP only"),
+    ("unix_socket_group", "", "it listens on TCP only"),
+    ("listen_backlog", "", "4096 connections may wait to be accepted"),
+    ("so_reuseport", "0", "one process is enough"),
+    ("peer_id", "0", "one process is enough"),
+    ("sbuf_loopcnt", "", "its buffers are of another kind"),
+    ("resolv_conf", "", "the system's resolver is asked"),
+    ("tcp_user_timeout", "", "a server that falls silent is noticed within 3 s"),
+    ("conffile", "", "it is this file"),
+    ("load_balance_hosts", "", "there is one host"),
+    ("client_tls_ca_file", "", "certificates of clients are not asked for"),
+];
+
+/// The same for whole families of keys.
+const IDLE_FAMILIES: [(&str, &str); 4] = [
+    ("dns_", "the system's resolver is asked"),
+    ("tcp_", "sockets are kept alive in a way of their own"),
+    ("client_tls", "TLS 1.2 and 1.3 are spoken with safe ciphers only"),
+    ("server_tls", "servers that no cluster manages are reached without TLS"),
+];
+
+/// Translates the section.
+pub fn translate(file: &File, draft: &mut Draft) -> Settings {
+    let get = |key: &str| {
+        file.of("pgbouncer").find(|e| e.key == key).map(|e| e.value.as_str()).filter(|v| !v.is_empty())
+    };
+    for entry in file.of("pgbouncer") {
+        other(&entry.key, &entry.value, draft);
+    }
+    for (key, section, ours, default) in NUMBERS {
+        if let Some(n) = get(key).and_then(|v| number(key, v, draft)).or(default) {
+            draft.set(section, ours, n);
+        }
+    }
+    for (key, section, ours, default) in TIMES {
+        if let Some(s) = get(key).and_then(|v| time(key, v, draft)).or(default) {
+            draft.set(section, ours, s);
+        }
+    }
+    listen(get("listen_addr"), get("listen_port"), draft);
+    auth(get("auth_type").unwrap_or("md5"), get("auth_file"), draft);
+    client_tls(
+        get("client_tls_sslmode").unwrap_or("disable"),
+        get("client_tls_cert_file"),
+        get("client_tls_key_file"),
+        draft,
+    );
+    server_tls(get("server_tls_sslmode"), draft);
+    for (key, ours) in [("admin_users", "users"), ("stats_users", "stats_users")] {
+        let names = get(key).unwrap_or_default().split(',').map(str::trim).filter(|n| !n.is_empty());
+        draft.set("admin", ours, names.map(Value::from).collect::<Vec<_>>());
+    }
+    match get("max_prepared_statements").and_then(|v| number("max_prepared_statements", v, draft)) {
+        Some(0) => draft.warn("max_prepared_statements = 0: prepared statements follow their clients anyway"),
+        Some(n) => draft.set("pool", "prepared_max", n),
+        None => {}
+    }
+    let pool_mode = get("pool_mode").unwrap_or("session").to_string();
+    if let Some(mode) = mode("pool_mode", &pool_mode, draft) {
+        draft.set("pool", "mode", mode);
+    }
+    let mut limit = |key: &str| get(key).and_then(|v| number(key, v, draft)).unwrap_or(0);
+    Settings {
+        max_db_connections: limit("max_db_connections"),
+        max_db_clients: limit("max_db_client_connections"),
+        max_user_connections: limit("max_user_connections"),
+        max_user_clients: limit("max_user_client_connections"),
+        pool_mode,
+    }
+}
+
+/// Keys that are not read by name: they mean nothing, or are none.
+fn other(key: &str, value: &str, draft: &mut Draft) {
+    let known = NUMBERS.iter().map(|n| n.0).chain(TIMES.iter().map(|t| t.0)).chain(READ);
+    if known.into_iter().any(|k| k == key) {
+        return;
+    }
+    let one = IDLE.iter().find(|(k, ..)| *k == key).map(|(_, nothing, why)| (*nothing, *why));
+    let family = || IDLE_FAMILIES.iter().find(|(start, _)| key.starts_with(start)).map(|(_, why)| ("", *why));
+    match one.or_else(family) {
+        Some((nothing, _)) if value == nothing || value.is_empty() => {}
+        Some((_, why)) => draft.warn(format!("{key}: {why}")),
+        None => draft.fail(format!("{key} is no setting of PgBouncer's that is known here")),
+    }
+}
+
+/// A whole number from 0 on.
+pub fn number(key: &str, value: &str, draft: &mut Draft) -> Option<i64> {
+    match value.parse::<u32>() {
+        Ok(n) => Some(n.into()),
+        Err(_) => {
+            draft.fail(format!("{key} = {value} is no number"));
+            None
+        }
+    }
+}
+
+fn time(key: &str, value: &str, draft: &mut Draft) -> Option<f64> {
+    match value.parse::<f64>() {
+        Ok(s) if s.is_finite() && s >= 0.0 => Some(s),
+        _ => {
+            draft.fail(format!("{key} = {value} is no time in seconds"));
+            None
+        }
+    }
+}
+
+/// The word of a pool mode.
+pub fn mode(key: &str, value: &str, draft: &mut Draft) -> Option<String> {
+    let value = value.to_ascii_lowercase();
+    if ["session", "transaction", "statement"].contains(&value.as_str()) {
+        return Some(value);
+    }
+    draft.fail(format!("{key} = {value} is no pool mode"));
+    None
+}
+
+fn listen(hosts: Option<&str>, port: Option<&str>, draft: &mut Draft) {
+    let Some(hosts) = hosts else {
+        draft.fail("listen_addr is missing, which means unix sockets only: this proxy listens on TCP only, say 127.0.0.1");
+        return;
+    };
+    let port = port.unwrap_or("6432");
+    let mut addresses = Vec::new();
+    for host in hosts.split(',').map(str::trim).filter(|h| !h.is_empty()) {
+        addresses.push(match host {
+            "*" => {
+                draft.warn(
+                    "listen_addr = *: it listens on all addresses of IPv4; add \"[::]\" to `listen` for IPv6",
+                );
+                Value::from(format!("0.0.0.0:{port}"))
+            }
+            v6 if v6.contains(':') => Value::from(format!("[{v6}]:{port}")),
+            host => Value::from(format!("{host}:{port}")),
+        });
+    }
+    draft.set("", "listen", addresses);
+}
+
+fn auth(kind: &str, file: Option<&str>, draft: &mut Draft) {
+    match kind {
+        "trust" => {
+            draft.warn("auth_type = trust: every name is believed, also one that auth_file does not have");
+            return draft.set("auth", "kind", "trust");
+        }
+        "md5" => draft.warn(
+            "auth_type = md5: clients are asked for SCRAM-SHA-256; auth_file must hold passwords or SCRAM verifiers, \
+             md5 secrets are refused at the start",
+        ),
+        "plain" => draft.warn("auth_type = plain: clients are asked for SCRAM-SHA-256, never for a password in clear"),
+        "scram-sha-256" => {}
+        other => {
+            draft.fail(format!("auth_type = {other} can't be done: SCRAM-SHA-256 with auth_file, the cluster's own users, or trust"));
+            return;
+        }
+    }
+    draft.set("auth", "kind", "file");
+    match file {
+        Some(file) => draft.set("auth", "file", file),
+        None => draft.fail("auth_file is missing"),
+    }
+}
+
+fn client_tls(mode: &str, cert: Option<&str>, key: Option<&str>, draft: &mut Draft) {
+    let required = match mode {
+        "disable" => return,
+        "allow" | "prefer" => false,
+        "require" => true,
+        other => {
+            draft.fail(format!(
+                "client_tls_sslmode = {other} can't be done: certificates of clients are not checked"
+            ));
+            return;
+        }
+    };
+    match (cert, key) {
+        (Some(cert), Some(key)) => {
+            draft.set("tls", "cert", cert);
+            draft.set("tls", "key", key);
+            draft.set("tls", "required", required);
+        }
+        _ => draft
+            .fail(format!("client_tls_sslmode = {mode} needs client_tls_cert_file and client_tls_key_file")),
+    }
+}
+
+fn server_tls(mode: Option<&str>, draft: &mut Draft) {
+    match mode {
+        Some("disable" | "allow") => {}
+        None | Some("prefer") => {
+            draft
+                .warn("server_tls_sslmode = prefer: servers that no cluster manages are reached without TLS");
+        }
+        Some(other) => draft.fail(format!(
+            "server_tls_sslmode = {other} can't be done: TLS to servers is spoken within a [cluster] only"
+        )),
+    }
+}

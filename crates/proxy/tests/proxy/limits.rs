@@ -1,0 +1,64 @@
+//! Databases with names and limits of their own.
+
+use crate::stage::{Stage, connect, said, table, told, wait_until};
+
+const LINES: &str = r#"
+admin.users = ["boss"]
+[[database]]
+name = "shop"
+dbname = "postgres"
+pool_size = 1
+[[database]]
+name = "small"
+dbname = "template1"
+max_connections = 1
+[[database]]
+name = "kept"
+dbname = "postgres"
+mode = "session"
+[[database]]
+name = "narrow"
+dbname = "postgres"
+max_clients = 1
+[[user]]
+name = "postgres"
+max_clients = 100
+"#;
+
+#[test]
+fn databases_have_names_and_limits() {
+    told(async {
+        let stage = Stage::open(&format!("clients_max = 50\n{LINES}"), |_| {}).await;
+        let boss = stage.console("boss").await;
+        let shop = stage.client("postgres", "shop").await;
+        let name = table(&shop, "select current_database()").await;
+        assert_eq!(name.rows, [[Some("postgres".to_string())]]);
+        let error = connect(stage.port, "postgres", "template1").await.err().unwrap();
+        assert_eq!(said(&error).0, "3D000");
+        // One connection, so the second waits.
+        let other = stage.client("postgres", "shop").await;
+        shop.batch_execute("begin").await.unwrap();
+        let waiting = tokio::spawn(async move { other.simple_query("select 1").await });
+        wait_until(&boss, "show pools", |t| t.number("database", "shop", "cl_waiting") == 1).await;
+        shop.batch_execute("commit").await.unwrap();
+        waiting.await.unwrap().unwrap();
+        // Of all users together: the idle connection of one makes room for the other's.
+        shop.batch_execute("create role clerk login").await.unwrap();
+        let one = stage.client("postgres", "small").await;
+        one.simple_query("select 1").await.unwrap();
+        let two = stage.client("clerk", "small").await;
+        two.simple_query("select 1").await.unwrap();
+        let databases = table(&boss, "show databases").await;
+        assert_eq!(databases.number("name", "small", "current_connections"), 1);
+        assert_eq!(databases.find("name", "shop", "database").unwrap(), "postgres");
+        assert_eq!(databases.find("name", "kept", "pool_mode").unwrap(), "session");
+        // In session mode a client keeps its server.
+        let kept = stage.client("postgres", "kept").await;
+        let pid = table(&kept, "select pg_backend_pid()").await.rows;
+        assert_eq!(table(&kept, "select pg_backend_pid()").await.rows, pid);
+        assert_eq!(table(&boss, "show pools").await.number("database", "kept", "sv_active"), 1);
+        let _narrow = stage.client("postgres", "narrow").await;
+        let error = connect(stage.port, "postgres", "narrow").await.err().unwrap();
+        assert_eq!(said(&error).0, "53300");
+    });
+}

@@ -1,0 +1,9 @@
+//! The proxy as its clients and administrators meet it, before a real PostgreSQL.
+
+#![allow(clippy::unwrap_used)] // a panic in a test is its report
+
+mod console;
+mod follow;
+mod limits;
+mod metrics;
+mod stage;

@@ -1,0 +1,229 @@
+//! A PostgreSQL with a proxy before it, both on ports of their own, both gone with the test.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::{Client, Error, NoTls, SimpleQueryMessage};
+
+/// Generous: what is waited for takes well under a second on an idle machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const BIN: &str = "/usr/lib/postgresql/15/bin";
+
+/// A port that nobody has now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// PostgreSQL refuses to run as root.
+fn as_server(program: &str) -> Command {
+    let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    let path = format!("{BIN}/{program}");
+    if !root {
+        return Command::new(path);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(path);
+    command
+}
+
+fn run_ok(command: &mut Command) {
+    let out = command.current_dir("/").env("LC_ALL", "C").stdin(Stdio::null()).output().unwrap();
+    assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// A PostgreSQL that trusts whoever comes.
+pub struct Postgres {
+    pub dir: tempfile::TempDir,
+    pub port: u16,
+    child: Child,
+}
+
+impl Postgres {
+    fn start() -> Postgres {
+        let dir = tempfile::Builder::new().prefix("tanist-proxy-").tempdir_in("/var/tmp").unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let pgdata = dir.path().join("pgdata");
+        let flags = ["-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C"];
+        run_ok(as_server("initdb").args(flags).arg("-D").arg(&pgdata));
+        let port = free_port();
+        let mut command = as_server("postgres");
+        command.arg("-D").arg(&pgdata).args(["-p", &port.to_string(), "-k", ""]).args(["-c", "fsync=off"]);
+        command.args(["-c", "shared_buffers=16MB", "-c", "listen_addresses=127.0.0.1"]).current_dir("/");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Postgres { dir, port, child }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let pgdata = self.dir.path().join("pgdata");
+        let _ = as_server("pg_ctl").args(["stop", "-m", "immediate", "-D"]).arg(pgdata).output();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Both.
+pub struct Stage {
+    pub postgres: Postgres,
+    pub port: u16,
+    pub metrics: u16,
+    proxy: Option<std::thread::JoinHandle<Result<(), proxy::run::RunError>>>,
+}
+
+impl Stage {
+    /// A proxy with these lines in its configuration; `DIR` stands for a folder of the test's own.
+    pub async fn open(lines: &str, prepare: impl Fn(&Path)) -> Stage {
+        let postgres = Postgres::start();
+        prepare(postgres.dir.path());
+        let (port, metrics) = (free_port(), free_port());
+        let trust = if lines.contains("auth.") { "" } else { "auth.kind = \"trust\"\n" };
+        let text = format!(
+            "listen = [\"127.0.0.1:{port}\"]\n{trust}{lines}\n\
+             [metrics]\nlisten = \"127.0.0.1:{metrics}\"\n\
+             [[server]]\naddress = \"127.0.0.1:{}\"\n",
+            postgres.port
+        );
+        let text = text.replace("DIR", postgres.dir.path().to_str().unwrap());
+        let config = proxy::Config::parse(&text, Path::new("test.toml")).unwrap();
+        let runs = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(proxy::run(config))
+        };
+        let stage = Stage { postgres, port, metrics, proxy: Some(std::thread::spawn(runs)) };
+        stage.wait_until_up().await;
+        stage
+    }
+
+    async fn wait_until_up(&self) {
+        for port in [self.postgres.port, self.port] {
+            let begun = Instant::now();
+            while connect(port, "postgres", "postgres").await.is_err() {
+                let refused =
+                    connect(port, "postgres", "postgres").await.err().and_then(|e| e.code().cloned());
+                if port == self.port && refused.is_some_and(|c| ["28P01", "3D000"].contains(&c.code())) {
+                    return; // it is up, and knows them not
+                }
+                assert!(begun.elapsed() < PATIENCE, "nobody listens on port {port}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// A client of the proxy.
+    pub async fn client(&self, user: &str, database: &str) -> Client {
+        connect(self.port, user, database).await.unwrap()
+    }
+
+    /// The console.
+    pub async fn console(&self, user: &str) -> Client {
+        self.client(user, "pgbouncer").await
+    }
+
+    /// Waits until the proxy has ended by itself.
+    pub async fn wait_until_ended(&mut self) {
+        let begun = Instant::now();
+        let proxy = self.proxy.take().unwrap();
+        while !proxy.is_finished() {
+            assert!(begun.elapsed() < PATIENCE, "the proxy goes on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        proxy.join().unwrap().unwrap();
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.postgres.dir.path().join(name)
+    }
+}
+
+/// A connection without a password, or with `tanist` as one.
+pub async fn connect(port: u16, user: &str, database: &str) -> Result<Client, Error> {
+    connect_with(port, user, database, "secret").await
+}
+
+pub async fn connect_with(port: u16, user: &str, database: &str, password: &str) -> Result<Client, Error> {
+    let how = format!(
+        "host=127.0.0.1 port={port} user={user} dbname={database} password={password} application_name=till"
+    );
+    let (client, connection) = tokio_postgres::connect(&how, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// A table as it was shown: names of columns, and rows of texts.
+#[derive(Debug, Default)]
+pub struct Table {
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<Option<String>>>,
+}
+
+impl Table {
+    /// The field of the first row whose `key` is `is`.
+    pub fn find(&self, key: &str, is: &str, column: &str) -> Option<String> {
+        let at = |name: &str| self.columns.iter().position(|c| c == name).unwrap();
+        let row = self.rows.iter().find(|row| row[at(key)].as_deref() == Some(is))?;
+        row[at(column)].clone()
+    }
+
+    pub fn number(&self, key: &str, is: &str, column: &str) -> u64 {
+        self.find(key, is, column).unwrap_or_else(|| panic!("no {is} in {self:?}")).parse().unwrap()
+    }
+}
+
+pub async fn table(client: &Client, text: &str) -> Table {
+    let mut table = Table::default();
+    for message in client.simple_query(text).await.unwrap_or_else(|e| panic!("{text}: {e:?}")) {
+        match message {
+            SimpleQueryMessage::RowDescription(columns) => {
+                table.columns = columns.iter().map(|c| c.name().to_string()).collect();
+            }
+            SimpleQueryMessage::Row(row) => {
+                table.rows.push((0..row.len()).map(|i| row.get(i).map(str::to_string)).collect());
+            }
+            _ => {}
+        }
+    }
+    table
+}
+
+/// The SQLSTATE that a command fails with, and what else is said.
+pub async fn refused(client: &Client, text: &str) -> (String, String) {
+    let error = client.simple_query(text).await.err().unwrap_or_else(|| panic!("{text} was done"));
+    said(&error)
+}
+
+pub fn said(error: &Error) -> (String, String) {
+    let Some(db) = error.as_db_error() else { return (String::new(), error.to_string()) };
+    (db.code().code().to_string(), format!("{} {}", db.message(), db.detail().unwrap_or_default()))
+}
+
+/// Looks until a table is as it should be.
+pub async fn wait_until(console: &Client, text: &str, holds: impl Fn(&Table) -> bool) -> Table {
+    let begun = Instant::now();
+    loop {
+        let now = table(console, text).await;
+        if holds(&now) {
+            return now;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{text}: {now:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Looks until a client is gone.
+pub async fn wait_until_closed(client: &Client) {
+    let begun = Instant::now();
+    while !client.is_closed() {
+        assert!(begun.elapsed() < PATIENCE, "the client is still there");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub fn told(story: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(story);
+}
