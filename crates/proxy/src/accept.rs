@@ -22,10 +22,13 @@ use crate::line::Line;
 use crate::pool::{Key, Pool};
 use crate::reactor::{Listed, Reactor};
 use crate::routing::Target;
+use crate::server::Refused;
 use crate::stream::Stream;
 
 /// Longest that a client may take to prove itself (PostgreSQL's `authentication_timeout`).
 pub const LOGIN_LIMIT: Duration = Duration::from_secs(60);
+/// What a client calls itself.
+const APPLICATION_NAME: &str = "application_name";
 /// First byte of a TLS handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -93,6 +96,7 @@ impl Door {
                 }
                 First::Cancel(cancel) => {
                     self.cancel(cancel.pid, cancel.secret);
+                    poll_fn(|cx| line.poll_close(cx)).await?;
                     return Ok(None);
                 }
                 First::Startup(startup) => {
@@ -165,6 +169,7 @@ impl Door {
             Err(_) => Denied::Told("08006", "authentication took too long".to_string()).put(&mut words),
         }
         let _ = timeout(Duration::from_secs(5), line.tell(&words)).await;
+        let _ = timeout(Duration::from_secs(5), poll_fn(|cx| line.poll_close(cx))).await;
     }
 
     async fn log_in(
@@ -202,15 +207,14 @@ impl Door {
         if credential.is_some() {
             *pool.credential.borrow_mut() = credential;
         }
-        let settings = settings(startup)?;
-        let told = welcome(&pool).await?;
-        let told = with_own(told, &settings);
+        let settings = Arc::new(settings(startup)?);
+        let told = welcome(&pool, &settings).await?;
         let application = settings.get("application_name").cloned().unwrap_or_default();
         let (handles, secret) = self.list(&key, negotiation.version, line.stream(), application)?;
         auth::greeting(&mut out, told.iter(), handles.1.id, &secret);
         line.tell(&out).await?;
         let rules = self.reactor.rules_of(&pool.key.database);
-        let session = Session::new(rules, Arc::new(settings), told);
+        let session = Session::new(rules, settings, told);
         Ok((pool, session, handles))
     }
 
@@ -275,32 +279,48 @@ fn canonical(lower: &str) -> &str {
 
 type Reported = Arc<std::collections::BTreeMap<String, String>>;
 
-/// What a server of this pool reports of itself.
-async fn welcome(pool: &Rc<Pool>) -> Result<Reported, Denied> {
-    if let Some(welcome) = pool.welcome.borrow().clone() {
-        return Ok(welcome);
+/// What a server of this pool reports of itself to a client with these settings. One that nobody had before is
+/// tried at once: PostgreSQL lets nobody in whose settings it can't take, and knows how it reports them.
+async fn welcome(pool: &Rc<Pool>, settings: &Settings) -> Result<Reported, Denied> {
+    let mut tried = settings.clone();
+    // Taken whatever it is, and unlike the others seldom the same twice.
+    let name = tried.remove(APPLICATION_NAME);
+    let known = pool.welcomes.borrow().get(&tried).cloned();
+    let told = match known {
+        Some(known) => known,
+        None => try_out(pool, tried).await?,
+    };
+    let Some(name) = name.filter(|name| told.get(APPLICATION_NAME) != Some(name)) else { return Ok(told) };
+    let mut told = (*told).clone();
+    told.insert(APPLICATION_NAME.to_string(), name);
+    Ok(Arc::new(told))
+}
+
+async fn try_out(pool: &Rc<Pool>, settings: Settings) -> Result<Reported, Denied> {
+    let mut server = pool.get().await.map_err(|r| Denied::Told(known_code(&r.code), r.message))?;
+    let settings = Arc::new(settings);
+    match server.set_up(&settings).await {
+        Ok(()) => {}
+        Err(why) => {
+            let Some(said) = why.get_ref().and_then(|e| e.downcast_ref::<Refused>()) else {
+                return Err(Denied::Told("08006", format!("the server was lost during login: {why}")));
+            };
+            let denied = Denied::Told(known_code(&said.code), said.message.clone());
+            pool.give_back(server);
+            return Err(denied);
+        }
     }
-    let server = pool.get().await.map_err(|r| Denied::Told(known_code(&r.code), r.message))?;
     let reported = server.backend.reported.clone();
     pool.give_back(server);
+    pool.welcomes_are(settings, reported.clone());
     Ok(reported)
 }
 
 /// The same code, in a form that lives as long as we do.
 fn known_code(code: &str) -> &'static str {
-    const CODES: [&str; 9] =
-        ["28000", "28P01", "3D000", "42501", "53300", "57P03", "55000", "22023", "0A000"];
+    const CODES: [&str; 15] = [
+        "28000", "28P01", "3D000", "42501", "53300", "57P03", "55000", "22023", "0A000", "42704", "42602",
+        "55P02", "22021", "22P05", "25001",
+    ];
     CODES.into_iter().find(|c| *c == code).unwrap_or("08006")
-}
-
-/// What the server reports, as it will be once this client's settings are applied.
-fn with_own(told: Reported, settings: &Settings) -> Reported {
-    let differs = |(name, value): &(&String, &String)| told.get(*name).is_some_and(|v| v != *value);
-    let own: Vec<_> = settings.iter().filter(differs).collect();
-    if own.is_empty() {
-        return told;
-    }
-    let mut told = (*told).clone();
-    told.extend(own.into_iter().map(|(n, v)| (n.clone(), v.clone())));
-    Arc::new(told)
 }

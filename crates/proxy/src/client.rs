@@ -11,8 +11,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use route::Session;
 use route::session::{Fate, Heard, Loss, Outcome, Step};
+use route::{Mode, Session};
 use wire::back::Words;
 use wire::frame::HEADER_BYTES;
 
@@ -45,6 +45,8 @@ pub struct Client {
     fresh: bool,
     /// It is counted among those that have a transaction on the leader.
     busy: bool,
+    /// It ends in order: whatever it asked for before is to be done.
+    goodbye: bool,
 }
 
 impl Drop for Client {
@@ -84,6 +86,7 @@ impl Client {
             unread: true,
             fresh: false,
             busy: false,
+            goodbye: false,
         }
     }
 
@@ -92,16 +95,23 @@ impl Client {
         poll_fn(|cx| self.poll(cx)).await;
         self.leave();
         // Its last words; whoever does not take them in time has them not.
-        let drained = poll_fn(|cx| self.line.poll_drain(cx));
-        let _ = tokio::time::timeout(LAST_WORDS_LIMIT, drained).await;
+        let closed = poll_fn(|cx| self.line.poll_close(cx));
+        let _ = tokio::time::timeout(LAST_WORDS_LIMIT, closed).await;
     }
 
-    /// Gives the server back if nothing of this client's is in it; else it is closed, and what runs there is stopped.
+    /// Gives the server back if nothing of this client's is in it; else it is closed. What runs there is stopped,
+    /// unless the client has said good-bye behind it: then PostgreSQL would finish it as well.
     fn leave(&mut self) {
         let Some(server) = self.server.take() else { return };
         if self.session.is_between() && self.session.pins().is_empty() && server.cancels.get() == 0 {
-            let clean = Rc::clone(&server.place.0);
-            clean.give_back(server);
+            let pool = Rc::clone(&server.place.0);
+            if self.reactor.rules.mode == Mode::Session {
+                tokio::task::spawn_local(pool.wash(server));
+            } else {
+                pool.give_back(server);
+            }
+        } else if self.session.is_busy() && self.goodbye {
+            tokio::task::spawn_local(server.finish());
         } else if self.session.is_busy() {
             cancel::send(&self.reactor, server);
         }
@@ -343,7 +353,9 @@ impl Client {
             self.unread |= self.server.is_none();
             return Ok(self.server.is_none());
         }
-        if self.server.as_ref().is_some_and(|s| !s.line.is_drained()) {
+        // A cancel that comes too late must not meet its next request either.
+        let late = |s: &Server| s.cancels.get() > 0 && !self.session.is_busy();
+        if self.server.as_ref().is_some_and(|s| !s.line.is_drained() || late(s)) {
             return Ok(false);
         }
         self.release();
@@ -378,7 +390,10 @@ impl Client {
                 }
                 // Looked at again when the server has spoken.
                 Step::Wait => return Ok(()),
-                Step::End => return Err(End),
+                Step::End => {
+                    self.goodbye = true;
+                    return Err(End);
+                }
                 Step::Link => {}
             }
             match self.pool.try_get() {

@@ -240,6 +240,12 @@ impl Line {
         }
     }
 
+    /// Sends what is left, and says that nothing more comes.
+    pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        self.stream.poll_shutdown(cx)
+    }
+
     /// Sends bytes and waits until they are with the kernel.
     ///
     /// # Errors

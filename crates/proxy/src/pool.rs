@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,13 @@ use crate::login;
 use crate::reactor::Reactor;
 use crate::routing::Target;
 use crate::server::{Place, Server};
+use route::Settings;
 use wire::scram::client::Credential;
+
+/// Longest that DISCARD ALL may take.
+const WASH_LIMIT: Duration = Duration::from_secs(5);
+/// Settings of clients for which it is remembered how a server reports them.
+const WELCOMES_MAX: usize = 64;
 
 /// Whose connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,8 +94,8 @@ pub struct Pool {
     pub paused: Cell<bool>,
     /// How to log in to a server as this user.
     pub credential: RefCell<Option<Credential>>,
-    /// What a server of this pool reports of itself, for clients that log in.
-    pub welcome: RefCell<Option<Arc<BTreeMap<String, String>>>>,
+    /// What a server of this pool reports of itself, for clients that log in with these settings.
+    pub welcomes: RefCell<BTreeMap<Settings, Arc<BTreeMap<String, String>>>>,
 }
 
 impl Pool {
@@ -108,7 +114,7 @@ impl Pool {
             opening: Cell::new(0),
             paused: Cell::new(false),
             credential: RefCell::default(),
-            welcome: RefCell::default(),
+            welcomes: RefCell::default(),
         })
     }
 
@@ -215,6 +221,15 @@ impl Pool {
         self.pump();
     }
 
+    /// Gives a connection back that one client had for all its life: what only it could know goes.
+    pub async fn wash(self: Rc<Pool>, mut server: Server) {
+        match tokio::time::timeout(WASH_LIMIT, server.wash()).await {
+            Ok(Ok(())) => self.give_back(server),
+            Ok(Err(why)) => tracing::debug!(%why, "could not clean a connection"),
+            Err(_) => tracing::debug!("cleaning a connection took too long"),
+        }
+    }
+
     /// Serves the queue with what there is, and opens what is missing.
     pub fn pump(self: &Rc<Pool>) {
         loop {
@@ -275,9 +290,24 @@ impl Pool {
     }
 
     fn opened(self: &Rc<Pool>, server: Server) {
-        *self.welcome.borrow_mut() = Some(server.backend.reported.clone());
+        let fresh = &server.backend.reported;
+        let same = self.welcomes.borrow().get(&Settings::new()).is_some_and(|known| known == fresh);
+        if !same {
+            // Another server, or one that was set up anew: the others are to be asked for again.
+            self.welcomes.borrow_mut().clear();
+            self.welcomes_are(Arc::default(), fresh.clone());
+        }
         self.idle.borrow_mut().push(server);
         self.pump();
+    }
+
+    /// How clients with these settings are welcomed.
+    pub fn welcomes_are(&self, settings: Arc<Settings>, reported: Arc<BTreeMap<String, String>>) {
+        let mut welcomes = self.welcomes.borrow_mut();
+        if welcomes.len() >= WELCOMES_MAX {
+            welcomes.retain(|settings, _| settings.is_empty());
+        }
+        welcomes.insert(Arc::unwrap_or_clone(settings), reported);
     }
 
     /// Nobody here can be served.
@@ -287,7 +317,7 @@ impl Pool {
     }
 
     /// Whoever has waited longer than `limit` is refused.
-    pub fn refuse_late(&self, limit: std::time::Duration, refusal: &Refusal) {
+    pub fn refuse_late(&self, limit: Duration, refusal: &Refusal) {
         loop {
             let first = {
                 let mut waiters = self.waiters.borrow_mut();

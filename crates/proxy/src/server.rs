@@ -2,15 +2,29 @@
 
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
-use route::Backend;
+use route::{Backend, Settings};
 use wire::frame::Header;
 
 use crate::facts::ServerFacts;
 use crate::line::Line;
 use crate::pool::Pool;
+
+/// A client's good-bye.
+const TERMINATE: &[u8] = b"X\0\0\0\x04";
+
+/// What a server says against a query of ours.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// SQLSTATE.
+    pub code: String,
+    /// In its words.
+    pub message: String,
+}
 
 /// One connection.
 pub struct Server {
@@ -83,10 +97,51 @@ impl Server {
         }
     }
 
+    /// Sets it up for a client with these settings, or leaves it as it was.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub async fn set_up(&mut self, settings: &Arc<Settings>) -> io::Result<()> {
+        if let Some(change) = route::settings::change(&self.backend.settings, settings) {
+            self.ask(&String::from_utf8_lossy(&change)).await?;
+            self.backend.settings = settings.clone();
+        }
+        Ok(())
+    }
+
+    /// Takes everything out of it that a client may have left, also what nobody can see from outside.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub async fn wash(&mut self) -> io::Result<()> {
+        self.ask("DISCARD ALL").await?;
+        self.backend.forget_prepared();
+        self.backend.settings = Arc::default();
+        Ok(())
+    }
+
+    /// Lets it finish what its client asked for before it said good-bye, and closes it; nobody takes the answers.
+    pub async fn finish(mut self) {
+        let mut said = false;
+        std::future::poll_fn(|cx| {
+            let told = if std::mem::replace(&mut said, true) { Ok(()) } else { self.line.say(cx, TERMINATE) };
+            let drained = self.line.poll_drain(cx);
+            if told.is_err() || matches!(drained, Poll::Ready(Err(_))) {
+                return Poll::Ready(());
+            }
+            while let Ok(1..) = ready!(self.line.poll_fill(cx)) {
+                let bytes = self.line.input.filled().len();
+                self.line.input.consume(bytes);
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Runs one of our own queries and gives its rows; nobody else may use the connection meanwhile.
     ///
     /// # Errors
-    /// What the socket says; the server's own words for an error.
+    /// What the socket says; in it `Refused`, if the server gave an error.
     pub async fn ask(&mut self, text: &str) -> io::Result<Vec<Vec<Option<String>>>> {
         const ROW_BYTES_MAX: u64 = 1 << 20;
         let mut bytes = Vec::new();
@@ -102,16 +157,23 @@ impl Server {
                     rows.push(wire::back::values(&body).map(text).collect());
                 }
                 wire::back::ERROR => {
-                    let words = wire::back::field(&body, b'M').unwrap_or_default();
-                    error = Some(String::from_utf8_lossy(words).into_owned());
+                    let field =
+                        |key| wire::back::field(&body, key).map(String::from_utf8_lossy).unwrap_or_default();
+                    error =
+                        Some(Refused { code: field(b'C').into_owned(), message: field(b'M').into_owned() });
                     if wire::back::is_fatal(&body) {
                         break;
+                    }
+                }
+                wire::back::PARAMETER_STATUS => {
+                    if let Some((name, value)) = wire::back::parameter(&body) {
+                        self.backend.report(name, value);
                     }
                 }
                 wire::back::READY => break,
                 _ => {}
             }
         }
-        error.map_or(Ok(rows), |words| Err(io::Error::other(words)))
+        error.map_or(Ok(rows), |refused| Err(io::Error::other(refused)))
     }
 }

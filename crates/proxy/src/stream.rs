@@ -97,4 +97,14 @@ impl Stream {
             Stream::Connected(s) => Pin::new(s.as_mut()).poll_flush(cx),
         }
     }
+
+    /// Says that nothing more comes: in TLS an end that was not said looks like one that somebody forged.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            Stream::Unix(s) => Pin::new(s).poll_shutdown(cx),
+            Stream::Accepted(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
+            Stream::Connected(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
+        }
+    }
 }
