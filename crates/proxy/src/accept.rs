@@ -143,6 +143,8 @@ impl Door {
         if let Some(listed) = listed {
             count(&self.reactor.counters.cancels);
             listed.control.give(Order::Cancel);
+        } else if admin::cancel(&self.reactor, pid, secret) {
+            count(&self.reactor.counters.cancels);
         }
     }
 

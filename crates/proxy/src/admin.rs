@@ -13,6 +13,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use subtle::ConstantTimeEq;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use wire::start::{Startup, negotiate};
 
@@ -30,6 +32,7 @@ pub mod sockets;
 pub mod stats;
 pub mod table;
 pub mod talk;
+pub mod tally;
 
 /// What the console is called, as a database.
 pub const NAMES: [&str; 2] = ["tanist", "pgbouncer"];
@@ -59,8 +62,8 @@ pub fn is_console(database: &[u8]) -> bool {
 pub async fn serve(reactor: &Rc<Reactor>, tls_required: bool, mut line: Line, startup: &Startup) {
     let mut words = Vec::new();
     match timeout(LOGIN_LIMIT, enter(reactor, tls_required, &mut line, startup)).await {
-        Ok(Ok((may, open))) => {
-            talk::talk(reactor, &mut line, may).await;
+        Ok(Ok((may, open, interrupt))) => {
+            talk::talk(reactor, &mut line, may, &interrupt).await;
             drop(open);
             return;
         }
@@ -73,12 +76,43 @@ pub async fn serve(reactor: &Rc<Reactor>, tls_required: bool, mut line: Line, st
     let _ = timeout(Duration::from_secs(5), line.tell(&words)).await;
 }
 
-/// A console that is open; counted until it is dropped.
-struct Open(Rc<Reactor>);
+/// What stops a command that waits: a cancel of its administrator, or that this one left.
+pub type Interrupt = Rc<Notify>;
+
+/// A console that is open, for whoever cancels what it waits for.
+pub struct Console {
+    secret: [u8; 4],
+    interrupt: Interrupt,
+}
+
+/// Lists a console until it is dropped.
+struct Open(Rc<Reactor>, u32);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.consoles.set(self.0.consoles.get() - 1);
+        self.0.consoles.borrow_mut().remove(&self.1);
+    }
+}
+
+/// A cancel came; whether it was for a console.
+pub fn cancel(reactor: &Reactor, pid: u32, secret: &[u8]) -> bool {
+    let consoles = reactor.consoles.borrow();
+    let console = consoles.get(&pid).filter(|c| bool::from(c.secret.as_slice().ct_eq(secret)));
+    console.map(|c| c.interrupt.notify_one()).is_some()
+}
+
+/// Lists a console under a number that nobody has, and gives its secret.
+fn list(reactor: &Rc<Reactor>) -> Result<(Open, [u8; 4], Interrupt), getrandom::Error> {
+    let mut secret = [0; 4];
+    getrandom::fill(&mut secret)?;
+    loop {
+        let pid = getrandom::u32()? >> 1;
+        let mut consoles = reactor.consoles.borrow_mut();
+        if pid != 0 && !consoles.contains_key(&pid) && !reactor.clients.borrow().contains_key(&pid) {
+            let interrupt = Interrupt::default();
+            consoles.insert(pid, Console { secret, interrupt: interrupt.clone() });
+            return Ok((Open(reactor.clone(), pid), secret, interrupt));
+        }
     }
 }
 
@@ -87,7 +121,7 @@ async fn enter(
     tls_required: bool,
     line: &mut Line,
     startup: &Startup,
-) -> Result<(May, Open), Denied> {
+) -> Result<(May, Open, Interrupt), Denied> {
     let negotiation = negotiate(startup);
     let mut out = Vec::new();
     if negotiation.owed {
@@ -100,20 +134,19 @@ async fn enter(
     }
     let user = String::from_utf8(startup.user().to_vec())
         .map_err(|_| Denied::Told("22021", "the user must be named in UTF-8".to_string()))?;
-    if reactor.consoles.get() >= CONSOLES_MAX {
+    if reactor.consoles.borrow().len() >= CONSOLES_MAX {
         return Err(Denied::Told("53300", "too many consoles are open".to_string()));
     }
     // First who it is, then whether it may: nobody learns the names of administrators without a password.
     auth::authenticate(reactor, line, &user).await?;
     let may = may(reactor, &user)?;
-    reactor.consoles.set(reactor.consoles.get() + 1);
-    let open = Open(reactor.clone());
     tracing::info!(user, ?may, "an administrator is at the console");
     let told = TOLD.map(|(name, value)| (name.to_string(), value.to_string()));
-    // Nothing of a console can be cancelled: its key fits nobody.
-    auth::greeting(&mut out, told.iter().map(|(n, v)| (n, v)), 0, &[0; 4]);
+    let no_random = |e: getrandom::Error| Denied::Told("58000", format!("no random bytes: {e}"));
+    let (open, secret, interrupt) = list(reactor).map_err(no_random)?;
+    auth::greeting(&mut out, told.iter().map(|(n, v)| (n, v)), open.1, &secret);
     line.tell(&out).await?;
-    Ok((may, open))
+    Ok((may, open, interrupt))
 }
 
 /// What drivers want to know of a server before they say anything.

@@ -242,6 +242,7 @@ impl Client {
         self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
         let sent = server.line.send(cx, &out.to_server, &[]);
         drop(out);
+        self.pool.totals.add(Count::Assignments, 1);
         self.server = Some(server);
         self.fresh = true;
         if sent.is_err() {

@@ -180,9 +180,7 @@ impl ClientFacts {
             self.count(now, &pool.totals, counts);
         }
         let id = server.map_or(0, |s| s.facts.id);
-        if self.server.replace(id) != id && id != 0 {
-            pool.totals.add(Count::Assignments, 1);
-        }
+        self.server.set(id);
         if let Some(server) = server {
             server.facts.client.set(self.id);
             server.facts.requested.set(self.requested.get());

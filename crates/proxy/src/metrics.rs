@@ -21,9 +21,11 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::admin::sockets::target;
+use crate::admin::tally::{self, Tally};
 use crate::admin::{show, stats};
 use crate::config::Config;
 use crate::facts::{Count, Sample};
+use crate::pool::Key;
 use crate::reactor::Reactor;
 use crate::routing::Target;
 use crate::run::RunError;
@@ -124,7 +126,7 @@ fn whole(page: &mut Page, reactor: &Reactor) {
     let started = reactor.started.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
     page.one("start_time_seconds", "gauge", "When it started, in Unix seconds.", started);
     page.one("clients_max", "gauge", "Clients that may be connected.", reactor.config.clients_max);
-    page.one("consoles", "gauge", "Administrators at the console.", reactor.consoles.get());
+    page.one("consoles", "gauge", "Administrators at the console.", reactor.consoles.borrow().len());
     page.one(
         "prepared_statements",
         "gauge",
@@ -159,45 +161,36 @@ fn cluster(page: &mut Page, reactor: &Reactor) {
 
 /// Figures of each pool: a database, a user, and what for.
 fn pools(page: &mut Page, reactor: &Rc<Reactor>) {
-    let pools = reactor.pools();
-    let labels = |p: &crate::pool::Pool| {
-        [
-            ("database", p.key.database.clone()),
-            ("user", p.key.user.clone()),
-            ("target", target(p.key.target).to_string()),
-        ]
-    };
-    let mut each = |name: &str, help: &str, of: &dyn Fn(&crate::pool::Pool) -> String| {
+    let all = tally::by_key(reactor);
+    let mut each = |name: &str, help: &str, of: &dyn Fn(&Tally) -> String| {
         page.family(name, "gauge", help);
-        for pool in &pools {
-            let labels = labels(pool);
-            let labels: Vec<(&str, &str)> = labels.iter().map(|(k, v)| (*k, v.as_str())).collect();
-            page.value(name, &labels, of(pool));
-        }
+        all.iter().for_each(|(key, tally)| page.value(name, &labels(key), of(tally)));
     };
-    let clients = |p: &crate::pool::Pool| {
-        let clients = reactor.clients.borrow();
-        clients.values().filter(|c| c.key == p.key).count().to_string()
-    };
-    each("clients", "Clients that are connected.", &clients);
-    each("clients_waiting", "Clients that wait for a connection to a server.", &|p| p.counts().2.to_string());
-    each("longest_wait_seconds", "How long the first of those waits.", &|p| {
-        seconds(p.longest_wait_ms() * 1_000)
+    each("clients", "Clients that are connected.", &|t| t.clients.to_string());
+    each("clients_waiting", "Clients that wait for a connection to a server.", &|t| t.waiting.to_string());
+    each("longest_wait_seconds", "How long the first of those waits.", &|t| {
+        seconds(t.longest_wait_ms * 1_000)
     });
-    each("pool_size", "Connections to servers at most.", &|p| p.size.to_string());
-    each("pool_paused", "1 while an administrator has paused it.", &|p| u8::from(p.paused.get()).to_string());
-    each("server_logins", "Logins at servers that are under way.", &|p| p.logins().to_string());
+    each("pool_size", "Connections to servers at most.", &|t| t.size.to_string());
+    each("pool_paused", "1 while an administrator has paused it.", &|t| u8::from(t.paused).to_string());
+    each("server_logins", "Logins at servers that are under way.", &|t| t.logins.to_string());
     page.family("servers", "gauge", "Connections to servers, by what they do.");
-    let servers = reactor.servers();
-    for pool in &pools {
-        for state in ["active", "idle", "active_cancel", "being_canceled"] {
-            let n = servers.iter().filter(|s| *s.key() == pool.key && s.state() == state).count();
-            let labels = labels(pool);
-            let mut labels: Vec<(&str, &str)> = labels.iter().map(|(k, v)| (*k, v.as_str())).collect();
-            labels.push(("state", state));
+    for (key, tally) in &all {
+        let states = [
+            ("active", tally.active),
+            ("idle", tally.idle),
+            ("active_cancel", tally.active_cancel),
+            ("being_canceled", tally.being_canceled),
+        ];
+        for (state, n) in states {
+            let labels = labels(key).into_iter().chain([("state", state)]).collect::<Vec<_>>();
             page.value("servers", &labels, n);
         }
     }
+}
+
+fn labels(key: &Key) -> [(&'static str, &str); 3] {
+    [("database", &key.database), ("user", &key.user), ("target", target(key.target))]
 }
 
 /// What was done in each database since the start.

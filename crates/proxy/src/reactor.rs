@@ -56,8 +56,8 @@ pub struct Reactor {
     pub gates: Gates,
     /// What is counted for all.
     pub counters: Counters,
-    /// Consoles that are open.
-    pub consoles: Cell<usize>,
+    /// Consoles that are open, by the numbers that they were given for cancelling.
+    pub consoles: RefCell<BTreeMap<u32, crate::admin::Console>>,
     /// When it started.
     pub started: SystemTime,
     /// A connection to a server has ended, or a tick has passed.
@@ -132,7 +132,7 @@ impl Reactor {
             client_tls: RefCell::default(),
             gates: Gates::default(),
             counters: Counters::default(),
-            consoles: Cell::new(0),
+            consoles: RefCell::default(),
             started: SystemTime::now(),
             emptied: Notify::new(),
             stops: Notify::new(),

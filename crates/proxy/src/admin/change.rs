@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::May;
 use super::command::{Command, Refused, Show};
 use super::show::pin_words;
+use super::{Interrupt, May};
 use crate::config::AuthKind;
 use crate::control::{Control, Order};
 use crate::gates::Stop;
@@ -50,7 +50,11 @@ pub fn allowed(may: May, command: &Command) -> Result<(), Refused> {
 ///
 /// # Errors
 /// Why it was not done.
-pub async fn run(reactor: &Rc<Reactor>, command: &Command) -> Result<&'static str, Refused> {
+pub async fn run(
+    reactor: &Rc<Reactor>,
+    command: &Command,
+    interrupt: &Interrupt,
+) -> Result<&'static str, Refused> {
     match command {
         Command::Empty => return Ok(""),
         Command::Show(_) | Command::Setting(..) => return Ok("SHOW"),
@@ -59,7 +63,7 @@ pub async fn run(reactor: &Rc<Reactor>, command: &Command) -> Result<&'static st
         _ => tracing::info!(?command, "a command of an administrator"),
     }
     match command {
-        Command::Pause(database) => pause(reactor, database.as_deref()).await.map(|()| "PAUSE"),
+        Command::Pause(database) => pause(reactor, database.as_deref(), interrupt).await.map(|()| "PAUSE"),
         Command::Resume(database) => resume(reactor, database.as_deref()).map(|()| "RESUME"),
         Command::Disable(database) => {
             exists(reactor, Some(database))?;
@@ -74,7 +78,9 @@ pub async fn run(reactor: &Rc<Reactor>, command: &Command) -> Result<&'static st
         Command::Kill(database) => kill(reactor, database).map(|()| "KILL"),
         Command::KillClient(id) => kill_client(reactor, *id).map(|()| "KILL_CLIENT"),
         Command::Reconnect(database) => reconnect(reactor, database.as_deref()).map(|()| "RECONNECT"),
-        Command::WaitClose(database) => wait_close(reactor, database.as_deref()).await.map(|()| "WAIT_CLOSE"),
+        Command::WaitClose(database) => {
+            wait_close(reactor, database.as_deref(), interrupt).await.map(|()| "WAIT_CLOSE")
+        }
         Command::Reload => reload(reactor).map(|()| "RELOAD"),
         Command::Shutdown { waits } => {
             shutdown(reactor, *waits);
@@ -118,7 +124,7 @@ fn controls(reactor: &Reactor, which: impl Fn(&crate::reactor::Listed) -> bool) 
 
 /// No new transaction begins, and it is over when no connection to a server is left.
 /// What does not come to rest in time goes on as if nothing had been said.
-async fn pause(reactor: &Rc<Reactor>, database: Option<&str>) -> Result<(), Refused> {
+async fn pause(reactor: &Rc<Reactor>, database: Option<&str>, interrupt: &Interrupt) -> Result<(), Refused> {
     exists(reactor, database)?;
     let gates = &reactor.gates;
     if gates.all_paused.get() {
@@ -134,29 +140,62 @@ async fn pause(reactor: &Rc<Reactor>, database: Option<&str>) -> Result<(), Refu
         pools.iter().for_each(|pool| pool.close_idle());
         pools.iter().all(|pool| pool.counts().0 == 0)
     };
-    if wait_until(reactor, at_rest).await {
-        return Ok(());
-    }
-    let held = holders(reactor, database);
-    if fresh {
+    let rested = wait_until(reactor, interrupt, at_rest).await.map_err(|why| {
+        let message = format!("not paused, and all goes on: {}", why.words(reactor));
+        Refused { detail: holders(reactor, database), ..Refused::new(why.code(), message) }
+    });
+    if rested.is_err() && fresh {
         open_gate(reactor, database);
     }
-    let seconds = reactor.config.admin.pause_timeout.as_secs_f64();
-    let message =
-        format!("not paused: connections to servers were still in use after {seconds} s, and all goes on");
-    Err(Refused { detail: held, ..Refused::new("55006", message) })
+    rested
 }
 
-/// Waits for something that comes with the end of connections to servers; whether it came in time.
-async fn wait_until(reactor: &Rc<Reactor>, holds: impl Fn() -> bool) -> bool {
+/// Why waiting ended in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Vain {
+    Late,
+    Cancelled,
+}
+
+impl Vain {
+    fn code(self) -> &'static str {
+        match self {
+            Vain::Late => "55006",
+            Vain::Cancelled => "57014",
+        }
+    }
+
+    fn words(self, reactor: &Reactor) -> String {
+        let seconds = reactor.config.admin.pause_timeout.as_secs_f64();
+        match self {
+            Vain::Late => format!("connections to servers were still in use after {seconds} s"),
+            Vain::Cancelled => "canceling statement due to user request".to_string(),
+        }
+    }
+}
+
+/// Waits for something that comes with the end of connections to servers.
+async fn wait_until(
+    reactor: &Rc<Reactor>,
+    interrupt: &Interrupt,
+    holds: impl Fn() -> bool,
+) -> Result<(), Vain> {
     let end = Instant::now() + reactor.config.admin.pause_timeout;
+    // A cancel that came before anything was waited for is not for this.
+    tokio::select! {
+        biased;
+        () = interrupt.notified() => {}
+        () = std::future::ready(()) => {}
+    }
     loop {
         let changed = reactor.emptied.notified();
         if holds() {
-            return true;
+            return Ok(());
         }
-        if timeout_at(end, changed).await.is_err() {
-            return false;
+        tokio::select! {
+            () = changed => {}
+            () = interrupt.notified() => return Err(Vain::Cancelled),
+            () = sleep_until(end) => return Err(Vain::Late),
         }
     }
 }
@@ -232,24 +271,26 @@ fn reconnect(reactor: &Reactor, database: Option<&str>) -> Result<(), Refused> {
     Ok(())
 }
 
-async fn wait_close(reactor: &Rc<Reactor>, database: Option<&str>) -> Result<(), Refused> {
+async fn wait_close(
+    reactor: &Rc<Reactor>,
+    database: Option<&str>,
+    interrupt: &Interrupt,
+) -> Result<(), Refused> {
     exists(reactor, database)?;
-    let closed = || {
-        let old = |s: &Rc<crate::facts::ServerFacts>| {
-            s.close_needed.get() && database.is_none_or(|name| s.key().database == name)
-        };
-        !reactor.servers().iter().any(old)
+    let old = |s: &Rc<crate::facts::ServerFacts>| {
+        s.close_needed.get() && database.is_none_or(|name| s.key().database == name)
     };
-    if wait_until(reactor, closed).await {
-        return Ok(());
-    }
-    let seconds = reactor.config.admin.pause_timeout.as_secs_f64();
-    let message = format!("connections to servers that are to be closed were still in use after {seconds} s");
-    Err(Refused { detail: holders(reactor, database), ..Refused::new("55006", message) })
+    wait_until(reactor, interrupt, || !reactor.servers().iter().any(old)).await.map_err(|why| {
+        let message = format!("not all are closed: {}", why.words(reactor));
+        Refused { detail: holders(reactor, database), ..Refused::new(why.code(), message) }
+    })
 }
 
-/// Reads passwords and certificates anew: all of them, or, if one can't be used, none.
-fn reload(reactor: &Reactor) -> Result<(), Refused> {
+/// Reads passwords and certificates anew: all of them, or, if one can't be used, none. As a signal may ask, too.
+///
+/// # Errors
+/// F0000 with what can't be used.
+pub fn reload(reactor: &Reactor) -> Result<(), Refused> {
     let refused = |why: String| {
         tracing::warn!(%why, "RELOAD was refused, nothing has changed");
         Refused { detail: why, ..Refused::new("F0000", "RELOAD failed, nothing was changed") }
@@ -270,13 +311,15 @@ fn reload(reactor: &Reactor) -> Result<(), Refused> {
     Ok(())
 }
 
-fn shutdown(reactor: &Reactor, waits: bool) {
+/// Ends at once, or, if it `waits`, with the last client. Nobody new comes in. As a signal may ask, too.
+pub fn shutdown(reactor: &Reactor, waits: bool) {
     std::mem::take(&mut *reactor.doors.borrow_mut()).iter().for_each(tokio::task::AbortHandle::abort);
     if waits {
         reactor.gates.stop.set(Stop::WithLastClient);
         return;
     }
     reactor.gates.stop.set(Stop::Now);
+    // `Reactor::ended` is told by the console, once it has answered.
     controls(reactor, |_| true).iter().for_each(|control| control.give(Order::End));
 }
 

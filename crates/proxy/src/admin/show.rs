@@ -5,11 +5,10 @@ use std::rc::Rc;
 
 use super::command::{Command, Show};
 use super::table::{Column, Kind, Row, Value};
+use super::tally::{self, Tally};
 use super::{VERSION, config, sockets, stats};
-use crate::facts::ServerFacts;
 use crate::limits::ANY;
 use crate::reactor::Reactor;
-use crate::routing::Target;
 
 use Kind::{Big, Int, Text};
 
@@ -150,7 +149,7 @@ pub fn rows(reactor: &Rc<Reactor>, command: &Command) -> Vec<Row> {
         Show::Clients => sockets::clients(reactor),
         Show::Servers => sockets::servers(reactor),
         Show::Sockets => [sockets::clients(reactor), sockets::servers(reactor)].concat(),
-        Show::Databases => database_names(reactor).iter().map(|name| database(reactor, name)).collect(),
+        Show::Databases => databases(reactor),
         Show::Users => users(reactor),
         Show::Lists => lists(reactor),
         Show::Config => config::rows(&reactor.config),
@@ -166,44 +165,32 @@ pub fn rows(reactor: &Rc<Reactor>, command: &Command) -> Vec<Row> {
 
 /// One row for each database and user, as exporters expect; those who only read are in it.
 fn pools(reactor: &Rc<Reactor>) -> Vec<Row> {
-    let pools = reactor.pools();
-    let pairs: BTreeSet<(&str, &str)> =
-        pools.iter().map(|p| (p.key.database.as_str(), p.key.user.as_str())).collect();
-    pairs.into_iter().map(|(database, user)| pool(reactor, database, user)).collect()
+    let all = tally::by(reactor, |key| (key.database.clone(), key.user.clone()));
+    all.into_iter().map(|((database, user), tally)| pool(reactor, &database, &user, &tally)).collect()
 }
 
-fn pool(reactor: &Rc<Reactor>, database: &str, user: &str) -> Row {
-    let ours = |key: &crate::pool::Key| key.database == database && key.user == user;
-    let servers: Vec<Rc<ServerFacts>> = reactor.servers().into_iter().filter(|s| ours(s.key())).collect();
-    let in_state = |state: &str| servers.iter().filter(|s| s.state() == state).count();
-    let pools: Vec<_> = reactor.pools().into_iter().filter(|p| ours(&p.key)).collect();
-    let clients = reactor.clients.borrow();
-    let clients = clients.values().filter(|c| ours(&c.key));
-    let (mut active, mut waiting) = (0_usize, 0_usize);
-    clients.for_each(|c| *(if c.facts.state() == "waiting" { &mut waiting } else { &mut active }) += 1);
-    let wait_ms = pools.iter().map(|p| p.longest_wait_ms()).max().unwrap_or(0);
-    let reads = servers.iter().filter(|s| s.key().target == Target::Replica).count();
+fn pool(reactor: &Reactor, database: &str, user: &str, tally: &Tally) -> Row {
     vec![
         database.into(),
         user.into(),
-        active.into(),
-        waiting.into(),
+        (tally.clients - tally.waiting).into(),
+        tally.waiting.into(),
         0_u64.into(),
         0_u64.into(),
-        in_state("active").into(),
-        in_state("active_cancel").into(),
-        in_state("being_canceled").into(),
-        in_state("idle").into(),
+        tally.active.into(),
+        tally.active_cancel.into(),
+        tally.being_canceled.into(),
+        tally.idle.into(),
         0_u64.into(),
         0_u64.into(),
-        pools.iter().map(|p| p.logins()).sum::<usize>().into(),
-        (wait_ms / 1_000).into(),
-        (wait_ms % 1_000 * 1_000).into(),
+        tally.logins.into(),
+        (tally.longest_wait_ms / 1_000).into(),
+        (tally.longest_wait_ms % 1_000 * 1_000).into(),
         config::mode_word(reactor.config.database(database).mode(&reactor.config)).into(),
         Value::Null,
-        reads.into(),
-        pools.iter().map(|p| p.size).sum::<usize>().into(),
-        pools.iter().any(|p| p.paused.get()).into(),
+        tally.reads.into(),
+        tally.size.into(),
+        tally.paused.into(),
     ]
 }
 
@@ -213,14 +200,19 @@ pub fn database_names(reactor: &Rc<Reactor>) -> BTreeSet<String> {
     configured.chain(reactor.pools().iter().map(|p| p.key.database.clone())).collect()
 }
 
-fn database(reactor: &Rc<Reactor>, name: &str) -> Row {
+fn databases(reactor: &Rc<Reactor>) -> Vec<Row> {
+    let all = tally::by(reactor, |key| key.database.clone());
+    let tally = |name: &String| all.get(name).copied().unwrap_or_default();
+    database_names(reactor).iter().map(|name| database(reactor, name, &tally(name))).collect()
+}
+
+fn database(reactor: &Rc<Reactor>, name: &str, tally: &Tally) -> Row {
     let entry = reactor.config.database(name);
     let primary = reactor.routing.borrow().primary.clone();
     let (host, port) = primary.as_deref().map_or((None, None), |address| {
         let (host, port) = sockets::split(address);
         (Some(host), Some(port))
     });
-    let clients = reactor.clients.borrow().values().filter(|c| c.key.database == name).count();
     vec![
         name.into(),
         host.into(),
@@ -234,9 +226,9 @@ fn database(reactor: &Rc<Reactor>, name: &str) -> Row {
         entry.0.and_then(|d| d.mode).map(config::mode_word).into(),
         Value::Null,
         entry.0.map_or(0, |d| d.max_connections).into(),
-        reactor.servers().iter().filter(|s| s.key().database == name).count().into(),
+        tally.servers().into(),
         entry.0.map_or(0, |d| d.max_clients).into(),
-        clients.into(),
+        tally.clients.into(),
         reactor.gates.is_paused(name).into(),
         reactor.gates.is_disabled(name).into(),
     ]
@@ -248,19 +240,19 @@ fn user_names(reactor: &Rc<Reactor>) -> BTreeSet<String> {
 }
 
 fn users(reactor: &Rc<Reactor>) -> Vec<Row> {
+    let all = tally::by(reactor, |key| key.user.clone());
     let row = |name: String| {
         let limits = reactor.config.user(&name);
-        let servers = reactor.servers().iter().filter(|s| s.key().user == name).count();
-        let clients = reactor.clients.borrow().values().filter(|c| c.key.user == name).count();
+        let tally = all.get(&name).copied().unwrap_or_default();
         vec![
             name.into(),
             "".into(),
             "".into(),
             Value::Null,
             limits.map_or(0, |u| u.max_connections).into(),
-            servers.into(),
+            tally.servers().into(),
             limits.map_or(0, |u| u.max_clients).into(),
-            clients.into(),
+            tally.clients.into(),
         ]
     };
     user_names(reactor).into_iter().map(row).collect()
@@ -283,7 +275,7 @@ fn lists(reactor: &Rc<Reactor>) -> Vec<Row> {
         ("dns_zones", 0),
         ("dns_queries", 0),
         ("dns_pending", 0),
-        ("consoles", reactor.consoles.get()),
+        ("consoles", reactor.consoles.borrow().len()),
         ("prepared", reactor.shelf.borrow().len()),
     ];
     rows.into_iter().map(|(name, n)| vec![name.into(), n.into()]).collect()

@@ -5,7 +5,12 @@
 //! limit of rows of an Execute is not kept: tables here are short.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use wire::back::{self, Transaction, Words};
 use wire::frame::{cstr, int16};
@@ -13,7 +18,7 @@ use wire::front::{self, BindNames, Object, Parse};
 
 use super::command::{Command, Refused, read};
 use super::table::{self, Formats};
-use super::{May, change, show};
+use super::{Interrupt, May, change, show};
 use crate::gates::Stop;
 use crate::line::Line;
 use crate::reactor::Reactor;
@@ -23,8 +28,14 @@ const MESSAGE_BYTES_MAX: u64 = 64 << 10;
 /// Statements and portals that a console may keep.
 const NAMES_MAX: usize = 1_000;
 
+/// What may come in while a command is waited for.
+const AHEAD_BYTES_MAX: usize = 64 << 10;
+/// Longest that an administrator may take to take an answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
 struct Talk<'a> {
     reactor: &'a Rc<Reactor>,
+    interrupt: &'a Interrupt,
     may: May,
     statements: BTreeMap<Vec<u8>, Command>,
     portals: BTreeMap<Vec<u8>, (Command, Formats)>,
@@ -34,9 +45,10 @@ struct Talk<'a> {
 }
 
 /// Serves a console until it leaves, or until the proxy ends.
-pub async fn talk(reactor: &Rc<Reactor>, line: &mut Line, may: May) {
+pub async fn talk(reactor: &Rc<Reactor>, line: &mut Line, may: May, interrupt: &Interrupt) {
     let mut talk = Talk {
         reactor,
+        interrupt,
         may,
         statements: BTreeMap::new(),
         portals: BTreeMap::new(),
@@ -45,14 +57,33 @@ pub async fn talk(reactor: &Rc<Reactor>, line: &mut Line, may: May) {
     };
     while reactor.gates.stop.get() != Stop::Now {
         let Ok((tag, body)) = line.message(MESSAGE_BYTES_MAX).await else { return };
-        let goes = talk.hear(tag, &body).await;
-        let said = line.tell(&std::mem::take(&mut talk.out)).await;
-        if !goes || said.is_err() {
+        let goes = while_there(line, interrupt, talk.hear(tag, &body)).await;
+        let said = timeout(ANSWER_LIMIT, line.tell(&std::mem::take(&mut talk.out))).await;
+        if !goes || !matches!(said, Ok(Ok(()))) {
             break;
         }
     }
     if reactor.gates.stop.get() == Stop::Now {
         reactor.stops.notify_one();
+    }
+}
+
+/// Does something, and stops what it waits for if the administrator leaves.
+async fn while_there<T>(line: &mut Line, interrupt: &Interrupt, done: impl Future<Output = T>) -> T {
+    let mut done = pin!(done);
+    let mut listens = true;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut done => return done,
+            read = poll_fn(|cx| line.poll_fill(cx)), if listens => {
+                let gone = !matches!(read, Ok(n) if n > 0);
+                if gone {
+                    interrupt.notify_one();
+                }
+                listens = !gone && line.input.filled().len() < AHEAD_BYTES_MAX;
+            }
+        }
     }
 }
 
@@ -191,7 +222,7 @@ impl Talk<'_> {
             back::bare(&mut self.out, back::EMPTY_QUERY);
             return Ok(());
         }
-        let tag = change::run(self.reactor, command).await?;
+        let tag = change::run(self.reactor, command, self.interrupt).await?;
         back::command_complete(&mut self.out, tag.as_bytes());
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use tokio::io::AsyncWriteExt as _;
+
 use crate::stage::{Stage, connect, connect_with, refused, said, table, told, wait_until, wait_until_closed};
 
 const ADMINS: &str = "admin.users = [\"boss\"]\nadmin.stats_users = [\"watcher\"]\n";
@@ -202,6 +204,36 @@ fn a_pause_waits_for_transactions_and_resume_wakes_everybody() {
         wait_until(&boss, "show pools", |t| t.number("database", "postgres", "cl_waiting") == 1).await;
         boss.simple_query("resume postgres").await.unwrap();
         waiting.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_pause_can_be_cancelled_and_ends_with_who_asked_for_it() {
+    told(async {
+        let stage = stage(ADMINS).await;
+        let (boss, other) = (stage.console("boss").await, stage.console("boss").await);
+        let client = stage.client("postgres", "postgres").await;
+        client.batch_execute("begin").await.unwrap();
+        let is = |word: &'static str| {
+            move |t: &crate::stage::Table| t.find("key", "paused", "value").unwrap() == word
+        };
+        // A cancel that comes too early is for nothing.
+        boss.cancel_token().cancel_query(tokio_postgres::NoTls).await.unwrap();
+        let token = boss.cancel_token();
+        let pausing = tokio::spawn(async move { boss.simple_query("pause").await.map(|_| boss) });
+        wait_until(&other, "show state", is("yes")).await;
+        token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+        let error = pausing.await.unwrap().err().unwrap();
+        assert_eq!(said(&error).0, "57014");
+        wait_until(&other, "show state", is("no")).await;
+        // Who asked for it hangs up.
+        let mut raw = stage.raw_console("boss").await;
+        raw.write_all(b"Q\0\0\0\x0apause\0").await.unwrap();
+        wait_until(&other, "show state", is("yes")).await;
+        drop(raw);
+        wait_until(&other, "show state", is("no")).await;
+        client.batch_execute("commit").await.unwrap();
+        client.batch_execute("select 1").await.unwrap();
     });
 }
 

@@ -7,3 +7,4 @@ mod follow;
 mod limits;
 mod metrics;
 mod stage;
+mod tls;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_postgres::{Client, Error, NoTls, SimpleQueryMessage};
 
 /// Generous: what is waited for takes well under a second on an idle machine.
@@ -122,6 +124,19 @@ impl Stage {
     /// The console.
     pub async fn console(&self, user: &str) -> Client {
         self.client(user, "pgbouncer").await
+    }
+
+    /// The console as bare bytes, behind its greeting.
+    pub async fn raw_console(&self, user: &str) -> TcpStream {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let body = [b"\0\x03\0\0user\0", user.as_bytes(), b"\0database\0pgbouncer\0\0"].concat();
+        let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        socket.write_all(&[length.as_slice(), &body].concat()).await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"Z\0\0\0\x05I") {
+            seen.push(socket.read_u8().await.unwrap());
+        }
+        socket
     }
 
     /// Waits until the proxy has ended by itself.
