@@ -35,6 +35,23 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// How to reach a client that is in, and what is told of it.
 type Handles = (Rc<Control>, Rc<ClientFacts>);
 
+/// A client's place among the others: free again when it is dropped, also if its login does not come to an end.
+struct Seat(Rc<Reactor>, Rc<Pool>, u32);
+
+impl Seat {
+    fn new(reactor: &Rc<Reactor>, pool: &Rc<Pool>, pid: u32) -> Seat {
+        pool.clients.set(pool.clients.get() + 1);
+        Seat(reactor.clone(), pool.clone(), pid)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.1.clients.set(self.1.clients.get() - 1);
+        self.0.clients.borrow_mut().remove(&self.2);
+    }
+}
+
 /// What listens.
 #[derive(Clone)]
 pub struct Door {
@@ -154,13 +171,12 @@ impl Door {
         }
         let mut words = Vec::new();
         match timeout(LOGIN_LIMIT, self.log_in(&mut line, &startup)).await {
-            Ok(Ok((pool, session, listed))) => {
-                let pid = listed.1.id;
+            Ok(Ok((pool, session, listed, seat))) => {
                 let reactor = self.reactor.clone();
                 // A task of its own: this one has room for a login, which an idle client must not keep.
                 tokio::task::spawn_local(async move {
-                    Client::new(reactor.clone(), pool, line, session, listed).serve().await;
-                    reactor.clients.borrow_mut().remove(&pid);
+                    Client::new(reactor, pool, line, session, listed).serve().await;
+                    drop(seat);
                 });
                 return;
             }
@@ -178,7 +194,7 @@ impl Door {
         &self,
         line: &mut Line,
         startup: &Startup,
-    ) -> Result<(Rc<Pool>, Session, Handles), Denied> {
+    ) -> Result<(Rc<Pool>, Session, Handles, Seat), Denied> {
         let negotiation = negotiate(startup);
         let mut out = Vec::new();
         if negotiation.owed {
@@ -199,9 +215,7 @@ impl Door {
                 "replication connections do not go through this proxy: connect to a server".to_string(),
             ));
         }
-        if self.reactor.clients.borrow().len() >= self.reactor.config.clients_max {
-            return Err(Denied::Told("53300", "sorry, too many clients already".to_string()));
-        }
+        self.reactor.has_seat()?;
         let credential = auth::authenticate(&self.reactor, line, &user).await?;
         self.reactor.may_enter(&database, &user)?;
         let key = Key { database, user, target: self.target };
@@ -212,12 +226,15 @@ impl Door {
         let settings = Arc::new(settings(startup)?);
         let told = welcome(&pool, &settings).await?;
         let application = settings.get("application_name").cloned().unwrap_or_default();
+        // Others may have come in while this one was asked for its password.
+        self.reactor.may_enter(&key.database, &key.user)?;
         let (handles, secret) = self.list(&key, negotiation.version, line.stream(), application)?;
+        let seat = Seat::new(&self.reactor, &pool, handles.1.id);
         auth::greeting(&mut out, told.iter(), handles.1.id, &secret);
         line.tell(&out).await?;
         let rules = self.reactor.rules_of(&pool.key.database);
         let session = Session::new(rules, settings, told);
-        Ok((pool, session, handles))
+        Ok((pool, session, handles, seat))
     }
 
     /// Gives a client the key that it may cancel with.

@@ -152,15 +152,29 @@ impl Reactor {
             let words = format!("database \"{database}\" was disabled by an administrator");
             return Err(Denied::Told("55000", words));
         }
-        let clients = self.clients.borrow();
+        let pools = self.pools();
+        let clients = |ours: &dyn Fn(&Pool) -> bool| -> usize {
+            pools.iter().filter(|p| ours(p)).map(|p| p.clients.get()).sum()
+        };
         let most = self.config.database(database).0.map_or(0, |d| d.max_clients);
-        if most != 0 && is_full(most, clients.values().filter(|c| c.key.database == database).count()) {
+        if most != 0 && is_full(most, clients(&|p| p.key.database == database)) {
             let words = format!("too many clients for database \"{database}\" already");
             return Err(Denied::Told("53300", words));
         }
         let most = self.config.user(user).map_or(0, |u| u.max_clients);
-        if most != 0 && is_full(most, clients.values().filter(|c| c.key.user == user).count()) {
+        if most != 0 && is_full(most, clients(&|p| p.key.user == user)) {
             return Err(Denied::Told("53300", format!("too many clients of user \"{user}\" already")));
+        }
+        self.has_seat()
+    }
+
+    /// Whether one more client may come in, as far as all of them together go.
+    ///
+    /// # Errors
+    /// 53300 if not.
+    pub fn has_seat(&self) -> Result<(), Denied> {
+        if self.clients.borrow().len() >= self.config.clients_max {
+            return Err(Denied::Told("53300", "sorry, too many clients already".to_string()));
         }
         Ok(())
     }

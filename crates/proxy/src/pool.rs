@@ -84,6 +84,8 @@ pub struct Pool {
     pub size: usize,
     /// What was done here.
     pub totals: Totals,
+    /// Clients that are in.
+    pub clients: Cell<usize>,
     reactor: Weak<Reactor>,
     idle: RefCell<Vec<Server>>,
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
@@ -107,6 +109,7 @@ impl Pool {
             dbname,
             size: size.max(1),
             totals: Totals::default(),
+            clients: Cell::new(0),
             reactor: Rc::downgrade(reactor),
             idle: RefCell::default(),
             waiters: RefCell::default(),

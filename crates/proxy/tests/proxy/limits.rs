@@ -57,8 +57,15 @@ fn databases_have_names_and_limits() {
         let pid = table(&kept, "select pg_backend_pid()").await.rows;
         assert_eq!(table(&kept, "select pg_backend_pid()").await.rows, pid);
         assert_eq!(table(&boss, "show pools").await.number("database", "kept", "sv_active"), 1);
-        let _narrow = stage.client("postgres", "narrow").await;
+        let narrow = stage.client("postgres", "narrow").await;
         let error = connect(stage.port, "postgres", "narrow").await.err().unwrap();
         assert_eq!(said(&error).0, "53300");
+        // Who leaves makes room.
+        drop(narrow);
+        wait_until(&boss, "show databases", |t| {
+            t.number("name", "narrow", "current_client_connections") == 0
+        })
+        .await;
+        stage.client("postgres", "narrow").await.simple_query("select 1").await.unwrap();
     });
 }
