@@ -111,6 +111,8 @@ def abandoned(direct, proxy, report):
         "in COPY out": Q("copy (select repeat('x',1000) from generate_series(1,100000)) to stdout"),
         "in rows": Q("select repeat('x',1000) from generate_series(1,100000)"),
         "in an open batch": P("", "insert into raw_w values (1)") + B() + X() + H,
+        "in a failed batch without a Sync": P("", "select nonsense") + B() + X() + H,
+        "in a failed batch with a query behind": P("", "select nonsense") + B() + X() + Q("select 2"),
         "in half a message": Q("select 1")[:7],
         "in half a parse": P("a", "select 1")[:9],
         "in half a row of COPY": Q("copy raw_w from stdin") + CD("1\n2\n")[:6],
@@ -164,9 +166,9 @@ def remains(raw):
     }
     out = []
     for text, want in fresh.items():
-        messages = ask(raw, text)
+        messages = ask(raw, text, 2.0)
         got = value(messages)
-        if (got or None) != want or messages[-1] != ("Z", b"I"):
+        if (got or None) != want or messages[-1:] != [("Z", b"I")]:
             out.append((text, got, messages[-3:]))
     return out
 

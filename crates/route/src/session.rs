@@ -165,6 +165,8 @@ pub struct Session {
     /// What the last Bind bound to the unnamed portal.
     portal: Traits,
     settings: Arc<Settings>,
+    /// What its startup message has set, and RESET goes back to.
+    startup: Arc<Settings>,
     /// Settings of an application's own that it has set at some time.
     own: BTreeSet<String>,
     /// What the client knows of the server (ParameterStatus).
@@ -229,7 +231,7 @@ impl Session {
     /// One that has just logged in, with the settings of its startup message, and that was told `reported`.
     #[must_use]
     pub fn new(rules: Rules, settings: Arc<Settings>, reported: Arc<BTreeMap<String, String>>) -> Session {
-        Session { rules, settings, told: reported, ..Session::default() }
+        Session { rules, startup: settings.clone(), settings, told: reported, ..Session::default() }
     }
 
     /// It has got a server. Says what must go to either side before the client's next message;
@@ -237,16 +239,21 @@ impl Session {
     pub fn attach(&mut self, backend: &mut Backend, out: &mut Out) {
         backend.unnamed = 0;
         let same = settings::share(&mut backend.settings, &mut self.settings);
-        let change = if same { None } else { settings::change(&backend.settings, &self.settings) };
-        if let Some(change) = change {
-            out.to_server.make(|to| wire::front::query(to, &change));
-            self.owed.push_back(Expect::Query(Asker::Apply));
-            self.applying = true;
-            // Until the answer has come nobody else may believe anything of it.
-            backend.clean = false;
-        } else {
+        if same || !self.apply(backend, out) {
             self.tell_reported(backend, out);
         }
+    }
+
+    /// Sets the server up as the client wants it; nothing of the client's goes out before the answer.
+    /// Whether anything was to be changed.
+    fn apply(&mut self, backend: &mut Backend, out: &mut Out) -> bool {
+        let Some(change) = settings::change(&backend.settings, &self.settings) else { return false };
+        out.to_server.make(|to| wire::front::query(to, &change));
+        self.owed.push_back(Expect::Query(crate::expect::Asker::Apply));
+        self.applying = true;
+        // Until the answer has come nobody else may believe anything of it.
+        backend.clean = false;
+        true
     }
 
     /// Whether the server can be given back: nothing is owed, and nothing is left behind in it.

@@ -5,8 +5,10 @@
 //! statement is sent (is it a COMMIT?), or what no tag tells (a temporary
 //! table, a session lock). A lexer is enough for that, and it costs nanoseconds.
 
+mod follow;
 mod tokens;
 
+pub use follow::can_follow;
 use tokens::{Token, Tokens};
 
 /// What kind of statement it is, by its first word.
@@ -122,7 +124,8 @@ impl Sentence {
             if !self.ended {
                 traits.verb = verb(word);
             }
-            traits.sets |= matches!(word, b"set" | b"reset");
+            // What a DO block sets is not seen, but asked for.
+            traits.sets |= matches!(word, b"set" | b"reset" | b"do");
             self.could_end = traits.ends;
             traits.ends |= matches!(word, b"commit" | b"end" | b"rollback" | b"abort");
             traits.loose |= !ATOMIC.contains(&word);

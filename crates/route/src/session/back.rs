@@ -174,12 +174,16 @@ impl Session {
     fn row(&mut self, message: &Message<'_>) -> Reply {
         if let Some(Expect::Query(Asker::Ask)) = self.owed.front() {
             let mut values = message.body().into_iter().flat_map(back::values).flatten();
-            let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-            let pair = values.next().zip(values.next());
-            if self.answer.len() >= SETTINGS_MAX || message.body().is_none() {
-                self.pins.add(Pin::Settings);
-            } else if let Some((name, value)) = pair {
-                self.answer.insert(text(name), text(value));
+            let text = |b: &[u8]| String::from_utf8(b.to_vec());
+            let pair = values.next().zip(values.next()).map(|(name, value)| (text(name), text(value)));
+            match pair {
+                Some((Ok(name), Ok(value))) if self.answer.len() < SETTINGS_MAX => {
+                    self.answer.insert(name, value);
+                }
+                // Of an application's own, and not set.
+                None if message.body().is_some() => {}
+                // In another encoding, too long, too many.
+                Some(_) | None => self.pins.add(Pin::Settings),
             }
         }
         Session::show_if(self.is_for_client())
@@ -200,6 +204,9 @@ impl Session {
         let shown = self.is_for_client();
         if message.header.tag == back::COMMAND_COMPLETE {
             self.tag(message.body().unwrap_or_default(), backend);
+        }
+        if message.header.tag == back::PORTAL_SUSPENDED {
+            self.asks |= self.sets;
         }
         let simple = matches!(self.owed.front(), Some(Expect::Query(_)));
         let ends = match self.owed.front() {
@@ -342,6 +349,7 @@ impl Session {
         let sync = self.owed.iter().position(|e| matches!(e, Expect::Sync { .. }));
         // The client has not sent it yet. What it sends before is read over here as well.
         self.skipping |= sync.is_none();
+        self.batch.open |= sync.is_none();
         let end = sync.unwrap_or(self.owed.len());
         // A Parse that fails takes the unnamed statement with it.
         let took_unnamed = match self.owed.front() {

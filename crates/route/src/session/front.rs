@@ -18,6 +18,9 @@ use crate::sql::{self, Traits, Verb};
 /// A simple query up to so long is waited for; of a longer one the beginning is looked at.
 pub const QUERY_LOOK_BYTES: u64 = 16 << 10;
 
+/// `set_config()` (`pg_proc.dat`), for those who call it by its number.
+const SET_CONFIG_FUNCTION: i32 = 2078;
+
 /// What is needed before more can be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -354,6 +357,9 @@ impl Session {
     /// The names of settings that a text may set.
     pub(super) fn notes(&mut self, text: &[u8], traits: &Traits) {
         if traits.sets {
+            if !sql::can_follow(text) {
+                self.pins.add(Pin::Settings);
+            }
             let own = sql::own_settings(text).filter_map(|name| core::str::from_utf8(name).ok());
             let room = crate::settings::SETTINGS_MAX.saturating_sub(self.own.len());
             self.own.extend(own.take(room).map(String::from));
@@ -365,6 +371,8 @@ impl Session {
         self.sets |= traits.sets;
         self.wrote |= matches!(traits.verb, Verb::Write | Verb::With | Verb::Copy | Verb::Other);
         self.barrier |= matches!(traits.verb, Verb::Deallocate | Verb::Discard) || traits.many;
+        // RESET goes back to the startup message's values, which are set again before anything else runs.
+        self.barrier |= traits.sets && !self.startup.is_empty();
         let pins = [
             (traits.temporary, Pin::Temporary),
             (traits.holds, Pin::HeldCursor),
@@ -379,6 +387,10 @@ impl Session {
         self.begins();
         self.keep(message);
         self.is_request();
+        let function = wire::frame::int32(message.beginning()).map(|(oid, _)| oid);
+        if function == Some(SET_CONFIG_FUNCTION) {
+            self.pins.add(Pin::Settings);
+        }
         self.owed.push_back(Expect::Query(Asker::Client(Ends::No)));
         passed(message, &mut turn.out.to_server)
     }

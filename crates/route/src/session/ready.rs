@@ -71,7 +71,7 @@ impl Session {
                 false
             }
             Some(Asker::Ask) => {
-                self.asked(backend);
+                self.asked(backend, out);
                 false
             }
             Some(Asker::Prove) => {
@@ -204,14 +204,26 @@ impl Session {
         self.owed.push_back(Expect::Query(Asker::Ask));
     }
 
-    fn asked(&mut self, backend: &mut Backend) {
+    /// What is not in the answer was RESET, to what the client's startup message says.
+    fn asked(&mut self, backend: &mut Backend, out: &mut Out) {
         self.due = false;
         if !backend.clean {
             self.pins.add(Pin::Settings);
             return;
         }
         let answer = alloc::sync::Arc::new(core::mem::take(&mut self.answer));
-        self.settings = answer.clone();
-        backend.settings = answer;
+        backend.settings = answer.clone();
+        let lacks = self.startup.keys().any(|name| !answer.contains_key(name));
+        self.settings = match lacks {
+            false => answer,
+            true => {
+                let mut all = (*self.startup).clone();
+                all.extend(answer.iter().map(|(name, value)| (name.clone(), value.clone())));
+                alloc::sync::Arc::new(all)
+            }
+        };
+        if lacks {
+            self.apply(backend, out);
+        }
     }
 }

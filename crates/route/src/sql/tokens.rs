@@ -4,7 +4,6 @@
 pub(super) enum Token<'a> {
     Word(&'a [u8]),
     /// A string: '...', E'...', $tag$...$tag$.
-    #[expect(dead_code, reason = "its bytes say nothing here")]
     Literal(&'a [u8]),
     /// A name in double quotes.
     Quoted(&'a [u8]),

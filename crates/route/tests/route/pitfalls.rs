@@ -30,6 +30,18 @@ fn an_error_is_followed_by_nothing_until_sync() {
     check(Say::default().run("FAIL").parse("a", "SELECT 1").sync().parse("a", "SELECT 2").sync());
 }
 
+/// A server that still reads over everything up to a Sync is nobody else's.
+#[test]
+fn a_query_behind_a_failed_batch_is_read_over() {
+    check(Say::default().run("SYNTAX").query("SELECT 2").sync().query("SELECT 3"));
+    let rules = Rules { mode: Mode::Transaction, ..Rules::default() };
+    let left = Say::default().run("SYNTAX").query("SELECT 2").bare(front::TERMINATE);
+    let mut pool = Pool::new(rules, vec![left.0, Say::default().query("SELECT 3").0], 1, &Shared::default());
+    let _ = pool.run(&mut Dice::new(1));
+    let free = pool.clients[0].session.is_free();
+    assert!(!free, "a server in the middle of a batch was given back");
+}
+
 #[test]
 fn several_syncs_at_once() {
     check(Say::default().sync().run("SELECT 1").sync().sync().run("INSERT INTO t VALUES (1)").sync().sync());
