@@ -43,6 +43,8 @@ pub struct Client {
     unread: bool,
     /// Its server has not been sent anything of its yet.
     fresh: bool,
+    /// It goes as soon as it is between two transactions.
+    leaving: bool,
     /// It is counted among those that have a transaction on the leader.
     busy: bool,
     /// It ends in order: whatever it asked for before is to be done.
@@ -85,6 +87,7 @@ impl Client {
             facts,
             unread: true,
             fresh: false,
+            leaving: false,
             busy: false,
             goodbye: false,
         }
@@ -140,7 +143,20 @@ impl Client {
         moved |= self.linked(cx)?;
         moved |= self.hear_server(cx)?;
         moved |= self.hear_client(cx)?;
+        if self.leaving && !moved && self.rests() {
+            self.last_words(
+                cx,
+                &Words::fatal("57P01", "terminating connection due to administrator command"),
+            );
+            return Err(End);
+        }
         Ok(moved)
+    }
+
+    /// Whether nothing of it is under way or waits.
+    fn rests(&self) -> bool {
+        let asks = self.waiting.is_some() || self.settling.is_some() || !self.line.input.filled().is_empty();
+        self.session.is_between() && !asks
     }
 
     fn account(&mut self) {
@@ -166,6 +182,7 @@ impl Client {
             );
             return Err(End);
         }
+        self.leaving |= self.control.take(Order::Leave);
         if self.control.take(Order::Cut) {
             let admitted =
                 |s: &Server| self.reactor.routing.borrow().admits(self.pool.key.target, &s.address);

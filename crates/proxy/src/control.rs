@@ -21,6 +21,8 @@ pub enum Order {
     Cut = 2,
     /// End; this client was killed, or we stop.
     End = 4,
+    /// End between two transactions: we are about to stop.
+    Leave = 16,
     /// Look again: something that it waits for has come.
     Look = 8,
 }

@@ -28,6 +28,7 @@ pub mod run;
 pub mod secrets;
 pub mod server;
 pub mod settle;
+pub mod signals;
 pub mod stream;
 pub mod verifiers;
 

@@ -72,6 +72,7 @@ async fn serve(config: Arc<Config>) -> Result<(), RunError> {
         reactor.doors.borrow_mut().push(task.abort_handle());
     }
     metrics::serve(&config, &reactor).await?;
+    tokio::task::spawn_local(crate::signals::obey(reactor.clone()));
     reactor.ended().await;
     Ok(())
 }

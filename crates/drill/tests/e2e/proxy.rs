@@ -5,7 +5,7 @@ use drill::fault;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
-use crate::story::{Story, told};
+use crate::story::{Story, told, wait_until};
 
 /// A client of the proxy. Its connection is the only one that it ever has.
 async fn client(url: &str) -> Client {
@@ -94,5 +94,26 @@ fn readers_are_sent_to_replicas_and_strangers_are_sent_away() {
             assert_eq!(refused.code(), Some(&SqlState::INVALID_PASSWORD), "{refused}");
         }
         all_went_well(story).await;
+    });
+}
+
+#[test]
+fn a_proxy_that_is_told_to_end_lets_transactions_end_first() {
+    told(async {
+        let story = Story::begin_behind_proxy("proxy-end").await;
+        let url = story.stage.document().write_url;
+        let (idle, open) = (client(&url).await, client(&url).await);
+        open.batch_execute("CREATE TABLE kept (n int); BEGIN; INSERT INTO kept VALUES (1)").await.unwrap();
+        let proxy = story.stage.proxy_pid().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(proxy), nix::sys::signal::Signal::SIGTERM).unwrap();
+        wait_until(|| idle.is_closed(), "the end of an idle connection").await;
+        open.batch_execute("INSERT INTO kept VALUES (2)").await.unwrap();
+        open.batch_execute("COMMIT").await.unwrap();
+        wait_until(|| open.is_closed(), "the end of the connection").await;
+        wait_until(|| story.stage.proxy_pid().is_none(), "the end of the proxy").await;
+        story.stage.start_proxy().unwrap();
+        assert_eq!(rows(&client(&url).await).await, 2);
+        story.writes_flow().await;
+        story.end().await;
     });
 }
