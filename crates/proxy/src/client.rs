@@ -113,7 +113,7 @@ impl Client {
             } else {
                 pool.give_back(server);
             }
-        } else if self.session.is_busy() && self.goodbye {
+        } else if self.session.is_busy() && (self.goodbye || !self.session.may_stop()) {
             tokio::task::spawn_local(server.finish());
         } else if self.session.is_busy() {
             cancel::send(&self.reactor, server);
@@ -209,6 +209,7 @@ impl Client {
             self.unread = true;
         } else if let Some(server) = self.server.as_ref().filter(|_| self.session.may_cancel()) {
             cancel::forward(&self.reactor, server, &self.control);
+            self.session.cancelled();
         }
     }
 

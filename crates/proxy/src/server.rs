@@ -170,6 +170,13 @@ impl Server {
                         self.backend.report(name, value);
                     }
                 }
+                // Its own commit did not wait for the standbys.
+                wire::back::NOTICE if wire::back::field(&body, b'R') == Some(b"SyncRepWaitForLSN") => {
+                    error = Some(Refused {
+                        code: "57014".to_string(),
+                        message: "the wait was cut short".to_string(),
+                    });
+                }
                 wire::back::READY => break,
                 _ => {}
             }

@@ -18,9 +18,6 @@ use crate::server::Server;
 
 /// Between two looks, while the transaction is still under way.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// A commit of ours that waits for the standbys as every other: what is seen after it is safe.
-const BARRIER: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'tanist', '')";
-
 /// Begins to ask; the answer is put where it is looked for, and `control` is told.
 pub fn begin(pool: &Rc<Pool>, term: u64, xid: u64, control: &Rc<Control>) -> Rc<RefCell<Option<Fate>>> {
     let place = Rc::new(RefCell::new(None));
@@ -78,7 +75,7 @@ async fn ask(pool: &Rc<Pool>, term: u64, xid: u64) -> Fate {
 }
 
 async fn status(server: &mut Server, xid: u64) -> io::Result<Option<Fate>> {
-    server.ask(BARRIER).await?;
+    server.ask(route::session::BARRIER).await?;
     let rows = server.ask(&format!("SELECT pg_catalog.txid_status({xid})")).await?;
     let said = rows.into_iter().flatten().flatten().next();
     Ok(match said.as_deref() {

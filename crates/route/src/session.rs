@@ -15,6 +15,8 @@
 //! linked. It must send what comes out before it calls again.
 
 mod back;
+mod complete;
+mod doubt;
 mod extended;
 mod fallen;
 mod front;
@@ -42,6 +44,7 @@ use crate::sql::Traits;
 pub use back::{Heard, WHOLE_BYTES};
 pub use front::{Step, Taken};
 pub use loss::{Fate, Loss, Outcome};
+pub use ready::BARRIER;
 pub use wrap::XID_FUNCTION;
 
 /// How long a client keeps its server.
@@ -185,6 +188,14 @@ pub struct Session {
     wrote: bool,
     /// The COMMIT of a transaction of ours is owed and not sent: its number is not known yet.
     uncommitted: bool,
+    /// A cancel was passed on for what is under way.
+    cancelled: bool,
+    /// What a question of ours failed with, in a block of the client's or of ours; not told yet.
+    unasked: Vec<u8>,
+    /// The BEGIN of a transaction of ours has failed.
+    unbegun: bool,
+    /// It is on a standby, where nothing is written.
+    on_standby: bool,
     /// What is shown only once the commit is certain.
     held: Vec<u8>,
     /// Where in `held` that begins which is not said when the commit fails: PostgreSQL says that a simple
@@ -238,6 +249,7 @@ impl Session {
     /// until then `front` answers `Step::Wait`.
     pub fn attach(&mut self, backend: &mut Backend, out: &mut Out) {
         backend.unnamed = 0;
+        self.on_standby = backend.reported.get("in_hot_standby").is_some_and(|v| v == "on");
         let same = settings::share(&mut backend.settings, &mut self.settings);
         if same || !self.apply(backend, out) {
             self.tell_reported(backend, out);
@@ -316,10 +328,9 @@ impl Session {
         let first = self.owed.iter().find(|e| e.is_clients());
         match first {
             // Whoever cancels a commit's wait for its standbys gets a success that may be lost again.
-            Some(
-                Expect::Query(Asker::Client(Ends::Commit | Ends::Maybe))
-                | Expect::Execute { ends: Ends::Commit | Ends::Maybe },
-            ) => false,
+            Some(Expect::Query(Asker::Client(Ends::Commit)) | Expect::Execute { ends: Ends::Commit }) => {
+                false
+            }
             Some(_) => !self.held_commit(),
             None => false,
         }

@@ -79,10 +79,29 @@ pub fn look(text: &[u8]) -> Traits {
                 let mut lower = [0; WORD_BYTES_MAX];
                 sentence.word(lowercase(word, &mut lower), &mut traits);
             }
-            Token::Symbol(_) | Token::Literal(_) | Token::Quoted(_) => sentence.other(&mut traits),
+            Token::Quoted(name) => {
+                sentence.other(&mut traits);
+                traits.quoted(name.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\"")).unwrap_or(name));
+            }
+            Token::Symbol(_) | Token::Literal(_) => sentence.other(&mut traits),
         }
     }
     traits
+}
+
+impl Traits {
+    /// A name in double quotes calls and names as well as one without.
+    fn quoted(&mut self, name: &[u8]) {
+        match name {
+            b"set_config" => self.sets = true,
+            b"pg_temp" => self.temporary = true,
+            b"pg_advisory_lock"
+            | b"pg_advisory_lock_shared"
+            | b"pg_try_advisory_lock"
+            | b"pg_try_advisory_lock_shared" => self.locks = true,
+            _ => {}
+        }
+    }
 }
 
 /// Where in a statement we are.
@@ -96,6 +115,9 @@ struct Sentence {
     into: bool,
     prepares: bool,
     rolls: bool,
+    /// It begins with SET; and whether a statement before it has set something.
+    sets_first: bool,
+    set_before: bool,
     /// The text could end a block before this statement.
     could_end: bool,
 }
@@ -125,6 +147,8 @@ impl Sentence {
                 traits.verb = verb(word);
             }
             // What a DO block sets is not seen, but asked for.
+            self.set_before = traits.sets;
+            self.sets_first = word == b"set";
             traits.sets |= matches!(word, b"set" | b"reset" | b"do");
             self.could_end = traits.ends;
             traits.ends |= matches!(word, b"commit" | b"end" | b"rollback" | b"abort");
@@ -150,6 +174,12 @@ impl Sentence {
             b"pg_temp" => traits.temporary = true,
             b"hold" => traits.holds |= self.declares,
             b"set_config" => traits.sets = true,
+            // An UPDATE of this view is a SET.
+            b"pg_settings" => traits.sets |= traits.verb == Verb::Write,
+            // For the transaction only.
+            b"local" | b"transaction" | b"constraints" if self.sets_first && self.words == 2 => {
+                traits.sets = self.set_before
+            }
             b"pg_advisory_lock"
             | b"pg_advisory_lock_shared"
             | b"pg_try_advisory_lock"
@@ -296,16 +326,17 @@ pub fn only_reads(text: &[u8]) -> bool {
         return false;
     }
     let mut lower = [0; WORD_BYTES_MAX];
-    // Whether a bracket that comes next would call something unknown.
-    let mut unknown = false;
+    // Whether a bracket that comes next would call something unknown: also what is in a schema by name.
+    let (mut unknown, mut dotted) = (false, false);
     for token in Tokens::of(text) {
+        let behind_dot = core::mem::replace(&mut dotted, matches!(token, Token::Symbol(b'.')));
         match token {
             Token::Word(word) => {
                 let word = lowercase(word, &mut lower);
                 if NOT_ONLY_READING.contains(&word) {
                     return false;
                 }
-                unknown = !HARMLESS.contains(&word) && !NO_CALL.contains(&word);
+                unknown = behind_dot || !HARMLESS.contains(&word) && !NO_CALL.contains(&word);
             }
             Token::Symbol(b'(') if unknown => return false,
             Token::Quoted(_) => unknown = true,
@@ -428,6 +459,7 @@ mod tests {
             "select 1 into x",
             "select nextval('s')",
             "insert into t values (1)",
+            "select app.replace(1)",
             "select 1; select 2",
             "with a as (delete from t returning *) select * from a",
             "select \"count\"(1)",

@@ -13,7 +13,7 @@ use wire::frame::{HEADER_BYTES, Header, int32};
 use super::Session;
 use super::front::Message;
 use crate::backend::Backend;
-use crate::expect::{Asker, Ends, Expect, Undo};
+use crate::expect::{Asker, Expect, Undo};
 use crate::pin::Pin;
 use crate::plan::Out;
 use crate::prepared::Statement;
@@ -42,7 +42,7 @@ pub enum Heard {
 }
 
 /// What becomes of one message.
-enum Reply {
+pub(super) enum Reply {
     Show,
     Swallow,
     Stop(Heard),
@@ -110,11 +110,11 @@ impl Session {
     }
 
     /// Whether what comes now is for the client.
-    fn is_for_client(&self) -> bool {
+    pub(super) fn is_for_client(&self) -> bool {
         self.owed.front().is_none_or(Expect::is_clients)
     }
 
-    fn show_if(shown: bool) -> Reply {
+    pub(super) fn show_if(shown: bool) -> Reply {
         if shown { Reply::Show } else { Reply::Swallow }
     }
 
@@ -129,7 +129,7 @@ impl Session {
                 Err(heard) => Reply::Stop(heard),
             },
             back::COMMAND_COMPLETE | back::EMPTY_QUERY | back::PORTAL_SUSPENDED => {
-                self.complete(message, backend)
+                self.complete(message, backend, out)
             }
             back::PARSE_COMPLETE | back::BIND_COMPLETE | back::CLOSE_COMPLETE => {
                 self.step_done(message.header.tag)
@@ -200,60 +200,6 @@ impl Session {
         Session::show_if(shown)
     }
 
-    fn complete(&mut self, message: &Message<'_>, backend: &mut Backend) -> Reply {
-        let shown = self.is_for_client();
-        if message.header.tag == back::COMMAND_COMPLETE {
-            self.tag(message.body().unwrap_or_default(), backend);
-        }
-        if message.header.tag == back::PORTAL_SUSPENDED {
-            self.asks |= self.sets;
-        }
-        let simple = matches!(self.owed.front(), Some(Expect::Query(_)));
-        let ends = match self.owed.front() {
-            Some(Expect::Execute { ends }) => {
-                let ends = *ends;
-                self.done();
-                ends
-            }
-            Some(Expect::Query(Asker::Client(ends))) if self.part.ended == Ends::No => *ends,
-            _ => Ends::No,
-        };
-        if message.header.tag == back::COMMAND_COMPLETE && ends != Ends::No {
-            self.part.ended = self.part.ended.then(ends);
-        }
-        // Said only once the commit is certain. In a batch it never says so: ReadyForQuery does.
-        self.completion_at = usize::MAX;
-        if shown && simple && self.wrapped && message.header.tag == back::COMMAND_COMPLETE {
-            self.completion_at = self.held.len();
-            self.held.extend_from_slice(&message.bytes[..message.there()]);
-            return Reply::Swallow;
-        }
-        Session::show_if(shown)
-    }
-
-    /// What a statement has left behind, by its tag.
-    fn tag(&mut self, tag: &[u8], backend: &mut Backend) {
-        self.asks |= self.sets && self.is_for_client();
-        match tag.strip_suffix(b"\0").unwrap_or(tag) {
-            b"SET" | b"RESET" if self.is_for_client() => self.asks = true,
-            b"LISTEN" => self.pins.add(Pin::Listen),
-            b"PREPARE" => self.pins.add(Pin::SqlPrepared),
-            b"LOAD" => self.pins.add(Pin::Loaded),
-            b"DEALLOCATE ALL" => {
-                backend.forget_prepared();
-                self.names.clear();
-                self.pins.remove(Pin::SqlPrepared);
-            }
-            b"DISCARD ALL" => {
-                backend.forget_prepared();
-                self.names.clear();
-                self.pins.discard();
-                self.asks = true;
-            }
-            _ => {}
-        }
-    }
-
     fn copy(&mut self, tag: u8) -> Reply {
         if tag == back::COPY_BOTH {
             self.pins.add(Pin::Replication);
@@ -300,9 +246,24 @@ impl Session {
         self.copying = false;
         self.part.failed |=
             self.is_for_client() || matches!(self.owed.front(), Some(Expect::Query(Asker::Commit)));
+        if matches!(self.owed.front(), Some(Expect::Query(Asker::Client(_)))) && self.tells_unasked(body, out)
+        {
+            return Reply::Swallow;
+        }
         match self.owed.front() {
             Some(Expect::Query(Asker::Apply)) => self.unapplied = message.bytes[..message.there()].to_vec(),
+            // Cancelled: it is asked for again.
+            Some(Expect::Query(Asker::Prove)) if back::field(body, b'C') == Some(b"57014") => {
+                self.tainted = true
+            }
             Some(Expect::Query(Asker::Ask | Asker::Prove)) => backend.clean = false,
+            // The block had failed before, and its client knows.
+            Some(Expect::Query(Asker::Xid)) if back::field(body, b'C') == Some(b"25P02") => {}
+            // Ours failed, and the transaction with it: its client is told so, instead of a success.
+            Some(Expect::Query(Asker::Xid | Asker::Begin)) => {
+                self.unbegun |= matches!(self.owed.front(), Some(Expect::Query(Asker::Begin)));
+                self.unasked = message.bytes[..message.there()].to_vec();
+            }
             // Deferred constraints fail at COMMIT: the client is told that, and nothing that was held.
             Some(Expect::Query(Asker::Commit)) => {
                 self.held.truncate(self.completion_at);
@@ -335,13 +296,32 @@ impl Session {
                 self.batch_failed(backend);
                 return Reply::Swallow;
             }
-            Some(Expect::Parse { .. } | Expect::Execute { .. } | Expect::Close { .. }) => {
-                self.part.failed = true;
-                self.batch_failed(backend);
-                return Reply::Show;
+            Some(expect @ (Expect::Parse { .. } | Expect::Execute { .. } | Expect::Close { .. })) => {
+                // It is there under our name, though we did not know: closed before it is prepared again.
+                let taken = match expect {
+                    Expect::Parse { undo, .. } if back::field(body, b'C') == Some(b"42P05") => ours(undo),
+                    _ => None,
+                };
+                return self.step_failed(taken, body, backend, out);
             }
         }
         Session::show_if(self.is_for_client())
+    }
+
+    fn step_failed(
+        &mut self,
+        taken: Option<u64>,
+        body: &[u8],
+        backend: &mut Backend,
+        out: &mut Out,
+    ) -> Reply {
+        self.part.failed = true;
+        let told = self.tells_unasked(body, out);
+        self.batch_failed(backend);
+        if let Some(id) = taken {
+            backend.spoil(id);
+        }
+        Session::show_if(!told)
     }
 
     /// The server reads over everything up to Sync, so none of it is answered or done.
@@ -467,4 +447,12 @@ impl Session {
     pub(super) fn state_of(message: &Message<'_>) -> Option<Transaction> {
         message.body().and_then(Transaction::read)
     }
+}
+
+/// The statement of ours that a Parse was to prepare.
+fn ours(undo: &[Undo]) -> Option<u64> {
+    undo.iter().find_map(|undo| match undo {
+        Undo::Prepared(id) => Some(*id),
+        _ => None,
+    })
 }

@@ -214,6 +214,9 @@ impl Session {
         self.xid = None;
         self.wrote = false;
         self.uncommitted = false;
+        self.cancelled = false;
+        self.unbegun = false;
+        self.unasked.clear();
         self.part = Part::default();
         self.sets = false;
         self.asks = false;
@@ -246,6 +249,12 @@ impl Session {
         let said = done || first.simple && self.part.ended == first.ends && first.ends != Ends::No;
         if self.part.failed || said && !self.tainted && !self.wrapped && first.ends != Ends::Maybe {
             return Known::Told;
+        }
+        if self.on_standby {
+            return Known::RolledBack;
+        }
+        if self.unbegun {
+            return Known::Nothing;
         }
         if self.wrapped || self.part.ended.then(first.ends) == Ends::Commit {
             return self.known_by_number(gave_up || self.uncommitted || self.only_first && first.asked);
@@ -325,7 +334,7 @@ impl Session {
 
     /// Whether all that is kept of the request surely leaves nothing behind: it only reads, or
     /// begins a transaction and does not end it.
-    fn only_reads(&self) -> bool {
+    pub(super) fn only_reads(&self) -> bool {
         let mut begun = false;
         self.every_text(|text| {
             let traits = sql::look(text);

@@ -13,7 +13,12 @@ use crate::plan::Out;
 use crate::settings;
 
 /// A commit that waits for the standbys like any other, and changes nothing.
-const PROOF: &[u8] = b"SELECT pg_catalog.pg_logical_emit_message(true, 'tanist', '')";
+const PROOF: &[u8] = BARRIER.as_bytes();
+
+/// The same, for whoever asks by itself: whatever the client has set that would keep it from waiting, or from
+/// being told that the wait was cut short, does not hold in it.
+pub const BARRIER: &str = "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL client_min_messages = warning; \
+    SET LOCAL statement_timeout = 0; SELECT pg_catalog.pg_logical_emit_message(true, 'tanist', ''); COMMIT";
 
 /// Proofs that are asked for when each of them is cut short in turn.
 const PROOFS_MAX: u32 = 5;
@@ -60,6 +65,7 @@ impl Session {
             }
             Some(Asker::Client(_)) => {
                 self.answered_request();
+                self.cancelled = false;
                 true
             }
             Some(Asker::Commit) => {
@@ -111,6 +117,7 @@ impl Session {
 
     /// Says what was held until the commit was certain.
     fn show_held(&mut self, out: &mut Out) {
+        self.cancelled = false;
         self.wrapped = false;
         self.xid = None;
         self.part = Part::default();
@@ -137,7 +144,9 @@ impl Session {
     fn send_proof(&mut self, backend: &mut Backend, out: &mut Out) {
         self.proofs += 1;
         backend.unnamed = 0;
-        out.to_server.make(|to| front::query(to, PROOF));
+        // One that was cancelled has left its transaction behind.
+        let first = if self.proofs > 1 { b"ROLLBACK; ".as_slice() } else { b"" };
+        out.to_server.make(|to| front::query(to, &[first, PROOF].concat()));
         self.owed.push_back(Expect::Query(Asker::Prove));
     }
 

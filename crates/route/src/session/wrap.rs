@@ -101,7 +101,7 @@ impl Session {
                     let here = parsed.filter(|parse| parse.name == names.statement);
                     writes = match here {
                         Some(parse) => is_write(&sql::look(parse.text)),
-                        None => self.names.get(names.statement).is_some_and(|s| is_write(&s.traits)),
+                        None => self.statement(names.statement).is_some_and(|s| is_write(&s.traits)),
                     };
                     binds += 1;
                 }
