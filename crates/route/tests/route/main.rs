@@ -2,6 +2,7 @@
 
 mod bytes;
 mod differential;
+mod doubt;
 mod loss;
 mod pitfalls;
 mod pool;

@@ -1,0 +1,119 @@
+//! Successes that are none: what the server says is not what its client may hear.
+
+use route::session::{Heard, Step};
+use route::{Backend, Mode, Out, Rules, Session, Shelf};
+use wire::back::{self, Transaction, Words};
+use wire::put;
+
+use crate::pool::{new_backend, new_session};
+use crate::words::{Say, readable};
+
+/// A client, its server, and what each has got.
+struct Pair {
+    session: Session,
+    backend: Backend,
+    shelf: Shelf,
+    client: Vec<u8>,
+    server: Vec<u8>,
+}
+
+impl Pair {
+    fn new() -> Pair {
+        let rules =
+            Rules { mode: Mode::Transaction, rides: true, settle_commits: true, settle_autocommit: true };
+        let (session, backend) = (new_session(rules), new_backend());
+        let mut pair =
+            Pair { session, backend, shelf: Shelf::new(0, 1), client: Vec::new(), server: Vec::new() };
+        let mut out = Out::default();
+        pair.session.attach(&mut pair.backend, &mut out);
+        pair
+    }
+
+    fn take(&mut self, out: &Out, came_in: &[u8], from_client: bool) {
+        let (to_client, to_server) = if from_client { (&[][..], came_in) } else { (came_in, &[][..]) };
+        out.to_client.slices(to_client).for_each(|bytes| self.client.extend_from_slice(bytes));
+        out.to_server.slices(to_server).for_each(|bytes| self.server.extend_from_slice(bytes));
+    }
+
+    fn says(&mut self, say: Say) {
+        let mut out = Out::default();
+        let taken = self.session.front(&mut self.shelf, Some(&mut self.backend), &say.0, &mut out);
+        assert_eq!((taken.bytes, taken.step), (say.0.len(), Step::More));
+        self.take(&out, &say.0, true);
+    }
+
+    fn answers(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let (mut bytes, mut out) = (Vec::new(), Out::default());
+        write(&mut bytes);
+        let heard = self.session.back(&mut self.backend, &bytes, &mut out);
+        assert_eq!(heard, (bytes.len(), Heard::More));
+        self.take(&out, &bytes, false);
+    }
+
+    fn asked_for(&mut self, text: &str) -> bool {
+        let asked = std::mem::take(&mut self.server);
+        asked.windows(text.len()).any(|w| w == text.as_bytes())
+    }
+}
+
+fn done(to: &mut Vec<u8>, tag: &str, transaction: Transaction) {
+    back::command_complete(to, tag.as_bytes());
+    back::ready(to, transaction);
+}
+
+fn cut_short(to: &mut Vec<u8>) {
+    put::message(to, back::NOTICE, |to| {
+        to.extend_from_slice(b"SWARNING\0C01000\0Mx\0RSyncRepWaitForLSN\0\0")
+    });
+}
+
+/// Whatever kept us from asking rolled the transaction back: 'INSERT 0 1' would be a lie.
+#[test]
+fn a_question_of_ours_that_fails_is_no_success() {
+    let mut pair = Pair::new();
+    pair.says(Say::default().query("INSERT INTO t VALUES (1)"));
+    pair.answers(|to| done(to, "BEGIN", Transaction::Open));
+    pair.answers(|to| done(to, "INSERT 0 1", Transaction::Open));
+    assert!(pair.client.is_empty(), "shown before it was certain");
+    pair.answers(|to| {
+        Words::error("42501", "permission denied").put(to);
+        back::ready(to, Transaction::Failed);
+    });
+    assert!(pair.asked_for("COMMIT"));
+    pair.answers(|to| done(to, "ROLLBACK", Transaction::Idle));
+    assert_eq!(readable(&pair.client), ["E 42501 permission denied", "Z I"]);
+}
+
+/// In the client's own block it hears of it with its next statement, and not as a ROLLBACK for its COMMIT.
+#[test]
+fn a_block_that_a_question_of_ours_has_ended_says_so() {
+    let mut pair = Pair::new();
+    pair.says(Say::default().query("BEGIN"));
+    pair.answers(|to| done(to, "BEGIN", Transaction::Open));
+    pair.says(Say::default().query("INSERT INTO t VALUES (1)"));
+    pair.answers(|to| done(to, "INSERT 0 1", Transaction::Open));
+    pair.answers(|to| {
+        Words::error("57014", "canceled").put(to);
+        back::ready(to, Transaction::Failed);
+    });
+    pair.client.clear();
+    pair.says(Say::default().query("COMMIT"));
+    pair.answers(|to| done(to, "ROLLBACK", Transaction::Idle));
+    assert_eq!(readable(&pair.client), ["E 57014 canceled", "Z I"]);
+}
+
+/// A commit whose wait for the standbys was cut short is shown once a later one has waited.
+#[test]
+fn a_commit_that_did_not_wait_is_proven_before_it_is_shown() {
+    let mut pair = Pair::new();
+    pair.says(Say::default().query("SELECT f()"));
+    pair.session.cancelled();
+    pair.answers(|to| {
+        cut_short(to);
+        done(to, "SELECT 1", Transaction::Idle);
+    });
+    assert!(pair.client.is_empty(), "shown though no standby need have it");
+    assert!(pair.asked_for("pg_logical_emit_message"));
+    pair.answers(|to| done(to, "COMMIT", Transaction::Idle));
+    assert_eq!(readable(&pair.client), ["C SELECT 1", "Z I"]);
+}
