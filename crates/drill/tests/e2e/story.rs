@@ -1,5 +1,6 @@
 //! A real cluster under load, and what every story does with one.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -164,6 +165,17 @@ impl Story {
 
     pub async fn whole(&self) {
         self.stage.wait_whole(PATIENCE).await.unwrap();
+    }
+
+    /// As `end`, where the leader's last WAL went with it in async: what was acknowledged just before may be lost,
+    /// on all members alike, and nothing comes back that was refused.
+    pub async fn end_without_the_tail(mut self) {
+        self.whole().await;
+        let history = self.load.take().unwrap().finish().await;
+        let findings = examine(&self.stage, &history).await.unwrap();
+        let lost: BTreeSet<usize> = findings.lost.iter().map(|(_, lost)| *lost).collect();
+        let back: usize = findings.resurrected.iter().map(|(_, back)| back).sum();
+        assert!(findings.acknowledged > 0 && lost.len() == 1 && back == 0, "{findings:?}");
     }
 
     /// Stops the load and reads every member back, now and after a restart of everything.
