@@ -224,11 +224,7 @@ fn hands(config: &HostConfig, guard: Guard) -> Result<Hands, StartError> {
         Some(p) => (p.bin_dir.clone(), p.port, p.listen.clone()),
         None => (PathBuf::new(), 0, Vec::new()),
     };
-    let sockets = config.postgres.as_ref().and_then(|p| p.socket_dir.clone());
-    let dir = match sockets {
-        Some(sockets) => NodeDir::with_sockets(&config.data_dir, sockets)?,
-        None => NodeDir::new(&config.data_dir)?,
-    };
+    let dir = server_dir(config)?;
     let run_as = RunAs::for_server()?;
     let programs = if config.kind == Kind::Data { Programs::find(&bin_dir)? } else { Programs::none() };
     let secrets = Secrets::load(&dir.secrets())?.ok_or_else(|| StartError::NoSecrets(dir.secrets()))?;

@@ -195,16 +195,7 @@ impl Door {
         line: &mut Line,
         startup: &Startup,
     ) -> Result<(Rc<Pool>, Session, Handles, Seat), Denied> {
-        let negotiation = negotiate(startup);
-        let mut out = Vec::new();
-        if negotiation.owed {
-            negotiation.encode(&mut out);
-            line.tell(&out).await?;
-            out.clear();
-        }
-        if self.tls_required && !line.stream().is_tls() {
-            return Err(Denied::Told("28000", "this proxy takes only connections with TLS".to_string()));
-        }
+        let version = begin(line, startup, self.tls_required).await?;
         let text = |b: &[u8]| String::from_utf8(b.to_vec());
         let (Ok(user), Ok(database)) = (text(startup.user()), text(startup.database())) else {
             return Err(Denied::Told("22021", "user and database must be named in UTF-8".to_string()));
@@ -225,11 +216,12 @@ impl Door {
         }
         let settings = Arc::new(settings(startup)?);
         let told = welcome(&pool, &settings).await?;
-        let application = settings.get("application_name").cloned().unwrap_or_default();
+        let application = settings.get(APPLICATION_NAME).cloned().unwrap_or_default();
         // Others may have come in while this one was asked for its password.
         self.reactor.may_enter(&key.database, &key.user)?;
-        let (handles, secret) = self.list(&key, negotiation.version, line.stream(), application)?;
+        let (handles, secret) = self.list(&key, version, line.stream(), application)?;
         let seat = Seat::new(&self.reactor, &pool, handles.1.id);
+        let mut out = Vec::new();
         auth::greeting(&mut out, told.iter(), handles.1.id, &secret);
         line.tell(&out).await?;
         let rules = self.reactor.rules_of(&pool.key.database);
@@ -261,6 +253,23 @@ impl Door {
             }
         }
     }
+}
+
+/// What comes before it is known who a client is: the version that is spoken, and whether in clear.
+///
+/// # Errors
+/// It must speak TLS and does not, or it went.
+pub(crate) async fn begin(line: &mut Line, startup: &Startup, tls_required: bool) -> Result<Version, Denied> {
+    let negotiation = negotiate(startup);
+    if negotiation.owed {
+        let mut out = Vec::new();
+        negotiation.encode(&mut out);
+        line.tell(&out).await?;
+    }
+    if tls_required && !line.stream().is_tls() {
+        return Err(Denied::Told("28000", "this proxy takes only connections with TLS".to_string()));
+    }
+    Ok(negotiation.version)
 }
 
 /// Says why not, and that is all.

@@ -16,9 +16,9 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use wire::start::{Startup, negotiate};
+use wire::start::Startup;
 
-use crate::accept::LOGIN_LIMIT;
+use crate::accept::{self, LOGIN_LIMIT};
 use crate::auth::{self, Denied};
 use crate::facts::count;
 use crate::line::Line;
@@ -122,16 +122,7 @@ async fn enter(
     line: &mut Line,
     startup: &Startup,
 ) -> Result<(May, Open, Interrupt), Denied> {
-    let negotiation = negotiate(startup);
-    let mut out = Vec::new();
-    if negotiation.owed {
-        negotiation.encode(&mut out);
-        line.tell(&out).await?;
-        out.clear();
-    }
-    if tls_required && !line.stream().is_tls() {
-        return Err(Denied::Told("28000", "this proxy takes only connections with TLS".to_string()));
-    }
+    accept::begin(line, startup, tls_required).await?;
     let user = String::from_utf8(startup.user().to_vec())
         .map_err(|_| Denied::Told("22021", "the user must be named in UTF-8".to_string()))?;
     if reactor.consoles.borrow().len() >= CONSOLES_MAX {
@@ -144,6 +135,7 @@ async fn enter(
     let told = TOLD.map(|(name, value)| (name.to_string(), value.to_string()));
     let no_random = |e: getrandom::Error| Denied::Told("58000", format!("no random bytes: {e}"));
     let (open, secret, interrupt) = list(reactor).map_err(no_random)?;
+    let mut out = Vec::new();
     auth::greeting(&mut out, told.iter().map(|(n, v)| (n, v)), open.1, &secret);
     line.tell(&out).await?;
     Ok((may, open, interrupt))

@@ -12,7 +12,6 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::control::{Control, Order};
-use crate::reactor::Reactor;
 use crate::server::Server;
 
 /// Longest that a cancel may take.
@@ -21,7 +20,7 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 const CANCELS_MAX: u32 = 3;
 
 /// Carries a cancel to the server that this client has.
-pub fn forward(_: &Rc<Reactor>, server: &Server, control: &Rc<Control>) {
+pub fn forward(server: &Server, control: &Rc<Control>) {
     if server.cancels.get() >= CANCELS_MAX {
         return;
     }
@@ -38,7 +37,7 @@ pub fn forward(_: &Rc<Reactor>, server: &Server, control: &Rc<Control>) {
 }
 
 /// Stops what runs on a server whose client has left, and closes it.
-pub fn send(_: &Rc<Reactor>, server: Server) {
+pub fn send(server: Server) {
     tokio::task::spawn_local(async move {
         let _ = timeout(CANCEL_LIMIT, say(&server.address, &server.key)).await;
         drop(server);

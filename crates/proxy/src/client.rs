@@ -27,6 +27,8 @@ use crate::settle;
 
 /// Longest that last words may take to be sent.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
+/// PostgreSQL's own words (`ProcessInterrupts` in tcop/postgres.c).
+const TOLD_TO_END: &str = "terminating connection due to administrator command";
 
 /// One client.
 pub struct Client {
@@ -116,7 +118,7 @@ impl Client {
         } else if self.session.is_busy() && (self.goodbye || !self.session.may_stop()) {
             tokio::task::spawn_local(server.finish());
         } else if self.session.is_busy() {
-            cancel::send(&self.reactor, server);
+            cancel::send(server);
         }
     }
 
@@ -144,10 +146,7 @@ impl Client {
         moved |= self.hear_server(cx)?;
         moved |= self.hear_client(cx)?;
         if self.leaving && !moved && self.rests() {
-            self.last_words(
-                cx,
-                &Words::fatal("57P01", "terminating connection due to administrator command"),
-            );
+            self.last_words(cx, &Words::fatal("57P01", TOLD_TO_END));
             return Err(End);
         }
         Ok(moved)
@@ -176,10 +175,7 @@ impl Client {
         let _ = self.control.take(Order::Look);
         self.unread = true;
         if self.control.take(Order::End) {
-            self.last_words(
-                cx,
-                &Words::fatal("57P01", "terminating connection due to administrator command"),
-            );
+            self.last_words(cx, &Words::fatal("57P01", TOLD_TO_END));
             return Err(End);
         }
         self.leaving |= self.control.take(Order::Leave);
@@ -208,7 +204,7 @@ impl Client {
             self.session.refuse(Words::error("57014", "canceling statement due to user request"));
             self.unread = true;
         } else if let Some(server) = self.server.as_ref().filter(|_| self.session.may_cancel()) {
-            cancel::forward(&self.reactor, server, &self.control);
+            cancel::forward(server, &self.control);
             self.session.cancelled();
         }
     }

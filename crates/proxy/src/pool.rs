@@ -285,7 +285,6 @@ impl Pool {
                 Err(refusal) if refusal.ends => pool.refuse_all(&refusal),
                 Err(refusal) => {
                     tracing::debug!(database = %pool.key.database, why = %refusal.message, "no connection to a server");
-                    reactor.try_again_soon();
                 }
             }
             reactor.pump_all();

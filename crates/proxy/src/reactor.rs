@@ -341,11 +341,6 @@ impl Reactor {
         self.pumps.notify_one();
     }
 
-    /// A connection could not be opened: again with the next tick.
-    pub fn try_again_soon(&self) {
-        self.now.set(Instant::now());
-    }
-
     /// Whether one more login at a server may begin.
     #[must_use]
     pub fn may_log_in(&self) -> bool {

@@ -32,15 +32,13 @@ pub fn guard(args: &Args) -> Result<ExitCode> {
             "durability quorum-relaxed: commits may wait for the leader alone while its standbys are gone"
         );
     }
-    let proxy = match config.proxy.as_ref().filter(|p| p.enabled) {
-        Some(_) => ["proxy", "--host", "--config"].map(String::from).to_vec(),
-        None => Vec::new(),
+    let command = |words: &[&str]| -> Vec<String> {
+        let own = |word: &&str| (*word).to_string();
+        std::iter::once(program.clone()).chain(words.iter().map(own)).chain([file.clone()]).collect()
     };
-    let proxy = match proxy.is_empty() {
-        true => proxy,
-        false => [vec![program.clone()], proxy, vec![file.clone()]].concat(),
-    };
-    let agent = vec![program, "agent".to_string(), "--config".to_string(), file];
+    let beside = config.proxy.as_ref().is_some_and(|p| p.enabled);
+    let proxy = if beside { command(&["proxy", "--host", "--config"]) } else { Vec::new() };
+    let agent = command(&["agent", "--config"]);
     let pgdata = agent::start::pgdata(&config);
     let HostConfig { data_dir: dir, allow_drills, .. } = config;
     guard::run(GuardConfig { dir, socket, pgdata, agent, proxy, allow_drills })?;

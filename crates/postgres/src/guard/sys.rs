@@ -90,16 +90,7 @@ pub fn die_with_parent(command: &mut Command, signal: Signal) {
 /// # Errors
 /// What the system says.
 pub fn spawn_agent(command: &[String]) -> std::io::Result<i32> {
-    let mut command = program(command)?;
-    // SAFETY: setpriority is a plain system call.
-    unsafe {
-        command.pre_exec(|| {
-            let _ = rustix::process::setpriority_process(None, NICE);
-            Ok(())
-        });
-    }
-    die_with_parent(&mut command, Signal::SIGKILL);
-    spawn(&mut command, AGENT_OOM)
+    spawn_program(command, NICE, Signal::SIGKILL, AGENT_OOM)
 }
 
 /// Starts the proxy, which ends with us: the next guard starts its own.
@@ -107,16 +98,21 @@ pub fn spawn_agent(command: &[String]) -> std::io::Result<i32> {
 /// # Errors
 /// What the system says.
 pub fn spawn_proxy(command: &[String]) -> std::io::Result<i32> {
+    spawn_program(command, 0, Signal::SIGTERM, "0")
+}
+
+/// One of our own programs, with this priority, which gets `end` when we die.
+fn spawn_program(command: &[String], nice: i32, end: Signal, oom: &str) -> std::io::Result<i32> {
     let mut command = program(command)?;
     // SAFETY: setpriority is a plain system call.
     unsafe {
-        command.pre_exec(|| {
-            let _ = rustix::process::setpriority_process(None, 0);
+        command.pre_exec(move || {
+            let _ = rustix::process::setpriority_process(None, nice);
             Ok(())
         });
     }
-    die_with_parent(&mut command, Signal::SIGTERM);
-    spawn(&mut command, "0")
+    die_with_parent(&mut command, end);
+    spawn(&mut command, oom)
 }
 
 /// Starts a postmaster in a session of its own, as its user, with nothing of

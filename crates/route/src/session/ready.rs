@@ -12,11 +12,8 @@ use crate::pin::Pin;
 use crate::plan::Out;
 use crate::settings;
 
-/// A commit that waits for the standbys like any other, and changes nothing.
-const PROOF: &[u8] = BARRIER.as_bytes();
-
-/// The same, for whoever asks by itself: whatever the client has set that would keep it from waiting, or from
-/// being told that the wait was cut short, does not hold in it.
+/// A commit that waits for the standbys like any other, and changes nothing: whatever the client has set that
+/// would keep it from waiting, or from being told that the wait was cut short, does not hold in it.
 pub const BARRIER: &str = "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL client_min_messages = warning; \
     SET LOCAL statement_timeout = 0; SELECT pg_catalog.pg_logical_emit_message(true, 'tanist', ''); COMMIT";
 
@@ -145,8 +142,8 @@ impl Session {
         self.proofs += 1;
         backend.unnamed = 0;
         // One that was cancelled has left its transaction behind.
-        let first = if self.proofs > 1 { b"ROLLBACK; ".as_slice() } else { b"" };
-        out.to_server.make(|to| front::query(to, &[first, PROOF].concat()));
+        let first = if self.proofs > 1 { "ROLLBACK; " } else { "" };
+        out.to_server.make(|to| front::query(to, [first, BARRIER].concat().as_bytes()));
         self.owed.push_back(Expect::Query(Asker::Prove));
     }
 
