@@ -24,6 +24,7 @@ use crate::reactor::{Listed, Reactor};
 use crate::routing::Target;
 use crate::server::Refused;
 use crate::stream::Stream;
+use crate::welcomes::Reported;
 
 /// Longest that a client may take to prove itself (PostgreSQL's `authentication_timeout`).
 pub const LOGIN_LIMIT: Duration = Duration::from_secs(60);
@@ -40,15 +41,17 @@ struct Seat(Rc<Reactor>, Rc<Pool>, u32);
 
 impl Seat {
     fn new(reactor: &Rc<Reactor>, pool: &Rc<Pool>, pid: u32) -> Seat {
-        pool.clients.set(pool.clients.get() + 1);
+        pool.share.entered();
+        reactor.threads.entered(reactor.index);
         Seat(reactor.clone(), pool.clone(), pid)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.1.clients.set(self.1.clients.get() - 1);
+        self.1.share.left();
         self.0.clients.borrow_mut().remove(&self.2);
+        self.0.threads.left(self.0.index);
     }
 }
 
@@ -112,7 +115,7 @@ impl Door {
                     return refuse(&mut line, "08P01", "invalid length of startup packet").await;
                 }
                 First::Cancel(cancel) => {
-                    self.cancel(cancel.pid, cancel.secret);
+                    self.cancel(cancel.pid, cancel.secret).await;
                     poll_fn(|cx| line.poll_close(cx)).await?;
                     return Ok(None);
                 }
@@ -154,15 +157,14 @@ impl Door {
         }
     }
 
-    fn cancel(&self, pid: u32, secret: &[u8]) {
-        let clients = self.reactor.clients.borrow();
-        let listed = clients.get(&pid).filter(|c| bool::from(c.secret.as_slice().ct_eq(secret)));
-        if let Some(listed) = listed {
-            count(&self.reactor.counters.cancels);
-            listed.control.give(Order::Cancel);
-        } else if admin::cancel(&self.reactor, pid, secret) {
-            count(&self.reactor.counters.cancels);
+    /// Carries a cancel to whoever it is for, on whatever thread. It has arrived when this is over: whoever
+    /// sent it may rely on that.
+    async fn cancel(&self, pid: u32, secret: &[u8]) {
+        if cancel(&self.reactor, pid, secret) || self.reactor.threads.count() == 1 {
+            return;
         }
+        let secret = secret.to_vec();
+        self.reactor.threads.ask(move |reactor| cancel(reactor, pid, &secret)).await;
     }
 
     async fn admit(&self, mut line: Line, startup: Startup) {
@@ -206,9 +208,9 @@ impl Door {
                 "replication connections do not go through this proxy: connect to a server".to_string(),
             ));
         }
-        self.reactor.has_seat()?;
+        self.reactor.has_seat(false)?;
         let credential = auth::authenticate(&self.reactor, line, &user).await?;
-        self.reactor.may_enter(&database, &user)?;
+        self.reactor.may_enter(&database, &user, false)?;
         let key = Key { database, user, target: self.target };
         let pool = self.reactor.pool(&key);
         if credential.is_some() {
@@ -217,10 +219,10 @@ impl Door {
         let settings = Arc::new(settings(startup)?);
         let told = welcome(&pool, &settings).await?;
         let application = settings.get(APPLICATION_NAME).cloned().unwrap_or_default();
-        // Others may have come in while this one was asked for its password.
-        self.reactor.may_enter(&key.database, &key.user)?;
         let (handles, secret) = self.list(&key, version, line.stream(), application)?;
         let seat = Seat::new(&self.reactor, &pool, handles.1.id);
+        // Others may have come in while this one was asked for its password.
+        self.reactor.may_enter(&key.database, &key.user, true)?;
         let mut out = Vec::new();
         auth::greeting(&mut out, told.iter(), handles.1.id, &secret);
         line.tell(&out).await?;
@@ -253,6 +255,20 @@ impl Door {
             }
         }
     }
+}
+
+/// A cancel came; whether it was for somebody on this thread.
+fn cancel(reactor: &Reactor, pid: u32, secret: &[u8]) -> bool {
+    let client = {
+        let clients = reactor.clients.borrow();
+        let listed = clients.get(&pid).filter(|c| bool::from(c.secret.as_slice().ct_eq(secret)));
+        listed.map(|listed| listed.control.give(Order::Cancel)).is_some()
+    };
+    let found = client || admin::cancel(reactor, pid, secret);
+    if found {
+        count(&reactor.counters.cancels);
+    }
+    found
 }
 
 /// What comes before it is known who a client is: the version that is spoken, and whether in clear.
@@ -305,15 +321,13 @@ fn canonical(lower: &str) -> &str {
     }
 }
 
-type Reported = Arc<std::collections::BTreeMap<String, String>>;
-
 /// What a server of this pool reports of itself to a client with these settings. One that nobody had before is
 /// tried at once: PostgreSQL lets nobody in whose settings it can't take, and knows how it reports them.
 async fn welcome(pool: &Rc<Pool>, settings: &Settings) -> Result<Reported, Denied> {
     let mut tried = settings.clone();
     // Taken whatever it is, and unlike the others seldom the same twice.
     let name = tried.remove(APPLICATION_NAME);
-    let known = pool.welcomes.borrow().get(&tried).cloned();
+    let known = pool.share.welcomes.get(&tried);
     let told = match known {
         Some(known) => known,
         None => try_out(pool, tried).await?,
@@ -340,7 +354,7 @@ async fn try_out(pool: &Rc<Pool>, settings: Settings) -> Result<Reported, Denied
     }
     let reported = server.backend.reported.clone();
     pool.give_back(server);
-    pool.welcomes_are(settings, reported.clone());
+    pool.share.welcomes.learn(settings, reported.clone());
     Ok(reported)
 }
 

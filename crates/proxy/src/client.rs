@@ -109,7 +109,7 @@ impl Client {
     fn leave(&mut self) {
         let Some(server) = self.server.take() else { return };
         if self.session.is_between() && self.session.pins().is_empty() && server.cancels.get() == 0 {
-            let pool = Rc::clone(&server.place.0);
+            let pool = Rc::clone(&server.place.pool);
             if self.reactor.rules.mode == Mode::Session {
                 tokio::task::spawn_local(pool.wash(server));
             } else {

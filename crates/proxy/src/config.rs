@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::limits::{self, Database, UserLimits};
 use crate::pgbouncer;
+use crate::threads::THREADS_MAX;
 
 /// A file that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,9 @@ pub struct Config {
     /// Clients at a time.
     #[serde(default = "clients_max")]
     pub clients_max: usize,
+    /// Threads that serve clients; 0: as `threads::fitting` says.
+    #[serde(default)]
+    pub threads: usize,
     /// The cluster behind it.
     #[serde(default)]
     pub cluster: Option<Cluster>,
@@ -330,6 +334,7 @@ impl Config {
             listen: on(ports.write_port),
             listen_read: on(ports.read_port),
             clients_max: clients_max(),
+            threads: 0,
             cluster: Some(cluster),
             servers: Vec::new(),
             auth: Auth::default(),
@@ -360,6 +365,9 @@ impl Config {
         }
         if self.auth.kind == AuthKind::File && self.auth.file.is_none() {
             return Err("auth.kind is \"file\" and auth.file is missing".into());
+        }
+        if self.threads > THREADS_MAX {
+            return Err(format!("threads is {}, and can be {THREADS_MAX} at most", self.threads));
         }
         let cluster = self.cluster.iter().flat_map(|c| c.agents.iter().map(|a| ("cluster.agents", a)));
         let servers = self.servers.iter().map(|s| ("server.address", &s.address));

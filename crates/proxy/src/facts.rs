@@ -100,7 +100,7 @@ pub fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What is counted for the whole proxy.
+/// What is counted for the whole proxy, on one thread of it.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Cancels that clients sent and that named one of ours.
@@ -251,6 +251,8 @@ pub struct ServerFacts {
     pub requested: Cell<Instant>,
     /// The `id` of the client that has it; 0: nobody.
     pub client: Cell<u32>,
+    /// It goes on, on another thread.
+    pub moved: Cell<bool>,
     /// To be closed as soon as it is given back.
     pub close_needed: Cell<bool>,
     /// Statements that are prepared there.
@@ -280,6 +282,9 @@ impl ServerFacts {
 
 impl Drop for ServerFacts {
     fn drop(&mut self) {
+        if self.moved.get() {
+            return;
+        }
         self.pool.totals.add(Count::Closed, 1);
         self.pool.totals.add_time(Count::LifetimeUs, self.opened.elapsed());
     }

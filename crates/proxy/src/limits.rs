@@ -8,8 +8,10 @@ use serde::Deserialize;
 use crate::auth::Denied;
 use crate::config::{Config, PoolMode};
 use crate::gates::Stop;
-use crate::pool::Pool;
+use crate::pool::{Key, Pool};
 use crate::reactor::Reactor;
+use crate::share::{self, Share};
+use crate::threads::Limit;
 use std::rc::Rc;
 
 /// The name that stands for every database, or user, that has no entry.
@@ -122,7 +124,8 @@ pub fn check(config: &Config) -> Result<(), String> {
     }
 }
 
-fn is_full(max: usize, count: usize) -> bool {
+/// Whether `count` is as many as there may be; 0: no limit.
+pub(crate) fn is_full(max: usize, count: usize) -> bool {
     max != 0 && count >= max
 }
 
@@ -134,12 +137,12 @@ impl Reactor {
         route::Rules { mode: mode.into(), ..self.rules }
     }
 
-    /// Whether a client that has proven itself may come in.
+    /// Whether a client that has proven itself may come in, or, if it is `seated`, stay.
     ///
     /// # Errors
     /// Why not.
-    pub fn may_enter(&self, database: &str, user: &str) -> Result<(), Denied> {
-        if self.gates.stop.get() != Stop::No {
+    pub fn may_enter(&self, database: &str, user: &str, seated: bool) -> Result<(), Denied> {
+        if self.threads.gates.stop() != Stop::No {
             return Err(Denied::Told("57P03", "this proxy is shutting down".to_string()));
         }
         if !self.config.has_database(database) {
@@ -148,53 +151,66 @@ impl Reactor {
                 format!("database \"{database}\" does not exist in this proxy"),
             ));
         }
-        if self.gates.is_disabled(database) {
+        if self.threads.gates.is_disabled(database) {
             let words = format!("database \"{database}\" was disabled by an administrator");
             return Err(Denied::Told("55000", words));
         }
-        let pools = self.pools();
-        let clients = |ours: &dyn Fn(&Pool) -> bool| -> usize {
-            pools.iter().filter(|p| ours(p)).map(|p| p.clients.get()).sum()
-        };
+        let clients =
+            |ours: &dyn Fn(&Key) -> bool| self.threads.sum(ours, Share::clients) - usize::from(seated);
         let most = self.config.database(database).0.map_or(0, |d| d.max_clients);
-        if most != 0 && is_full(most, clients(&|p| p.key.database == database)) {
+        if is_full(most, clients(&|key| key.database == database)) {
             let words = format!("too many clients for database \"{database}\" already");
             return Err(Denied::Told("53300", words));
         }
         let most = self.config.user(user).map_or(0, |u| u.max_clients);
-        if most != 0 && is_full(most, clients(&|p| p.key.user == user)) {
+        if is_full(most, clients(&|key| key.user == user)) {
             return Err(Denied::Told("53300", format!("too many clients of user \"{user}\" already")));
         }
-        self.has_seat()
+        self.has_seat(seated)
     }
 
-    /// Whether one more client may come in, as far as all of them together go.
+    /// The same, as far as all clients together go.
     ///
     /// # Errors
     /// 53300 if not.
-    pub fn has_seat(&self) -> Result<(), Denied> {
-        if self.clients.borrow().len() >= self.config.clients_max {
+    pub fn has_seat(&self, seated: bool) -> Result<(), Denied> {
+        if self.threads.clients() - usize::from(seated) >= self.config.clients_max {
             return Err(Denied::Told("53300", "sorry, too many clients already".to_string()));
         }
         Ok(())
     }
 
-    /// Whether a pool may open one more connection, as far as its database and its user go. Where it may
-    /// not, the connection that is idle in another of their pools makes room.
+    /// A place for one more connection of a pool, as far as its size, its database and its user go. Where one of
+    /// those has as many as it may, a connection that is idle in another of its pools makes room.
     #[must_use]
-    pub fn has_room(&self, pool: &Rc<Pool>) -> bool {
+    pub fn take_place(&self, pool: &Rc<Pool>) -> Option<share::Place> {
         let of_database = self.config.database(&pool.key.database).0.map_or(0, |d| d.max_connections);
         let of_user = self.config.user(&pool.key.user).map_or(0, |u| u.max_connections);
-        let room = |most: usize, ours: &dyn Fn(&Pool) -> bool| {
-            if most == 0 {
-                return true;
+        let [database, user] = [pool.key.database.clone(), pool.key.user.clone()];
+        let same_database = move |key: &Key| key.database == database;
+        let same_user = move |key: &Key| key.user == user;
+        let limits: [Limit<'_>; 2] = [(of_database, &same_database), (of_user, &same_user)];
+        if limits.iter().all(|(most, _)| *most == 0) {
+            return pool.share.take();
+        }
+        for (_, ours) in self.threads.full(&limits) {
+            let mut pools = self.pools().into_iter().filter(|p| ours(&p.key) && !Rc::ptr_eq(p, pool));
+            if !pools.any(|p| p.close_oldest()) {
+                self.ask_for_room(pool);
             }
-            let ours: Vec<Rc<Pool>> = self.pools().into_iter().filter(|p| ours(p)).collect();
-            let full = || is_full(most, ours.iter().map(|p| p.counts().0).sum());
-            !full() || ours.iter().filter(|p| !Rc::ptr_eq(p, pool)).any(|p| p.close_oldest()) && !full()
-        };
-        room(of_database, &|p| p.key.database == pool.key.database)
-            && room(of_user, &|p| p.key.user == pool.key.user)
+        }
+        self.threads.take_within(&pool.share, &limits)
+    }
+
+    /// Other threads close an idle connection of the same database, and one of the same user.
+    fn ask_for_room(&self, pool: &Rc<Pool>) {
+        let key = pool.key.clone();
+        self.threads.post_others(self.index, move |reactor| {
+            let pools = reactor.pools();
+            let others = || pools.iter().filter(|p| p.key != key);
+            let _ = others().filter(|p| p.key.database == key.database).any(|p| p.close_oldest());
+            let _ = others().filter(|p| p.key.user == key.user).any(|p| p.close_oldest());
+        });
     }
 }
 

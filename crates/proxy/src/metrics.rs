@@ -1,9 +1,10 @@
 //! Figures for Prometheus, in its text format, over HTTP.
 //!
-//! Answered by the thread that serves the clients, from what it counts anyway:
-//! nothing is kept up to date for the case that somebody asks.
+//! Answered by the first thread, from what all of them count anyway: nothing is kept
+//! up to date for the case that somebody asks.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::rc::Rc;
@@ -20,15 +21,17 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
+use crate::admin::show::{self, Held};
 use crate::admin::sockets::target;
+use crate::admin::stats;
 use crate::admin::tally::{self, Tally};
-use crate::admin::{show, stats};
 use crate::config::Config;
 use crate::facts::{Count, Sample};
 use crate::pool::Key;
 use crate::reactor::Reactor;
 use crate::routing::Target;
 use crate::run::RunError;
+use crate::threads::Threads;
 
 /// Those who may ask at a time; whoever comes then is closed at once.
 const ASKING_MAX: usize = 16;
@@ -59,7 +62,7 @@ pub async fn serve(config: &Config, reactor: &Rc<Reactor>) -> Result<(), RunErro
             asking.set(asking.get() + 1);
             let (asking, reactor) = (asking.clone(), reactor.clone());
             tokio::task::spawn_local(async move {
-                let answers = service_fn(move |request| std::future::ready(answer(&reactor, &request)));
+                let answers = service_fn(move |request| answer(reactor.clone(), request));
                 let served = http1::Builder::new().serve_connection(TokioIo::new(socket), answers);
                 let _ = timeout(CONNECTION_LIMIT, served).await;
                 asking.set(asking.get() - 1);
@@ -69,9 +72,12 @@ pub async fn serve(config: &Config, reactor: &Rc<Reactor>) -> Result<(), RunErro
     Ok(())
 }
 
-fn answer(reactor: &Rc<Reactor>, request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    reactor: Rc<Reactor>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, text(reactor)),
+        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, text(&reactor).await),
         (&Method::GET | &Method::HEAD, _) => {
             (StatusCode::NOT_FOUND, "the figures are at /metrics\n".to_string())
         }
@@ -108,40 +114,61 @@ impl Page {
     }
 }
 
+/// What is counted on all threads.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    cancels: u64,
+    logins_failed: u64,
+    settled: [u64; 3],
+    busy: usize,
+}
+
+async fn sums(threads: &Threads) -> Sums {
+    let here = |reactor: &Rc<Reactor>| Sums {
+        cancels: reactor.counters.cancels.get(),
+        logins_failed: reactor.counters.logins_failed.get(),
+        settled: std::array::from_fn(|i| reactor.counters.settled[i].get()),
+        busy: reactor.busy.get(),
+    };
+    threads.ask(here).await.into_iter().fold(Sums::default(), |sum, one| Sums {
+        cancels: sum.cancels + one.cancels,
+        logins_failed: sum.logins_failed + one.logins_failed,
+        settled: std::array::from_fn(|i| sum.settled[i] + one.settled[i]),
+        busy: sum.busy + one.busy,
+    })
+}
+
 /// The whole page.
-#[must_use]
-pub fn text(reactor: &Rc<Reactor>) -> String {
+pub async fn text(reactor: &Rc<Reactor>) -> String {
+    let threads = &reactor.threads;
+    let (sums, held) = (sums(threads).await, show::held(threads).await);
+    let (tallies, done) = (tally::by_key(threads).await, stats::by_database(threads).await);
     let mut page = Page::default();
-    whole(&mut page, reactor);
-    cluster(&mut page, reactor);
-    pools(&mut page, reactor);
-    databases(&mut page, reactor);
+    whole(&mut page, reactor, &sums, held);
+    cluster(&mut page, reactor, &sums);
+    pools(&mut page, &tallies);
+    databases(&mut page, reactor, &tallies, &done);
     page.0
 }
 
-fn whole(page: &mut Page, reactor: &Reactor) {
-    let counters = &reactor.counters;
+fn whole(page: &mut Page, reactor: &Reactor, sums: &Sums, held: Held) {
     page.family("build_info", "gauge", "Always 1; its labels say what runs.");
     page.value("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     let started = reactor.started.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
     page.one("start_time_seconds", "gauge", "When it started, in Unix seconds.", started);
     page.one("clients_max", "gauge", "Clients that may be connected.", reactor.config.clients_max);
-    page.one("consoles", "gauge", "Administrators at the console.", reactor.consoles.borrow().len());
-    page.one(
-        "prepared_statements",
-        "gauge",
-        "Texts kept to be prepared where needed.",
-        reactor.shelf.borrow().len(),
-    );
-    page.one("cancels_total", "counter", "Cancels that named a client.", counters.cancels.get());
-    page.one("logins_failed_total", "counter", "Logins refused.", counters.logins_failed.get());
+    page.one("threads", "gauge", "Threads that serve clients.", reactor.threads.count());
+    page.one("consoles", "gauge", "Administrators at the console.", held.consoles);
+    page.one("prepared_statements", "gauge", "Texts kept to be prepared where needed.", held.prepared);
+    page.one("cancels_total", "counter", "Cancels that named a client.", sums.cancels);
+    page.one("logins_failed_total", "counter", "Logins refused.", sums.logins_failed);
     page.family("commits_settled_total", "counter", "Commits whose answer was lost, by what became of them.");
-    for (fate, n) in ["committed", "not_committed", "unknown"].iter().zip(&counters.settled) {
-        page.value("commits_settled_total", &[("fate", fate)], n.get());
+    for (fate, n) in ["committed", "not_committed", "unknown"].iter().zip(sums.settled) {
+        page.value("commits_settled_total", &[("fate", fate)], n);
     }
 }
 
-fn cluster(page: &mut Page, reactor: &Reactor) {
+fn cluster(page: &mut Page, reactor: &Reactor, sums: &Sums) {
     let routing = reactor.routing.borrow();
     page.one("term", "gauge", "The term that is followed; 0 without a cluster.", routing.term);
     page.one(
@@ -156,12 +183,11 @@ fn cluster(page: &mut Page, reactor: &Reactor) {
     for kind in [Target::Primary, Target::Replica] {
         page.value("holding", &[("target", target(kind))], u8::from(routing.holds(kind)));
     }
-    page.one("busy_clients", "gauge", "Clients with a transaction on the primary.", reactor.busy.get());
+    page.one("busy_clients", "gauge", "Clients with a transaction on the primary.", sums.busy);
 }
 
 /// Figures of each pool: a database, a user, and what for.
-fn pools(page: &mut Page, reactor: &Rc<Reactor>) {
-    let all = tally::by_key(reactor);
+fn pools(page: &mut Page, all: &BTreeMap<Key, Tally>) {
     let mut each = |name: &str, help: &str, of: &dyn Fn(&Tally) -> String| {
         page.family(name, "gauge", help);
         all.iter().for_each(|(key, tally)| page.value(name, &labels(key), of(tally)));
@@ -175,7 +201,7 @@ fn pools(page: &mut Page, reactor: &Rc<Reactor>) {
     each("pool_paused", "1 while an administrator has paused it.", &|t| u8::from(t.paused).to_string());
     each("server_logins", "Logins at servers that are under way.", &|t| t.logins.to_string());
     page.family("servers", "gauge", "Connections to servers, by what they do.");
-    for (key, tally) in &all {
+    for (key, tally) in all {
         let states = [
             ("active", tally.active),
             ("idle", tally.idle),
@@ -194,8 +220,12 @@ fn labels(key: &Key) -> [(&'static str, &str); 3] {
 }
 
 /// What was done in each database since the start.
-fn databases(page: &mut Page, reactor: &Rc<Reactor>) {
-    let all = stats::by_database(reactor);
+fn databases(
+    page: &mut Page,
+    reactor: &Reactor,
+    tallies: &BTreeMap<Key, Tally>,
+    all: &BTreeMap<String, (Sample, Sample)>,
+) {
     let plain = |what: Count| move |s: &Sample| s[what as usize].to_string();
     let time = |what: Count| move |s: &Sample| seconds(s[what as usize]);
     let mut each = |name: &str, help: &str, of: &dyn Fn(&Sample) -> String| {
@@ -215,8 +245,9 @@ fn databases(page: &mut Page, reactor: &Rc<Reactor>) {
     each("binds_total", "Portals that were bound.", &plain(Count::Binds));
     each("servers_closed_total", "Connections to servers that ended.", &plain(Count::Closed));
     page.family("database_disabled", "gauge", "1 while an administrator lets nobody in.");
-    for name in show::database_names(reactor) {
-        page.value("database_disabled", &[("database", &name)], u8::from(reactor.gates.is_disabled(&name)));
+    for name in show::database_names(reactor, tallies) {
+        let disabled = reactor.threads.gates.is_disabled(&name);
+        page.value("database_disabled", &[("database", &name)], u8::from(disabled));
     }
 }
 

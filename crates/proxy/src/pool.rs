@@ -1,8 +1,9 @@
 //! Connections to servers for one user, database and kind of work, and who waits for one.
 //!
 //! First come, first served. A connection that is given back goes to whoever
-//! waits longest; nobody overtakes. Connections that lead to a server which does
-//! not lead any more are closed and not given out.
+//! waits longest; nobody overtakes, but for a few milliseconds between threads
+//! (`share`). Connections that lead to a server which does not lead any more are
+//! closed and not given out.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,21 +11,18 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use std::collections::BTreeMap;
-
 use crate::control::{Control, Order};
-use crate::facts::Totals;
+use crate::facts::{Totals, micros};
+use crate::idle::Idle;
 use crate::login;
 use crate::reactor::Reactor;
 use crate::routing::Target;
 use crate::server::{Place, Server};
-use route::Settings;
+use crate::share::Share;
 use wire::scram::client::Credential;
 
 /// Longest that DISCARD ALL may take.
 const WASH_LIMIT: Duration = Duration::from_secs(5);
-/// Settings of clients for which it is remembered how a server reports them.
-const WELCOMES_MAX: usize = 64;
 
 /// Whose connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,14 +78,12 @@ pub struct Pool {
     pub key: Key,
     /// The database's name at its servers.
     pub dbname: String,
-    /// Connections at most.
-    pub size: usize,
+    /// What it has in common with the same pool on other threads.
+    pub share: Arc<Share>,
     /// What was done here.
     pub totals: Totals,
-    /// Clients that are in.
-    pub clients: Cell<usize>,
     reactor: Weak<Reactor>,
-    idle: RefCell<Vec<Server>>,
+    idle: Idle,
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
     /// Connections that exist or are being opened.
     total: Cell<usize>,
@@ -96,28 +92,26 @@ pub struct Pool {
     pub paused: Cell<bool>,
     /// How to log in to a server as this user.
     pub credential: RefCell<Option<Credential>>,
-    /// What a server of this pool reports of itself, for clients that log in with these settings.
-    pub welcomes: RefCell<BTreeMap<Settings, Arc<BTreeMap<String, String>>>>,
 }
 
 impl Pool {
     /// An empty one.
     #[must_use]
     pub fn new(reactor: &Rc<Reactor>, key: Key, dbname: String, size: usize) -> Rc<Pool> {
+        let share = reactor.threads.share(&key, size);
+        let idle = Idle::new(share.clone(), reactor.index);
         Rc::new(Pool {
             key,
             dbname,
-            size: size.max(1),
+            share,
             totals: Totals::default(),
-            clients: Cell::new(0),
             reactor: Rc::downgrade(reactor),
-            idle: RefCell::default(),
+            idle,
             waiters: RefCell::default(),
             total: Cell::new(0),
             opening: Cell::new(0),
             paused: Cell::new(false),
             credential: RefCell::default(),
-            welcomes: RefCell::default(),
         })
     }
 
@@ -130,7 +124,7 @@ impl Pool {
     /// Connections that exist, that are idle, and clients that wait.
     #[must_use]
     pub fn counts(&self) -> (usize, usize, usize) {
-        (self.total.get(), self.idle.borrow().len(), self.waiters.borrow().len())
+        (self.total.get(), self.idle.count(), self.waiters.borrow().len())
     }
 
     /// Logins at servers that are under way.
@@ -161,7 +155,7 @@ impl Pool {
             return None;
         }
         loop {
-            let mut server = self.idle.borrow_mut().pop()?;
+            let mut server = self.idle.pop()?;
             if routing.admits(self.key.target, &server.address) && server.is_alive() {
                 // From now on it works in this term; whatever it did before is over.
                 server.backend.term = routing.term;
@@ -215,13 +209,37 @@ impl Pool {
             drop(server);
             return;
         }
-        if self.waiters.borrow().is_empty() {
-            server.used = reactor.now.get();
-            self.idle.borrow_mut().push(server);
-            return;
+        if let Some(thread) = self.share.next_elsewhere(reactor.index, self.oldest(&reactor)) {
+            return self.hand_over(&reactor, server, thread);
         }
-        self.idle.borrow_mut().push(server);
-        self.pump();
+        if self.has_waiters() {
+            self.idle.push(server);
+            return self.pump();
+        }
+        server.used = reactor.now.get();
+        self.rest(server);
+    }
+
+    /// A connection rests until somebody needs it.
+    pub(crate) fn rest(&self, server: Server) {
+        self.idle.push(server);
+    }
+
+    /// Takes one that rests.
+    pub(crate) fn pop_idle(&self) -> Option<Server> {
+        self.idle.pop()
+    }
+
+    /// Whether anybody waits.
+    pub(crate) fn has_waiters(&self) -> bool {
+        !self.waiters.borrow().is_empty()
+    }
+
+    /// Since when the first waits, in microseconds since the start.
+    pub(crate) fn oldest(&self, reactor: &Reactor) -> Option<u64> {
+        let waiters = self.waiters.borrow();
+        let first = waiters.iter().find(|w| !w.gone.get())?;
+        Some(micros(first.since.saturating_duration_since(reactor.threads.started)))
     }
 
     /// Gives a connection back that one client had for all its life: what only it could know goes.
@@ -233,12 +251,18 @@ impl Pool {
         }
     }
 
-    /// Serves the queue with what there is, and opens what is missing.
+    /// Serves the queue with what there is, here and on other threads, and opens what is missing.
     pub fn pump(self: &Rc<Pool>) {
+        self.serve(true);
+    }
+
+    /// Serves the queue; unless it `asks` other threads, what is missing is opened at once.
+    pub(crate) fn serve(self: &Rc<Pool>, asks: bool) {
+        let Some(reactor) = self.reactor.upgrade() else { return };
         loop {
             self.waiters.borrow_mut().retain(|w| !w.gone.get());
             if self.waiters.borrow().is_empty() {
-                return;
+                return self.tell_others(&reactor, false);
             }
             let Some(server) = self.take_idle() else { break };
             let first = self.waiters.borrow_mut().pop_front();
@@ -247,15 +271,18 @@ impl Pool {
                 None => return,
             }
         }
-        self.open_missing();
+        // One that is there is sooner here than one that is to be opened.
+        let asks = asks && self.share.idle_elsewhere(reactor.index);
+        if !asks {
+            self.open_missing(&reactor);
+        }
+        self.tell_others(&reactor, asks);
     }
 
-    fn open_missing(self: &Rc<Pool>) {
-        let Some(reactor) = self.reactor.upgrade() else { return };
+    fn open_missing(self: &Rc<Pool>, reactor: &Rc<Reactor>) {
         loop {
             let missing = self.waiters.borrow().len() > self.opening.get();
-            let room = self.total.get() < self.size && reactor.may_log_in() && reactor.has_room(self);
-            if !missing || !room || self.paused.get() {
+            if !missing || self.paused.get() || !reactor.may_log_in() {
                 return;
             }
             let address = {
@@ -266,14 +293,13 @@ impl Pool {
                 }
                 candidates[reactor.turn() % candidates.len()].clone()
             };
-            self.open(&reactor, address);
+            let Some(place) = reactor.take_place(self) else { return };
+            self.open(reactor, address, Place::of(self, place));
         }
     }
 
-    fn open(self: &Rc<Pool>, reactor: &Rc<Reactor>, address: Rc<str>) {
-        self.total.set(self.total.get() + 1);
+    fn open(self: &Rc<Pool>, reactor: &Rc<Reactor>, address: Rc<str>, place: Place) {
         self.opening.set(self.opening.get() + 1);
-        let place = Place(self.clone());
         let login = reactor.log_in();
         let (pool, reactor) = (self.clone(), reactor.clone());
         tokio::task::spawn_local(async move {
@@ -292,24 +318,9 @@ impl Pool {
     }
 
     fn opened(self: &Rc<Pool>, server: Server) {
-        let fresh = &server.backend.reported;
-        let same = self.welcomes.borrow().get(&Settings::new()).is_some_and(|known| known == fresh);
-        if !same {
-            // Another server, or one that was set up anew: the others are to be asked for again.
-            self.welcomes.borrow_mut().clear();
-            self.welcomes_are(Arc::default(), fresh.clone());
-        }
-        self.idle.borrow_mut().push(server);
+        self.share.welcomes.opened(&server.backend.reported);
+        self.idle.push(server);
         self.pump();
-    }
-
-    /// How clients with these settings are welcomed.
-    pub fn welcomes_are(&self, settings: Arc<Settings>, reported: Arc<BTreeMap<String, String>>) {
-        let mut welcomes = self.welcomes.borrow_mut();
-        if welcomes.len() >= WELCOMES_MAX {
-            welcomes.retain(|settings, _| settings.is_empty());
-        }
-        welcomes.insert(Arc::unwrap_or_clone(settings), reported);
     }
 
     /// Nobody here can be served.
@@ -339,37 +350,40 @@ impl Pool {
     /// Closes idle connections that nobody may use any more, or that nobody has used for long.
     pub fn tidy(&self) {
         let Some(reactor) = self.reactor.upgrade() else { return };
-        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        let idle = self.idle.take();
         let routing = reactor.routing.borrow();
         let limit = reactor.config.pool.idle_timeout;
         let kept = idle.into_iter().filter_map(|mut server| {
             let fresh = limit.is_none_or(|limit| server.used.elapsed() < limit);
             (routing.admits(self.key.target, &server.address) && fresh && server.is_alive()).then_some(server)
         });
-        let mut kept: Vec<Server> = kept.collect();
-        self.idle.borrow_mut().append(&mut kept);
+        self.idle.put_back(kept.collect());
     }
 
-    /// A connection is gone.
-    pub fn place_free(&self) {
+    /// There is one connection more, or it is about to be opened.
+    pub(crate) fn place_taken(&self) {
+        self.total.set(self.total.get() + 1);
+    }
+
+    /// A connection is gone, or went to another thread.
+    pub(crate) fn place_free(&self) {
         self.total.set(self.total.get() - 1);
-        if let Some(reactor) = self.reactor.upgrade() {
-            reactor.emptied.notify_waiters();
-            reactor.pump_soon();
+        let Some(reactor) = self.reactor.upgrade() else { return };
+        reactor.threads.emptied.notify_waiters();
+        reactor.pump_soon();
+        if let Some(thread) = self.share.next_elsewhere(reactor.index, self.oldest(&reactor)) {
+            let key = self.key.clone();
+            reactor.threads.post(thread, move |reactor| reactor.pool(&key).pump());
         }
     }
 
     /// Closes the idle one that was unused longest; whether there was one.
     pub fn close_oldest(&self) -> bool {
-        let mut idle = self.idle.borrow_mut();
-        let oldest = (!idle.is_empty()).then(|| idle.remove(0));
-        drop(idle);
-        oldest.is_some()
+        self.idle.oldest().is_some()
     }
 
     /// Closes all that are idle.
     pub fn close_idle(&self) {
-        let idle = std::mem::take(&mut *self.idle.borrow_mut());
-        drop(idle);
+        drop(self.idle.take());
     }
 }

@@ -1,6 +1,7 @@
 //! All that one thread has: its pools, its clients, where the servers are.
 //!
-//! Nothing here is shared with another thread, so nothing is locked.
+//! Nothing here is shared with another thread, so nothing is locked; what is, is
+//! in `threads`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,19 +11,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use route::{Out, Rules, Shelf};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::config::Config;
 use crate::control::{Control, Order};
 use crate::facts::{ClientFacts, Counters, ServerFacts, count};
-use crate::follow::Follower;
-use crate::gates::{Gates, Stop};
+use crate::gates::Stop;
+use crate::merge::Merged;
 use crate::pool::{Key, Pool, Refusal};
 use crate::routing::{Routing, Target};
 use crate::secrets::Secrets;
+use crate::threads::{Job, Threads};
 
-/// Logins at servers that are under way at a time: after a failover all pools are empty at once.
+/// Logins at servers that are under way at a time, of all threads: after a failover all pools are empty at once.
 pub const LOGINS_MAX: usize = 16;
+/// Jobs of other threads that are done in one go, before clients are looked at again.
+const JOBS_AT_ONCE: usize = 64;
 /// How often clocks are read and queues looked through.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Ticks between two looks at idle connections.
@@ -44,6 +48,10 @@ pub struct Listed {
 
 /// One thread's.
 pub struct Reactor {
+    /// Its number, from 0 on.
+    pub index: usize,
+    /// What it shares with the others.
+    pub threads: Arc<Threads>,
     /// As configured.
     pub config: Arc<Config>,
     /// What pools ask of sessions.
@@ -52,19 +60,13 @@ pub struct Reactor {
     pub secrets: RefCell<Rc<Secrets>>,
     /// TLS towards clients, if it was read anew since the start.
     pub client_tls: RefCell<Option<tokio_rustls::TlsAcceptor>>,
-    /// What an administrator has closed.
-    pub gates: Gates,
     /// What is counted for all.
     pub counters: Counters,
     /// Consoles that are open, by the numbers that they were given for cancelling.
     pub consoles: RefCell<BTreeMap<u32, crate::admin::Console>>,
     /// When it started.
     pub started: SystemTime,
-    /// A connection to a server has ended, or a tick has passed.
-    pub emptied: Notify,
-    /// It ends.
-    pub stops: Notify,
-    /// Those that listen, to be ended.
+    /// Those that listen, to be ended; only the first thread has any.
     pub doors: RefCell<Vec<tokio::task::AbortHandle>>,
     /// When the last period of averages began, and the one before it.
     pub periods: Cell<(Instant, Instant)>,
@@ -90,8 +92,10 @@ pub struct Reactor {
     logins: Cell<usize>,
     turn: Cell<usize>,
     pumps: Notify,
-    follower: Option<Follower>,
+    routes: Option<watch::Receiver<Arc<Merged>>>,
     told_drained: Cell<bool>,
+    /// It ends as soon as the job that said so is over.
+    pub over: Cell<bool>,
 }
 
 /// A login that is under way; over when it is dropped.
@@ -109,10 +113,10 @@ impl Reactor {
     /// # Errors
     /// When the system gives no random bytes.
     pub fn new(
+        (index, threads): (usize, Arc<Threads>),
         config: Arc<Config>,
         secrets: Secrets,
         server_tls: Option<tokio_rustls::TlsConnector>,
-        follower: Option<Follower>,
         routing: Routing,
     ) -> Result<Rc<Reactor>, getrandom::Error> {
         let mut mock = [0; 32];
@@ -124,25 +128,26 @@ impl Reactor {
             settle_commits: rides && config.pool.settle_commits,
             settle_autocommit: rides && config.pool.resolve_autocommit,
         };
+        let routes = threads.follower().map(|follower| follower.routes());
+        let shelf = Shelf::new(index as u64, threads.count() as u64);
         Ok(Rc::new(Reactor {
+            index,
+            threads,
             config,
             mock,
             rules,
             secrets: RefCell::new(Rc::new(secrets)),
             client_tls: RefCell::default(),
-            gates: Gates::default(),
             counters: Counters::default(),
             consoles: RefCell::default(),
             started: SystemTime::now(),
-            emptied: Notify::new(),
-            stops: Notify::new(),
             doors: RefCell::default(),
             periods: Cell::new((Instant::now(), Instant::now())),
             servers: RefCell::default(),
             server_id: Cell::new(0),
             server_tls,
             routing: RefCell::new(routing),
-            shelf: RefCell::new(Shelf::new(0, 1)),
+            shelf: RefCell::new(shelf),
             out: RefCell::default(),
             clients: RefCell::default(),
             now: Cell::new(Instant::now()),
@@ -151,14 +156,16 @@ impl Reactor {
             logins: Cell::new(0),
             turn: Cell::new(0),
             pumps: Notify::new(),
-            follower,
+            routes,
             told_drained: Cell::new(false),
+            over: Cell::new(false),
         }))
     }
 
-    /// Runs what nobody asks for: follows the cluster, serves queues, lets time pass.
-    pub async fn run(self: Rc<Reactor>) {
-        let mut routes = self.follower.as_ref().map(Follower::routes);
+    /// Runs what nobody asks for: follows the cluster, serves queues, does jobs of other threads, lets time pass.
+    pub async fn run(self: Rc<Reactor>, mut inbox: mpsc::Receiver<Job>) {
+        let mut routes = self.routes.clone();
+        let mut jobs = Vec::new();
         let mut ticks = tokio::time::interval(TICK);
         let mut count = 0_u32;
         loop {
@@ -179,6 +186,12 @@ impl Reactor {
                     }
                 }
                 () = self.pumps.notified() => self.pump_all(),
+                _ = inbox.recv_many(&mut jobs, JOBS_AT_ONCE) => {
+                    jobs.drain(..).for_each(|job| job(&self));
+                    if self.over.get() {
+                        return;
+                    }
+                }
                 _ = ticks.tick() => {
                     count = count.wrapping_add(1);
                     self.tick(count.is_multiple_of(TIDY_TICKS));
@@ -226,9 +239,7 @@ impl Reactor {
     fn say_drained(&self, drained: bool) {
         if self.told_drained.replace(drained) != drained {
             let term = self.routing.borrow().term;
-            if let Some(follower) = &self.follower {
-                follower.set_drained(drained.then_some(term));
-            }
+            self.threads.drained(self.index, drained.then_some(term));
         }
     }
 
@@ -250,9 +261,9 @@ impl Reactor {
             self.servers.borrow_mut().retain(|s| s.strong_count() > 0);
             self.end_period();
         }
-        self.emptied.notify_waiters();
-        if self.gates.stop.get() == Stop::WithLastClient && self.clients.borrow().is_empty() {
-            self.stops.notify_one();
+        self.threads.emptied.notify_waiters();
+        if self.threads.gates.stop() == Stop::WithLastClient && self.threads.clients() == 0 {
+            self.threads.stops.notify_one();
         }
         self.pump_all();
     }
@@ -273,7 +284,10 @@ impl Reactor {
         stream: &crate::stream::Stream,
         pid: u32,
     ) -> Rc<ServerFacts> {
-        self.server_id.set(self.server_id.get() + 1);
+        // No two threads give the same number.
+        let step = self.threads.count() as u64;
+        let last = self.server_id.get();
+        self.server_id.set(if last == 0 { self.index as u64 + 1 } else { last + step });
         let facts = Rc::new(ServerFacts {
             id: self.server_id.get(),
             pool: pool.clone(),
@@ -285,6 +299,7 @@ impl Reactor {
             opened: Instant::now(),
             requested: Cell::new(self.now.get()),
             client: Cell::new(0),
+            moved: Cell::new(false),
             close_needed: Cell::new(false),
             prepared: Cell::new(0),
             cancels: Rc::default(),
@@ -311,6 +326,12 @@ impl Reactor {
         }
     }
 
+    /// The pool of these, if there is one.
+    #[must_use]
+    pub fn pool_there(&self, key: &Key) -> Option<Rc<Pool>> {
+        self.pools.borrow().get(key).cloned()
+    }
+
     /// All pools.
     #[must_use]
     pub fn pools(&self) -> Vec<Rc<Pool>> {
@@ -326,7 +347,7 @@ impl Reactor {
         let place = self.config.database(&key.database);
         let pool =
             Pool::new(self, key.clone(), place.dbname(&key.database).to_string(), place.size(&self.config));
-        pool.paused.set(self.gates.is_paused(&key.database));
+        pool.paused.set(self.threads.gates.is_paused(&key.database));
         self.pools.borrow_mut().insert(key.clone(), pool.clone());
         pool
     }
@@ -344,7 +365,7 @@ impl Reactor {
     /// Whether one more login at a server may begin.
     #[must_use]
     pub fn may_log_in(&self) -> bool {
-        self.logins.get() < LOGINS_MAX
+        self.logins.get() < LOGINS_MAX.div_ceil(self.threads.count())
     }
 
     /// A login at a server begins.

@@ -1,6 +1,7 @@
 //! Users and what proves them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use wire::scram::client::Credential;
 use wire::scram::{ITERATIONS_DEFAULT, SALT_BYTES_DEFAULT, Verifier};
@@ -21,7 +22,7 @@ pub enum Secrets {
     /// Not at all.
     Trust,
     /// Against a list.
-    List(BTreeMap<String, Secret>),
+    List(Arc<BTreeMap<String, Secret>>),
     /// Against what the cluster's servers know; asked of the agents, kept for a while.
     Cluster(crate::verifiers::Verifiers),
 }
@@ -38,18 +39,23 @@ impl Secrets {
             (AuthKind::Cluster, None) => {
                 Err("auth.kind is \"cluster\" and there is no [cluster]".to_string())
             }
-            (AuthKind::File, _) => {
-                let path = auth.file.as_ref().ok_or("auth.file is missing")?;
-                let text = std::fs::read_to_string(path).map_err(|e| format!("'{}': {e}", path.display()))?;
-                let users = userlist(&text).map_err(|e| format!("'{}': {e}", path.display()))?;
-                let secrets = users.into_iter().map(|(name, text)| {
-                    let secret =
-                        secret(&text).map_err(|e| format!("'{}': user \"{name}\": {e}", path.display()))?;
-                    Ok((name, secret))
-                });
-                Ok(Secrets::List(secrets.collect::<Result<_, String>>()?))
-            }
+            (AuthKind::File, _) => Secrets::list(auth).map(Secrets::List),
         }
+    }
+
+    /// The users of a file.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn list(auth: &Auth) -> Result<Arc<BTreeMap<String, Secret>>, String> {
+        let path = auth.file.as_ref().ok_or("auth.file is missing")?;
+        let text = std::fs::read_to_string(path).map_err(|e| format!("'{}': {e}", path.display()))?;
+        let users = userlist(&text).map_err(|e| format!("'{}': {e}", path.display()))?;
+        let secrets = users.into_iter().map(|(name, text)| {
+            let secret = secret(&text).map_err(|e| format!("'{}': user \"{name}\": {e}", path.display()))?;
+            Ok((name, secret))
+        });
+        secrets.collect::<Result<_, String>>().map(Arc::new)
     }
 }
 

@@ -12,6 +12,7 @@ use wire::frame::Header;
 use crate::facts::ServerFacts;
 use crate::line::Line;
 use crate::pool::Pool;
+use crate::share;
 
 /// A client's good-bye.
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
@@ -51,11 +52,26 @@ pub struct Server {
 }
 
 /// A place among the connections of a pool; free again when it is dropped.
-pub struct Place(pub Rc<Pool>);
+pub struct Place {
+    /// Whose.
+    pub pool: Rc<Pool>,
+    /// The place that all threads count; nothing once the connection went to another.
+    pub(crate) shared: Option<share::Place>,
+}
+
+impl Place {
+    /// One in `pool`.
+    #[must_use]
+    pub fn of(pool: &Rc<Pool>, shared: share::Place) -> Place {
+        pool.place_taken();
+        Place { pool: pool.clone(), shared: Some(shared) }
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.place_free();
+        self.shared = None;
+        self.pool.place_free();
     }
 }
 

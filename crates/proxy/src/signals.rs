@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::admin::change::{reload, shutdown};
 use crate::control::Order;
-use crate::reactor::Reactor;
+use crate::reactor::{Reactor, TICK};
 
 /// Longest that transactions which were open at SIGTERM may take.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(30);
@@ -41,17 +41,23 @@ pub async fn obey(reactor: Rc<Reactor>) -> std::io::Result<()> {
 }
 
 async fn drain(reactor: &Rc<Reactor>, int: &mut Signal) -> std::io::Result<()> {
-    tracing::info!(
-        clients = reactor.clients.borrow().len(),
-        "told to end: clients leave between transactions"
-    );
+    let threads = &reactor.threads;
+    tracing::info!(clients = threads.clients(), "told to end: clients leave between transactions");
     std::mem::take(&mut *reactor.doors.borrow_mut()).iter().for_each(tokio::task::AbortHandle::abort);
     let limit = Instant::now() + DRAIN_LIMIT;
-    while !reactor.clients.borrow().is_empty() {
-        let controls: Vec<_> = reactor.clients.borrow().values().map(|c| c.control.clone()).collect();
-        controls.iter().for_each(|control| control.give(Order::Leave));
+    let mut told = None;
+    while threads.clients() > 0 {
+        let changed = threads.emptied.notified();
+        // Again for those who were about to come in.
+        if told.is_none_or(|told: Instant| told.elapsed() >= TICK) {
+            told = Some(Instant::now());
+            threads.post_all(|reactor| {
+                let controls: Vec<_> = reactor.clients.borrow().values().map(|c| c.control.clone()).collect();
+                controls.iter().for_each(|control| control.give(Order::Leave));
+            });
+        }
         tokio::select! {
-            changed = timeout_at(limit, reactor.emptied.notified()) => if changed.is_err() { break },
+            changed = timeout_at(limit, changed) => if changed.is_err() { break },
             _ = int.recv() => break,
         }
     }
@@ -61,5 +67,5 @@ async fn drain(reactor: &Rc<Reactor>, int: &mut Signal) -> std::io::Result<()> {
 
 fn end(reactor: &Reactor) {
     shutdown(reactor, false);
-    reactor.stops.notify_one();
+    reactor.threads.stops.notify_one();
 }

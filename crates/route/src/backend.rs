@@ -98,6 +98,11 @@ impl Backend {
         self.prepared.len()
     }
 
+    /// It goes to another thread, where the address of an unnamed statement may be another's.
+    pub fn moved(&mut self) {
+        self.unnamed = 0;
+    }
+
     /// It says what one of its settings is now.
     pub fn report(&mut self, name: &[u8], value: &[u8]) {
         let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();

@@ -64,20 +64,20 @@ pub async fn run(
     }
     match command {
         Command::Pause(database) => pause(reactor, database.as_deref(), interrupt).await.map(|()| "PAUSE"),
-        Command::Resume(database) => resume(reactor, database.as_deref()).map(|()| "RESUME"),
+        Command::Resume(database) => resume(reactor, database.as_deref()).await.map(|()| "RESUME"),
         Command::Disable(database) => {
             exists(reactor, Some(database))?;
-            reactor.gates.disabled.borrow_mut().insert(database.clone());
+            reactor.threads.gates.set_disabled(database, true);
             Ok("DISABLE")
         }
         Command::Enable(database) => {
             exists(reactor, Some(database))?;
-            reactor.gates.disabled.borrow_mut().remove(database);
+            reactor.threads.gates.set_disabled(database, false);
             Ok("ENABLE")
         }
-        Command::Kill(database) => kill(reactor, database).map(|()| "KILL"),
-        Command::KillClient(id) => kill_client(reactor, *id).map(|()| "KILL_CLIENT"),
-        Command::Reconnect(database) => reconnect(reactor, database.as_deref()).map(|()| "RECONNECT"),
+        Command::Kill(database) => kill(reactor, database).await.map(|()| "KILL"),
+        Command::KillClient(id) => kill_client(reactor, *id).await.map(|()| "KILL_CLIENT"),
+        Command::Reconnect(database) => reconnect(reactor, database.as_deref()).await.map(|()| "RECONNECT"),
         Command::WaitClose(database) => {
             wait_close(reactor, database.as_deref(), interrupt).await.map(|()| "WAIT_CLOSE")
         }
@@ -109,13 +109,16 @@ fn pools(reactor: &Reactor, database: Option<&str>) -> Vec<Rc<Pool>> {
     all.filter(|p| database.is_none_or(|name| p.key.database == name)).collect()
 }
 
-/// Pools stand still or go on, as the gates say; clients that stood still look again.
-fn apply(reactor: &Reactor) {
-    for pool in reactor.pools() {
-        pool.paused.set(reactor.gates.is_paused(&pool.key.database));
-    }
-    controls(reactor, |_| true).iter().for_each(|control| control.give(Order::Look));
-    reactor.pump_all();
+/// Pools of all threads stand still or go on, as the gates say; clients that stood still look again.
+async fn apply(reactor: &Reactor) {
+    let here = |reactor: &Rc<Reactor>| {
+        for pool in reactor.pools() {
+            pool.paused.set(reactor.threads.gates.is_paused(&pool.key.database));
+        }
+        controls(reactor, |_| true).iter().for_each(|control| control.give(Order::Look));
+        reactor.pump_all();
+    };
+    reactor.threads.ask(here).await;
 }
 
 fn controls(reactor: &Reactor, which: impl Fn(&crate::reactor::Listed) -> bool) -> Vec<Rc<Control>> {
@@ -126,28 +129,32 @@ fn controls(reactor: &Reactor, which: impl Fn(&crate::reactor::Listed) -> bool) 
 /// What does not come to rest in time goes on as if nothing had been said.
 async fn pause(reactor: &Rc<Reactor>, database: Option<&str>, interrupt: &Interrupt) -> Result<(), Refused> {
     exists(reactor, database)?;
-    let gates = &reactor.gates;
-    if gates.all_paused.get() {
+    let gates = &reactor.threads.gates;
+    if gates.all_paused() {
         return Err(Refused::new("55000", "already suspended/paused"));
     }
     let fresh = match database {
-        None => !gates.all_paused.replace(true),
-        Some(name) => gates.paused.borrow_mut().insert(name.to_string()),
+        None => gates.set_all_paused(true),
+        Some(name) => gates.pause(name),
     };
-    apply(reactor);
-    let at_rest = || {
-        let pools = pools(reactor, database);
+    apply(reactor).await;
+    let name = database.map(str::to_string);
+    let at_rest = move |reactor: &Rc<Reactor>| {
+        let pools = pools(reactor, name.as_deref());
         pools.iter().for_each(|pool| pool.close_idle());
         pools.iter().all(|pool| pool.counts().0 == 0)
     };
-    let rested = wait_until(reactor, interrupt, at_rest).await.map_err(|why| {
-        let message = format!("not paused, and all goes on: {}", why.words(reactor));
-        Refused { detail: holders(reactor, database), ..Refused::new(why.code(), message) }
-    });
-    if rested.is_err() && fresh {
-        open_gate(reactor, database);
+    match wait_until(reactor, interrupt, at_rest).await {
+        Ok(()) => Ok(()),
+        Err(why) => {
+            let message = format!("not paused, and all goes on: {}", why.words(reactor));
+            let detail = holders(reactor, database).await;
+            if fresh {
+                open_gate(reactor, database).await;
+            }
+            Err(Refused { detail, ..Refused::new(why.code(), message) })
+        }
     }
-    rested
 }
 
 /// Why waiting ended in vain.
@@ -174,11 +181,11 @@ impl Vain {
     }
 }
 
-/// Waits for something that comes with the end of connections to servers.
+/// Waits until something holds on every thread that comes with the end of connections to servers.
 async fn wait_until(
     reactor: &Rc<Reactor>,
     interrupt: &Interrupt,
-    holds: impl Fn() -> bool,
+    holds: impl Fn(&Rc<Reactor>) -> bool + Clone + Send + 'static,
 ) -> Result<(), Vain> {
     let end = Instant::now() + reactor.config.admin.pause_timeout;
     // A cancel that came before anything was waited for is not for this.
@@ -188,8 +195,10 @@ async fn wait_until(
         () = std::future::ready(()) => {}
     }
     loop {
-        let changed = reactor.emptied.notified();
-        if holds() {
+        let changed = reactor.threads.emptied.notified();
+        let answers = reactor.threads.ask(holds.clone()).await;
+        // A thread that does not answer in time may hold anything.
+        if answers.len() == reactor.threads.count() && answers.into_iter().all(|holds| holds) {
             return Ok(());
         }
         tokio::select! {
@@ -201,73 +210,89 @@ async fn wait_until(
 }
 
 /// Who still has a server, in words.
-fn holders(reactor: &Reactor, database: Option<&str>) -> String {
-    let clients = reactor.clients.borrow();
-    let ours = |c: &&crate::reactor::Listed| {
-        c.facts.server.get() != 0 && database.is_none_or(|name| c.key.database == name)
-    };
-    let all: Vec<String> = clients
-        .values()
-        .filter(ours)
-        .map(|c| {
-            let pins = pin_words(c.facts.pins.get());
-            let why = if pins.is_empty() { "is in a transaction or a session".to_string() } else { pins };
-            let address = super::sockets::host(c.facts.addresses.0);
-            format!("client {} ({}@{} from {address}) {why}", c.facts.id, c.key.user, c.key.database)
-        })
-        .collect();
+async fn holders(reactor: &Reactor, database: Option<&str>) -> String {
+    let name = database.map(str::to_string);
+    let all = reactor.threads.ask(move |reactor| holders_here(reactor, name.as_deref())).await.concat();
     let more = all.len().saturating_sub(NAMED_MAX);
     let named = all.into_iter().take(NAMED_MAX).collect::<Vec<_>>().join("; ");
     if more > 0 { format!("{named}; and {more} more") } else { named }
 }
 
-fn open_gate(reactor: &Reactor, database: Option<&str>) {
-    match database {
-        None => reactor.gates.all_paused.set(false),
-        Some(name) => drop(reactor.gates.paused.borrow_mut().remove(name)),
-    }
-    apply(reactor);
+fn holders_here(reactor: &Reactor, database: Option<&str>) -> Vec<String> {
+    let clients = reactor.clients.borrow();
+    let ours = |c: &&crate::reactor::Listed| {
+        c.facts.server.get() != 0 && database.is_none_or(|name| c.key.database == name)
+    };
+    let words = |c: &crate::reactor::Listed| {
+        let pins = pin_words(c.facts.pins.get());
+        let why = if pins.is_empty() { "is in a transaction or a session".to_string() } else { pins };
+        let address = super::sockets::host(c.facts.addresses.0);
+        format!("client {} ({}@{} from {address}) {why}", c.facts.id, c.key.user, c.key.database)
+    };
+    clients.values().filter(ours).map(words).collect()
 }
 
-fn resume(reactor: &Reactor, database: Option<&str>) -> Result<(), Refused> {
+async fn open_gate(reactor: &Reactor, database: Option<&str>) {
     match database {
-        None if !reactor.gates.all_paused.get() => {
+        None => drop(reactor.threads.gates.set_all_paused(false)),
+        Some(name) => reactor.threads.gates.resume(name),
+    }
+    apply(reactor).await;
+}
+
+async fn resume(reactor: &Reactor, database: Option<&str>) -> Result<(), Refused> {
+    let gates = &reactor.threads.gates;
+    match database {
+        None if !gates.all_paused() => {
             return Err(Refused::new("55000", "pooler is not paused/suspended"));
         }
-        Some(name) if !reactor.gates.paused.borrow().contains(name) => {
+        Some(name) if !gates.is_paused_itself(name) => {
             exists(reactor, database)?;
             return Err(Refused::new("55000", format!("database {name} is not paused")));
         }
         None | Some(_) => {}
     }
-    open_gate(reactor, database);
+    open_gate(reactor, database).await;
     Ok(())
 }
 
 /// Ends all clients of a database; whoever comes waits until RESUME.
-fn kill(reactor: &Reactor, database: &str) -> Result<(), Refused> {
+async fn kill(reactor: &Reactor, database: &str) -> Result<(), Refused> {
     exists(reactor, Some(database))?;
-    reactor.gates.paused.borrow_mut().insert(database.to_string());
-    apply(reactor);
-    controls(reactor, |c| c.key.database == database).iter().for_each(|control| control.give(Order::End));
-    pools(reactor, Some(database)).iter().for_each(|pool| pool.close_idle());
+    reactor.threads.gates.pause(database);
+    apply(reactor).await;
+    let name = database.to_string();
+    let here = move |reactor: &Rc<Reactor>| {
+        controls(reactor, |c| c.key.database == name).iter().for_each(|control| control.give(Order::End));
+        pools(reactor, Some(&name)).iter().for_each(|pool| pool.close_idle());
+    };
+    reactor.threads.ask(here).await;
     Ok(())
 }
 
-fn kill_client(reactor: &Reactor, id: u32) -> Result<(), Refused> {
-    let control = reactor.clients.borrow().get(&id).map(|c| c.control.clone());
-    let control = control.ok_or_else(|| Refused::new("22023", format!("client {id} not found")))?;
-    control.give(Order::End);
-    Ok(())
+async fn kill_client(reactor: &Reactor, id: u32) -> Result<(), Refused> {
+    let here = move |reactor: &Rc<Reactor>| {
+        let control = reactor.clients.borrow().get(&id).map(|c| c.control.clone());
+        control.map(|control| control.give(Order::End)).is_some()
+    };
+    if reactor.threads.ask(here).await.contains(&true) {
+        return Ok(());
+    }
+    Err(Refused::new("22023", format!("client {id} not found")))
 }
 
 /// Connections that are there now are closed as soon as nobody uses them.
-fn reconnect(reactor: &Reactor, database: Option<&str>) -> Result<(), Refused> {
+async fn reconnect(reactor: &Reactor, database: Option<&str>) -> Result<(), Refused> {
     exists(reactor, database)?;
-    let servers = reactor.servers().into_iter();
-    let ours = servers.filter(|s| database.is_none_or(|name| s.key().database == name));
-    ours.for_each(|s| s.close_needed.set(true));
-    pools(reactor, database).iter().for_each(|pool| pool.close_idle());
+    let name = database.map(str::to_string);
+    let here = move |reactor: &Rc<Reactor>| {
+        let name = name.as_deref();
+        let servers = reactor.servers().into_iter();
+        let ours = servers.filter(|s| name.is_none_or(|name| s.key().database == name));
+        ours.for_each(|s| s.close_needed.set(true));
+        pools(reactor, name).iter().for_each(|pool| pool.close_idle());
+    };
+    reactor.threads.ask(here).await;
     Ok(())
 }
 
@@ -277,13 +302,20 @@ async fn wait_close(
     interrupt: &Interrupt,
 ) -> Result<(), Refused> {
     exists(reactor, database)?;
-    let old = |s: &Rc<crate::facts::ServerFacts>| {
-        s.close_needed.get() && database.is_none_or(|name| s.key().database == name)
+    let name = database.map(str::to_string);
+    let closed = move |reactor: &Rc<Reactor>| {
+        let old = |s: &Rc<crate::facts::ServerFacts>| {
+            s.close_needed.get() && name.as_ref().is_none_or(|name| s.key().database == *name)
+        };
+        !reactor.servers().iter().any(old)
     };
-    wait_until(reactor, interrupt, || !reactor.servers().iter().any(old)).await.map_err(|why| {
-        let message = format!("not all are closed: {}", why.words(reactor));
-        Refused { detail: holders(reactor, database), ..Refused::new(why.code(), message) }
-    })
+    match wait_until(reactor, interrupt, closed).await {
+        Ok(()) => Ok(()),
+        Err(why) => {
+            let message = format!("not all are closed: {}", why.words(reactor));
+            Err(Refused { detail: holders(reactor, database).await, ..Refused::new(why.code(), message) })
+        }
+    }
 }
 
 /// Reads passwords and certificates anew: all of them, or, if one can't be used, none. As a signal may ask, too.
@@ -297,39 +329,44 @@ pub fn reload(reactor: &Reactor) -> Result<(), Refused> {
     };
     let config = &reactor.config;
     let secrets = match config.auth.kind {
-        AuthKind::File => Some(Secrets::of(&config.auth, None).map_err(refused)?),
+        AuthKind::File => Some(Secrets::list(&config.auth).map_err(refused)?),
         // Asked of the cluster anew every few seconds.
         AuthKind::Cluster | AuthKind::Trust => None,
     };
     let tls = config.tls.as_ref().map(acceptor).transpose().map_err(|e| refused(e.to_string()))?;
-    if let Some(secrets) = secrets {
-        *reactor.secrets.borrow_mut() = Rc::new(secrets);
-    }
-    if tls.is_some() {
-        *reactor.client_tls.borrow_mut() = tls;
-    }
+    let here = move |reactor: &Rc<Reactor>| {
+        if let Some(secrets) = &secrets {
+            *reactor.secrets.borrow_mut() = Rc::new(Secrets::List(secrets.clone()));
+        }
+        if tls.is_some() {
+            reactor.client_tls.borrow_mut().clone_from(&tls);
+        }
+    };
+    reactor.threads.post_all(here);
     Ok(())
 }
 
 /// Ends at once, or, if it `waits`, with the last client. Nobody new comes in. As a signal may ask, too.
 pub fn shutdown(reactor: &Reactor, waits: bool) {
-    std::mem::take(&mut *reactor.doors.borrow_mut()).iter().for_each(tokio::task::AbortHandle::abort);
-    if waits {
-        reactor.gates.stop.set(Stop::WithLastClient);
-        return;
-    }
-    reactor.gates.stop.set(Stop::Now);
-    // `Reactor::ended` is told by the console, once it has answered.
-    controls(reactor, |_| true).iter().for_each(|control| control.give(Order::End));
+    let threads = &reactor.threads;
+    threads.gates.set_stop(if waits { Stop::WithLastClient } else { Stop::Now });
+    let here = move |reactor: &Rc<Reactor>| {
+        std::mem::take(&mut *reactor.doors.borrow_mut()).iter().for_each(tokio::task::AbortHandle::abort);
+        if !waits {
+            // `Reactor::ended` is told by the console, once it has answered.
+            controls(reactor, |_| true).iter().for_each(|control| control.give(Order::End));
+        }
+    };
+    threads.post_all(here);
 }
 
 impl Reactor {
     /// Waits until an administrator has ended it, and its clients have gone.
     pub async fn ended(self: &Rc<Reactor>) {
-        self.stops.notified().await;
+        self.threads.stops.notified().await;
         let end = Instant::now() + LEAVE_LIMIT;
-        while !self.clients.borrow().is_empty() {
-            let changed = self.emptied.notified();
+        while self.threads.clients() > 0 {
+            let changed = self.threads.emptied.notified();
             if timeout_at(end, changed).await.is_err() {
                 break;
             }

@@ -1,6 +1,6 @@
 //! The tables of SHOW: PgBouncer's columns with its names and types, ours behind them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::command::{Command, Show};
@@ -8,7 +8,9 @@ use super::table::{Column, Kind, Row, Value};
 use super::tally::{self, Tally};
 use super::{VERSION, config, sockets, stats};
 use crate::limits::ANY;
+use crate::pool::Key;
 use crate::reactor::Reactor;
+use crate::threads::Threads;
 
 use Kind::{Big, Int, Text};
 
@@ -134,38 +136,42 @@ pub fn columns(command: &Command) -> Option<Vec<Column>> {
     })
 }
 
-/// The rows of what a command answers.
-#[must_use]
-pub fn rows(reactor: &Rc<Reactor>, command: &Command) -> Vec<Row> {
+/// The rows of what a command answers, of all threads.
+pub async fn rows(reactor: &Rc<Reactor>, command: &Command) -> Vec<Row> {
     let show = match command {
         Command::Show(show) => *show,
         Command::Setting(_, value) => return vec![vec![(*value).into()]],
         Command::One => return vec![vec![1_u64.into()]],
         _ => return Vec::new(),
     };
+    let threads = &reactor.threads;
     match show {
         Show::Version => vec![vec![VERSION.into()]],
-        Show::Pools => pools(reactor),
-        Show::Clients => sockets::clients(reactor),
-        Show::Servers => sockets::servers(reactor),
-        Show::Sockets => [sockets::clients(reactor), sockets::servers(reactor)].concat(),
-        Show::Databases => databases(reactor),
-        Show::Users => users(reactor),
-        Show::Lists => lists(reactor),
+        Show::Clients => threads.ask(sockets::clients).await.concat(),
+        Show::Servers => threads.ask(sockets::servers).await.concat(),
+        Show::Sockets => threads.ask(|r| [sockets::clients(r), sockets::servers(r)].concat()).await.concat(),
+        Show::Pins => threads.ask(|r| pins(r)).await.concat(),
+        Show::Prepared => threads.ask(|r| prepared(r)).await.concat(),
+        Show::Pools => pools(reactor, &tally::by_key(threads).await),
+        Show::Databases => databases(reactor, &tally::by_key(threads).await),
+        Show::Users => users(reactor, &tally::by_key(threads).await),
+        Show::Lists => lists(reactor, &tally::by_key(threads).await, held(threads).await),
+        Show::Mem => memory(held(threads).await),
         Show::Config => config::rows(&reactor.config),
-        Show::Mem => memory(reactor),
         Show::State => state(reactor),
-        Show::Stats | Show::StatsTotals | Show::StatsAverages | Show::Totals => stats::rows(show, reactor),
+        Show::Stats | Show::StatsTotals | Show::StatsAverages | Show::Totals => {
+            stats::rows(show, reactor).await
+        }
         Show::Routes => vec![routes(reactor)],
-        Show::Pins => pins(reactor),
-        Show::Prepared => prepared(reactor),
         Show::Help | Show::DnsHosts | Show::DnsZones | Show::Peers | Show::PeerPools => Vec::new(),
     }
 }
 
+type Tallies = BTreeMap<Key, Tally>;
+
 /// One row for each database and user, as exporters expect; those who only read are in it.
-fn pools(reactor: &Rc<Reactor>) -> Vec<Row> {
-    let all = tally::by(reactor, |key| (key.database.clone(), key.user.clone()));
+fn pools(reactor: &Rc<Reactor>, tallies: &Tallies) -> Vec<Row> {
+    let all = tally::by(tallies, |key| (key.database.clone(), key.user.clone()));
     all.into_iter().map(|((database, user), tally)| pool(reactor, &database, &user, &tally)).collect()
 }
 
@@ -195,15 +201,15 @@ fn pool(reactor: &Reactor, database: &str, user: &str, tally: &Tally) -> Row {
 }
 
 /// Databases that are configured, or that somebody has asked for.
-pub fn database_names(reactor: &Rc<Reactor>) -> BTreeSet<String> {
+pub fn database_names(reactor: &Reactor, tallies: &Tallies) -> BTreeSet<String> {
     let configured = reactor.config.databases.iter().map(|d| d.name.clone()).filter(|n| n != ANY);
-    configured.chain(reactor.pools().iter().map(|p| p.key.database.clone())).collect()
+    configured.chain(tallies.keys().map(|key| key.database.clone())).collect()
 }
 
-fn databases(reactor: &Rc<Reactor>) -> Vec<Row> {
-    let all = tally::by(reactor, |key| key.database.clone());
+fn databases(reactor: &Rc<Reactor>, tallies: &Tallies) -> Vec<Row> {
+    let all = tally::by(tallies, |key| key.database.clone());
     let tally = |name: &String| all.get(name).copied().unwrap_or_default();
-    database_names(reactor).iter().map(|name| database(reactor, name, &tally(name))).collect()
+    database_names(reactor, tallies).iter().map(|name| database(reactor, name, &tally(name))).collect()
 }
 
 fn database(reactor: &Rc<Reactor>, name: &str, tally: &Tally) -> Row {
@@ -229,18 +235,18 @@ fn database(reactor: &Rc<Reactor>, name: &str, tally: &Tally) -> Row {
         tally.servers().into(),
         entry.0.map_or(0, |d| d.max_clients).into(),
         tally.clients.into(),
-        reactor.gates.is_paused(name).into(),
-        reactor.gates.is_disabled(name).into(),
+        reactor.threads.gates.is_paused(name).into(),
+        reactor.threads.gates.is_disabled(name).into(),
     ]
 }
 
-fn user_names(reactor: &Rc<Reactor>) -> BTreeSet<String> {
+fn user_names(reactor: &Reactor, tallies: &Tallies) -> BTreeSet<String> {
     let configured = reactor.config.users.iter().map(|u| u.name.clone()).filter(|n| n != ANY);
-    configured.chain(reactor.pools().iter().map(|p| p.key.user.clone())).collect()
+    configured.chain(tallies.keys().map(|key| key.user.clone())).collect()
 }
 
-fn users(reactor: &Rc<Reactor>) -> Vec<Row> {
-    let all = tally::by(reactor, |key| key.user.clone());
+fn users(reactor: &Rc<Reactor>, tallies: &Tallies) -> Vec<Row> {
+    let all = tally::by(tallies, |key| key.user.clone());
     let row = |name: String| {
         let limits = reactor.config.user(&name);
         let tally = all.get(&name).copied().unwrap_or_default();
@@ -255,39 +261,72 @@ fn users(reactor: &Rc<Reactor>) -> Vec<Row> {
             tally.clients.into(),
         ]
     };
-    user_names(reactor).into_iter().map(row).collect()
+    user_names(reactor, tallies).into_iter().map(row).collect()
 }
 
-fn lists(reactor: &Rc<Reactor>) -> Vec<Row> {
-    let pools = reactor.pools();
+/// What there is of each thing on all threads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Held {
+    clients: usize,
+    servers: usize,
+    pools: usize,
+    /// Administrators at the console.
+    pub consoles: usize,
+    /// Texts that are kept to be prepared where needed.
+    pub prepared: usize,
+    buffers: usize,
+}
+
+/// Counts them.
+pub async fn held(threads: &Threads) -> Held {
+    let here = |reactor: &Rc<Reactor>| Held {
+        clients: reactor.clients.borrow().len(),
+        servers: reactor.servers().len(),
+        pools: reactor.pools().len(),
+        consoles: reactor.consoles.borrow().len(),
+        prepared: reactor.shelf.borrow().len(),
+        buffers: crate::line::buffers_spare(),
+    };
+    let all = threads.ask(here).await.into_iter();
+    all.fold(Held::default(), |sum, one| Held {
+        clients: sum.clients + one.clients,
+        servers: sum.servers + one.servers,
+        pools: sum.pools + one.pools,
+        consoles: sum.consoles + one.consoles,
+        prepared: sum.prepared + one.prepared,
+        buffers: sum.buffers + one.buffers,
+    })
+}
+
+fn lists(reactor: &Reactor, tallies: &Tallies, held: Held) -> Vec<Row> {
     let rows = [
-        ("databases", database_names(reactor).len()),
-        ("users", user_names(reactor).len()),
+        ("databases", database_names(reactor, tallies).len()),
+        ("users", user_names(reactor, tallies).len()),
         ("peers", 0),
-        ("pools", pools.len()),
+        ("pools", tallies.len()),
         ("peer_pools", 0),
         ("free_clients", 0),
-        ("used_clients", reactor.clients.borrow().len()),
+        ("used_clients", held.clients),
         ("login_clients", 0),
         ("free_servers", 0),
-        ("used_servers", reactor.servers().len()),
+        ("used_servers", held.servers),
         ("dns_names", 0),
         ("dns_zones", 0),
         ("dns_queries", 0),
         ("dns_pending", 0),
-        ("consoles", reactor.consoles.borrow().len()),
-        ("prepared", reactor.shelf.borrow().len()),
+        ("consoles", held.consoles),
+        ("prepared", held.prepared),
     ];
     rows.into_iter().map(|(name, n)| vec![name.into(), n.into()]).collect()
 }
 
 /// What each of many things takes at least, by its own size; buffers come on top while they are in use.
-fn memory(reactor: &Rc<Reactor>) -> Vec<Row> {
+fn memory(held: Held) -> Vec<Row> {
     let rows = [
-        ("client_cache", size_of::<crate::client::Client>(), reactor.clients.borrow().len()),
-        ("server_cache", size_of::<crate::server::Server>(), reactor.servers().len()),
-        ("pool_cache", size_of::<crate::pool::Pool>(), reactor.pools().len()),
-        ("iobuf_cache", crate::line::BUFFER_BYTES, crate::line::buffers_spare()),
+        ("client_cache", size_of::<crate::client::Client>(), held.clients),
+        ("server_cache", size_of::<crate::server::Server>(), held.servers),
+        ("pool_cache", size_of::<crate::pool::Pool>(), held.pools),
+        ("iobuf_cache", crate::line::BUFFER_BYTES, held.buffers),
     ];
     let row = |(name, size, count): (&str, usize, usize)| {
         let spare = if name == "iobuf_cache" { count } else { 0 };
@@ -297,7 +336,7 @@ fn memory(reactor: &Rc<Reactor>) -> Vec<Row> {
 }
 
 fn state(reactor: &Reactor) -> Vec<Row> {
-    let paused = reactor.gates.all_paused.get();
+    let paused = reactor.threads.gates.all_paused();
     let word = |is| if is { "yes" } else { "no" };
     let rows = [("active", word(!paused)), ("paused", word(paused)), ("suspended", "no")];
     rows.map(|(key, value)| vec![key.into(), value.into()]).to_vec()

@@ -1,12 +1,15 @@
 //! SHOW STATS and its kin: what was done since the start, and on average in the last period.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::command::Show;
 use super::table::{Column, Kind, Row, Value};
 use crate::facts::{COUNTS, Count, Sample, micros};
+use crate::pool::Pool;
 use crate::reactor::Reactor;
+use crate::threads::Threads;
 
 /// One count: what it is called as a total and as an average, and what its average is over: a second, or
 /// each of something else.
@@ -76,9 +79,8 @@ pub fn columns(show: Show) -> Vec<Column> {
 }
 
 /// Their rows.
-#[must_use]
-pub fn rows(show: Show, reactor: &Reactor) -> Vec<Row> {
-    let all = by_database(reactor);
+pub async fn rows(show: Show, reactor: &Reactor) -> Vec<Row> {
+    let all = by_database(&reactor.threads).await;
     let period = reactor.now.get().saturating_duration_since(reactor.periods.get().1);
     if show == Show::Totals {
         let mut sum = (Sample::default(), Sample::default());
@@ -96,15 +98,18 @@ pub fn rows(show: Show, reactor: &Reactor) -> Vec<Row> {
     all.into_iter().map(row).collect()
 }
 
-/// What the pools of each database have done: now, and when the period began.
-#[must_use]
-pub fn by_database(reactor: &Reactor) -> BTreeMap<String, (Sample, Sample)> {
+/// What the pools of each database have done on all threads: now, and when the period began.
+pub async fn by_database(threads: &Threads) -> BTreeMap<String, (Sample, Sample)> {
     let mut all: BTreeMap<String, (Sample, Sample)> = BTreeMap::new();
-    for pool in reactor.pools() {
-        let sum = all.entry(pool.key.database.clone()).or_default();
-        add(sum, &pool.totals.now(), &pool.totals.before());
+    for (database, now, then) in threads.ask(here).await.into_iter().flatten() {
+        add(all.entry(database).or_default(), &now, &then);
     }
     all
+}
+
+fn here(reactor: &Rc<Reactor>) -> Vec<(String, Sample, Sample)> {
+    let of = |pool: &Rc<Pool>| (pool.key.database.clone(), pool.totals.now(), pool.totals.before());
+    reactor.pools().iter().map(of).collect()
 }
 
 fn add(sum: &mut (Sample, Sample), now: &Sample, then: &Sample) {

@@ -55,7 +55,7 @@ pub async fn talk(reactor: &Rc<Reactor>, line: &mut Line, may: May, interrupt: &
         skips: false,
         out: Vec::new(),
     };
-    while reactor.gates.stop.get() != Stop::Now {
+    while reactor.threads.gates.stop() != Stop::Now {
         let Ok((tag, body)) = line.message(MESSAGE_BYTES_MAX).await else { return };
         let goes = while_there(line, interrupt, talk.hear(tag, &body)).await;
         let said = timeout(ANSWER_LIMIT, line.tell(&std::mem::take(&mut talk.out))).await;
@@ -63,8 +63,8 @@ pub async fn talk(reactor: &Rc<Reactor>, line: &mut Line, may: May, interrupt: &
             break;
         }
     }
-    if reactor.gates.stop.get() == Stop::Now {
-        reactor.stops.notify_one();
+    if reactor.threads.gates.stop() == Stop::Now {
+        reactor.threads.stops.notify_one();
     }
 }
 
@@ -214,7 +214,7 @@ impl Talk<'_> {
             if described {
                 table::describe(&mut self.out, &columns, formats);
             }
-            for row in show::rows(self.reactor, command) {
+            for row in show::rows(self.reactor, command).await {
                 table::row(&mut self.out, &columns, formats, &row);
             }
         }

@@ -1,11 +1,12 @@
 //! How many clients and servers do what, pool by pool: counted in one walk when somebody asks, however
-//! many pools there are.
+//! many pools there are, on each thread, and added up.
 
 use std::collections::BTreeMap;
 
 use crate::pool::Key;
 use crate::reactor::Reactor;
 use crate::routing::Target;
+use crate::threads::Threads;
 
 /// Of one pool, or of several together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,14 +57,26 @@ impl Tally {
     }
 }
 
-/// Pool by pool.
-#[must_use]
-pub fn by_key(reactor: &Reactor) -> BTreeMap<Key, Tally> {
+/// Pool by pool, of all threads together.
+pub async fn by_key(threads: &Threads) -> BTreeMap<Key, Tally> {
+    let mut all: BTreeMap<Key, Tally> = BTreeMap::new();
+    for (key, tally) in threads.ask(|reactor| here(reactor)).await.into_iter().flatten() {
+        let sum = all.entry(key).or_default();
+        // A pool has its size once, on however many threads it is.
+        let size = tally.size;
+        sum.add(&Tally { size: 0, ..tally });
+        sum.size = size;
+    }
+    all
+}
+
+/// Pool by pool, on this thread.
+fn here(reactor: &Reactor) -> BTreeMap<Key, Tally> {
     let mut all: BTreeMap<Key, Tally> = BTreeMap::new();
     for pool in reactor.pools() {
         let tally = all.entry(pool.key.clone()).or_default();
         tally.logins = pool.logins();
-        tally.size = pool.size;
+        tally.size = pool.share.size();
         tally.longest_wait_ms = pool.longest_wait_ms();
         tally.paused = pool.paused.get();
     }
@@ -88,8 +101,8 @@ pub fn by_key(reactor: &Reactor) -> BTreeMap<Key, Tally> {
 
 /// Those together whose keys have the same part.
 #[must_use]
-pub fn by<K: Ord>(reactor: &Reactor, part: impl Fn(&Key) -> K) -> BTreeMap<K, Tally> {
+pub fn by<K: Ord>(tallies: &BTreeMap<Key, Tally>, part: impl Fn(&Key) -> K) -> BTreeMap<K, Tally> {
     let mut all: BTreeMap<K, Tally> = BTreeMap::new();
-    by_key(reactor).iter().for_each(|(key, tally)| all.entry(part(key)).or_default().add(tally));
+    tallies.iter().for_each(|(key, tally)| all.entry(part(key)).or_default().add(tally));
     all
 }

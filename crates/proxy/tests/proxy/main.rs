@@ -7,4 +7,5 @@ mod follow;
 mod limits;
 mod metrics;
 mod stage;
+mod threads;
 mod tls;

@@ -69,6 +69,9 @@ impl Drop for Postgres {
     }
 }
 
+/// More than one, so that what clients of different threads share is met by every test.
+const THREADS: usize = 3;
+
 /// Both.
 pub struct Stage {
     pub postgres: Postgres,
@@ -85,7 +88,7 @@ impl Stage {
         let (port, metrics) = (free_port(), free_port());
         let trust = if lines.contains("auth.") { "" } else { "auth.kind = \"trust\"\n" };
         let text = format!(
-            "listen = [\"127.0.0.1:{port}\"]\n{trust}{lines}\n\
+            "listen = [\"127.0.0.1:{port}\"]\nthreads = {THREADS}\n{trust}{lines}\n\
              [metrics]\nlisten = \"127.0.0.1:{metrics}\"\n\
              [[server]]\naddress = \"127.0.0.1:{}\"\n",
             postgres.port

@@ -1,0 +1,74 @@
+//! Connections of a pool that nobody uses, the one used last on top: those at the bottom grow old and are closed.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::server::Server;
+use crate::share::Share;
+
+/// On one thread.
+pub struct Idle {
+    servers: RefCell<Vec<Server>>,
+    share: Arc<Share>,
+    thread: usize,
+}
+
+impl Idle {
+    /// None yet.
+    #[must_use]
+    pub fn new(share: Arc<Share>, thread: usize) -> Idle {
+        Idle { servers: RefCell::default(), share, thread }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.servers.borrow().len()
+    }
+
+    /// One more.
+    pub fn push(&self, server: Server) {
+        self.servers.borrow_mut().push(server);
+        self.tell();
+    }
+
+    /// The one used last.
+    #[must_use]
+    pub fn pop(&self) -> Option<Server> {
+        let server = self.servers.borrow_mut().pop();
+        self.tell();
+        server
+    }
+
+    /// The one unused longest.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Server> {
+        let mut servers = self.servers.borrow_mut();
+        let oldest = (!servers.is_empty()).then(|| servers.remove(0));
+        drop(servers);
+        self.tell();
+        oldest
+    }
+
+    /// All of them, the one unused longest first.
+    #[must_use]
+    pub fn take(&self) -> Vec<Server> {
+        let all = self.servers.take();
+        self.tell();
+        all
+    }
+
+    /// Those that are kept of what `take` gave; what has come in meanwhile was used later.
+    pub fn put_back(&self, mut kept: Vec<Server>) {
+        let mut servers = self.servers.borrow_mut();
+        kept.append(&mut servers);
+        *servers = kept;
+        drop(servers);
+        self.tell();
+    }
+
+    #[inline]
+    fn tell(&self) {
+        self.share.idle_is(self.thread, self.servers.borrow().len());
+    }
+}
