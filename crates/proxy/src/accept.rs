@@ -26,8 +26,6 @@ use crate::server::Refused;
 use crate::stream::Stream;
 use crate::welcomes::Reported;
 
-/// Longest that a client may take to prove itself (PostgreSQL's `authentication_timeout`).
-pub const LOGIN_LIMIT: Duration = Duration::from_secs(60);
 /// What a client calls itself.
 const APPLICATION_NAME: &str = "application_name";
 /// First byte of a TLS handshake.
@@ -77,7 +75,7 @@ impl Door {
         let _ = socket.set_nodelay(true);
         let idle = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
         let _ = socket2::SockRef::from(&socket).set_tcp_keepalive(&idle);
-        let entered = timeout(LOGIN_LIMIT, self.enter(socket)).await;
+        let entered = timeout(self.reactor.config.timeouts.client_login, self.enter(socket)).await;
         let Ok(Ok(Some((line, startup)))) = entered else { return };
         self.admit(line, startup).await;
     }
@@ -172,7 +170,7 @@ impl Door {
             return admin::serve(&self.reactor, self.tls_required, line, &startup).await;
         }
         let mut words = Vec::new();
-        match timeout(LOGIN_LIMIT, self.log_in(&mut line, &startup)).await {
+        match timeout(self.reactor.config.timeouts.client_login, self.log_in(&mut line, &startup)).await {
             Ok(Ok((pool, session, listed, seat))) => {
                 let reactor = self.reactor.clone();
                 // A task of its own: this one has room for a login, which an idle client must not keep.
@@ -219,7 +217,7 @@ impl Door {
         let settings = Arc::new(settings(startup)?);
         let told = welcome(&pool, &settings).await?;
         let application = settings.get(APPLICATION_NAME).cloned().unwrap_or_default();
-        let (handles, secret) = self.list(&key, version, line.stream(), application)?;
+        let (handles, secret) = self.list(&pool, version, line.stream(), application)?;
         let seat = Seat::new(&self.reactor, &pool, handles.1.id);
         // Others may have come in while this one was asked for its password.
         self.reactor.may_enter(&key.database, &key.user, true)?;
@@ -234,7 +232,7 @@ impl Door {
     /// Gives a client the key that it may cancel with.
     fn list(
         &self,
-        key: &Key,
+        pool: &Rc<Pool>,
         version: Version,
         stream: &Stream,
         application: String,
@@ -249,8 +247,9 @@ impl Door {
             if pid != 0 && !clients.contains_key(&pid) {
                 let control = Rc::new(Control::default());
                 let facts = ClientFacts::new(pid, stream, application, self.reactor.now.get());
-                let (key, handles) = (key.clone(), (control.clone(), facts.clone()));
-                clients.insert(pid, Listed { control, secret: secret.clone(), key, facts });
+                let handles = (control.clone(), facts.clone());
+                let (key, pool) = (pool.key.clone(), pool.clone());
+                clients.insert(pid, Listed { control, secret: secret.clone(), key, pool, facts });
                 return Ok((handles, secret));
             }
         }
@@ -360,9 +359,9 @@ async fn try_out(pool: &Rc<Pool>, settings: Settings) -> Result<Reported, Denied
 
 /// The same code, in a form that lives as long as we do.
 fn known_code(code: &str) -> &'static str {
-    const CODES: [&str; 15] = [
-        "28000", "28P01", "3D000", "42501", "53300", "57P03", "55000", "22023", "0A000", "42704", "42602",
-        "55P02", "22021", "22P05", "25001",
+    const CODES: [&str; 16] = [
+        "28000", "28P01", "3D000", "57014", "42501", "53300", "57P03", "55000", "22023", "0A000", "42704",
+        "42602", "55P02", "22021", "22P05", "25001",
     ];
     CODES.into_iter().find(|c| *c == code).unwrap_or("08006")
 }

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use wire::start::Startup;
 
-use crate::accept::{self, LOGIN_LIMIT};
+use crate::accept;
 use crate::auth::{self, Denied};
 use crate::facts::count;
 use crate::line::Line;
@@ -61,7 +61,9 @@ pub fn is_console(database: &[u8]) -> bool {
 /// Serves one administrator to the end.
 pub async fn serve(reactor: &Rc<Reactor>, tls_required: bool, mut line: Line, startup: &Startup) {
     let mut words = Vec::new();
-    match timeout(LOGIN_LIMIT, enter(reactor, tls_required, &mut line, startup)).await {
+    match timeout(reactor.config.timeouts.client_login, enter(reactor, tls_required, &mut line, startup))
+        .await
+    {
         Ok(Ok((may, open, interrupt))) => {
             talk::talk(reactor, &mut line, may, &interrupt).await;
             drop(open);

@@ -14,8 +14,6 @@ use tokio::time::timeout;
 use crate::control::{Control, Order};
 use crate::server::Server;
 
-/// Longest that a cancel may take.
-const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 /// Cancels that may be under way for one server.
 const CANCELS_MAX: u32 = 3;
 
@@ -25,10 +23,10 @@ pub fn forward(server: &Server, control: &Rc<Control>) {
         return;
     }
     let (cancels, control) = (server.cancels.clone(), control.clone());
-    let (address, key) = (server.address.clone(), server.key.clone());
+    let (address, key, limit) = (server.address.clone(), server.key.clone(), limit(server));
     cancels.set(cancels.get() + 1);
     tokio::task::spawn_local(async move {
-        if let Ok(Err(why)) = timeout(CANCEL_LIMIT, say(&address, &key)).await {
+        if let Ok(Err(why)) = timeout(limit, say(&address, &key)).await {
             tracing::debug!(%address, %why, "a cancel did not arrive");
         }
         cancels.set(cancels.get() - 1);
@@ -39,9 +37,14 @@ pub fn forward(server: &Server, control: &Rc<Control>) {
 /// Stops what runs on a server whose client has left, and closes it.
 pub fn send(server: Server) {
     tokio::task::spawn_local(async move {
-        let _ = timeout(CANCEL_LIMIT, say(&server.address, &server.key)).await;
+        let _ = timeout(limit(&server), say(&server.address, &server.key)).await;
         drop(server);
     });
+}
+
+/// Longest that it may take.
+fn limit(server: &Server) -> Duration {
+    server.place.0.owner().map_or(Duration::ZERO, |reactor| reactor.config.timeouts.cancel)
 }
 
 async fn say(address: &str, (pid, secret): &(u32, Vec<u8>)) -> io::Result<()> {

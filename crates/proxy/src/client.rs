@@ -195,7 +195,20 @@ impl Client {
         if self.control.take(Order::Cancel) {
             self.cancel();
         }
+        if self.control.take(Order::Late) {
+            self.end_if_late(cx)?;
+        }
         Ok(true)
+    }
+
+    /// Ends it if it has really taken too long: what it waited for may have come since it was looked at.
+    fn end_if_late(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let _ = self.hear_server(cx)?;
+        self.account();
+        let late = self.pool.timeouts.get().overdue(self.reactor.now.get(), &self.facts);
+        let Some(late) = late else { return Ok(()) };
+        self.last_words(cx, &late.words(self.facts.id, &self.pool.key));
+        Err(End)
     }
 
     fn cancel(&mut self) {

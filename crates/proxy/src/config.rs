@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::limits::{self, Database, UserLimits};
 use crate::pgbouncer;
 use crate::threads::THREADS_MAX;
+use crate::timeouts;
 
 /// A file that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,9 @@ pub struct Config {
     /// What waits while nobody leads.
     #[serde(default)]
     pub hold: Hold,
+    /// How long clients may take over what they do.
+    #[serde(default)]
+    pub timeouts: timeouts::Common,
     /// Who may use the console.
     #[serde(default)]
     pub admin: Admin,
@@ -260,13 +264,21 @@ impl Default for Hold {
     }
 }
 
-fn seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+/// A time in seconds; 0: none.
+///
+/// # Errors
+/// What is no time.
+pub fn seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     let seconds = f64::deserialize(from)?;
     let duration = Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)?;
     Ok((!duration.is_zero()).then_some(duration))
 }
 
-fn needed_seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+/// A time in seconds, more than 0.
+///
+/// # Errors
+/// What is no such time.
+pub fn needed_seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     seconds(from)?.ok_or_else(|| serde::de::Error::custom("it must be more than 0"))
 }
 
@@ -341,6 +353,7 @@ impl Config {
             tls,
             pool: PoolRules::default(),
             hold: Hold::default(),
+            timeouts: timeouts::Common::default(),
             admin: Admin::default(),
             metrics: None,
             databases: Vec::new(),

@@ -23,6 +23,8 @@ pub enum Order {
     End = 4,
     /// End between two transactions: we are about to stop.
     Leave = 16,
+    /// It has taken too long over something.
+    Late = 32,
     /// Look again: something that it waits for has come.
     Look = 8,
 }

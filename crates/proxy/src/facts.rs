@@ -144,6 +144,7 @@ pub struct ClientFacts {
     seen: Cell<Counts>,
     busy_since: Cell<Option<Instant>>,
     open_since: Cell<Option<Instant>>,
+    rests_since: Cell<Instant>,
 }
 
 impl ClientFacts {
@@ -169,7 +170,26 @@ impl ClientFacts {
             seen: Cell::default(),
             busy_since: Cell::new(None),
             open_since: Cell::new(None),
+            rests_since: Cell::new(now),
         })
+    }
+
+    /// Since when it waits for the answer to a request.
+    #[must_use]
+    pub fn busy_since(&self) -> Option<Instant> {
+        self.busy_since.get()
+    }
+
+    /// Since when it has a transaction, or a statement, on a server.
+    #[must_use]
+    pub fn open_since(&self) -> Option<Instant> {
+        self.open_since.get()
+    }
+
+    /// When its last request was over, or it came in.
+    #[must_use]
+    pub fn rests_since(&self) -> Instant {
+        self.rests_since.get()
     }
 
     /// Notes how it is now, and counts what was done since the last time.
@@ -189,7 +209,11 @@ impl ClientFacts {
         }
         let open = server.is_some() && !session.is_between();
         timed(&self.open_since, open, now, &pool.totals, Count::TransactionUs);
-        timed(&self.busy_since, session.is_busy(), now, &pool.totals, Count::QueryUs);
+        let busy = session.is_busy();
+        if !busy && self.busy_since.get().is_some() {
+            self.rests_since.set(now);
+        }
+        timed(&self.busy_since, busy, now, &pool.totals, Count::QueryUs);
     }
 
     fn count(&self, now: Instant, totals: &Totals, counts: Counts) {
@@ -287,6 +311,29 @@ impl Drop for ServerFacts {
         }
         self.pool.totals.add(Count::Closed, 1);
         self.pool.totals.add_time(Count::LifetimeUs, self.opened.elapsed());
+    }
+}
+
+#[cfg(test)]
+impl ClientFacts {
+    /// One that has done things at these times.
+    pub fn at(now: Instant, busy: Option<Instant>, open: Option<Instant>, rests: Instant) -> ClientFacts {
+        ClientFacts {
+            id: 1,
+            addresses: (None, None),
+            tls: String::new(),
+            application_name: String::new(),
+            connected: SystemTime::now(),
+            requested: Cell::new(now),
+            server: Cell::new(0),
+            waits: Cell::new(None),
+            pins: Cell::default(),
+            prepared: Cell::new(0),
+            seen: Cell::default(),
+            busy_since: Cell::new(busy),
+            open_since: Cell::new(open),
+            rests_since: Cell::new(rests),
+        }
     }
 }
 

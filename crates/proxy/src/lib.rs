@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod pgbouncer;
 pub mod pool;
 pub mod reactor;
+pub mod retry;
 pub mod routing;
 pub mod run;
 pub mod secrets;
@@ -34,6 +35,7 @@ pub mod share;
 pub mod signals;
 pub mod stream;
 pub mod threads;
+pub mod timeouts;
 pub mod verifiers;
 pub mod welcomes;
 

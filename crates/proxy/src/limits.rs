@@ -12,6 +12,7 @@ use crate::pool::{Key, Pool};
 use crate::reactor::Reactor;
 use crate::share::{self, Share};
 use crate::threads::Limit;
+use crate::timeouts::{Own, Timeouts};
 use std::rc::Rc;
 
 /// The name that stands for every database, or user, that has no entry.
@@ -38,6 +39,9 @@ pub struct Database {
     /// Clients at most; 0: no limit.
     #[serde(default)]
     pub max_clients: usize,
+    /// Timeouts of its clients.
+    #[serde(default)]
+    pub timeouts: Own,
 }
 
 /// One user.
@@ -52,6 +56,9 @@ pub struct UserLimits {
     /// Clients at most; 0: no limit.
     #[serde(default)]
     pub max_clients: usize,
+    /// Timeouts of its clients, before those of their databases.
+    #[serde(default)]
+    pub timeouts: Own,
 }
 
 /// The entry of one database, or none.
@@ -90,6 +97,14 @@ impl Config {
     #[must_use]
     pub fn has_database(&self, name: &str) -> bool {
         self.databases.is_empty() || self.database(name).0.is_some()
+    }
+
+    /// What clients of a user of a database may take.
+    #[must_use]
+    pub fn timeouts(&self, database: &str, user: &str) -> Timeouts {
+        let own = |o: Option<Own>| o.unwrap_or_default();
+        let database = own(self.database(database).0.map(|d| d.timeouts));
+        Timeouts::of(&self.timeouts, database, own(self.user(user).map(|u| u.timeouts)))
     }
 
     /// What is configured for a user.

@@ -22,8 +22,6 @@ use crate::reactor::Reactor;
 use crate::server::{Place, Server};
 use crate::stream::Stream;
 
-/// Longest that connecting and logging in may take.
-pub const LOGIN_LIMIT: Duration = Duration::from_secs(5);
 /// Longest message of a server during login.
 const MESSAGE_BYTES_MAX: u64 = 64 << 10;
 /// Unacknowledged bytes break a connection after so long, so that a silent cut is noticed.
@@ -51,7 +49,7 @@ pub async fn open(
         let (address, cancels) = (address.clone(), facts.cancels.clone());
         Ok(Server { line, backend, address, is_local, key, opened: now, used: now, cancels, facts, place })
     };
-    timeout(LOGIN_LIMIT, opening)
+    timeout(reactor.config.timeouts.server_connect, opening)
         .await
         .map_err(|_| unreachable_at(&address, &io::ErrorKind::TimedOut.into()))?
 }

@@ -129,14 +129,14 @@ mod tests {
     fn a_whole_file_is_understood() {
         let text = "; ours\n# yours\n[databases]\nshop = host=10.0.0.1 dbname='my shop' pool_size=5 pool_mode=session\n\
             \"odd \"\"name\"\"\" = host=10.0.0.1 max_db_connections=9\n\
-            [users]\nclerk = max_user_connections=3 max_user_client_connections=30\n\
+            [users]\nclerk = max_user_connections=3 max_user_client_connections=30 query_timeout=2.5\n\
             [pgbouncer]\nlisten_addr = 127.0.0.1, ::1\nlisten_port = 7000\nauth_type = scram-sha-256\n\
             auth_file = /etc/userlist.txt\npool_mode = transaction\ndefault_pool_size = 33\n\
             max_client_conn = 5000\nmax_prepared_statements = 99\nserver_idle_timeout = 1.5\n\
             server_lifetime = 0\nquery_wait_timeout = 10\nclient_tls_sslmode = require\n\
             client_tls_cert_file = /etc/a.crt\nclient_tls_key_file = /etc/a.key\nadmin_users = boss, root\n\
             stats_users = watcher\nignore_startup_parameters = extra_float_digits\nlogfile = /var/log/p.log\n\
-            max_user_connections = 50\n";
+            max_user_connections = 50\nidle_transaction_timeout = 7\nserver_connect_timeout = 0\n";
         let (config, warnings) = imported(text).expect("it is right");
         assert_eq!(config.listen, ["127.0.0.1:7000", "[::1]:7000"]);
         assert_eq!((config.auth.kind, config.pool.mode), (AuthKind::File, PoolMode::Transaction));
@@ -158,7 +158,13 @@ mod tests {
         assert_eq!(config.database("odd \"name\"").0.map(|d| d.max_connections), Some(9));
         assert_eq!(config.user("clerk").map(|u| (u.max_connections, u.max_clients)), Some((3, 30)));
         assert_eq!(config.user("another").map(|u| u.max_connections), Some(50));
-        for key in ["ignore_startup_parameters", "logfile"] {
+        let of_clerk = config.timeouts("shop", "clerk");
+        assert_eq!(of_clerk.query, Some(Duration::from_millis(2500)));
+        assert_eq!(of_clerk.idle_transaction, Some(Duration::from_secs(7)));
+        assert_eq!(config.timeouts("shop", "another").query, None);
+        assert_eq!(config.timeouts.server_connect, Duration::from_secs(86_400));
+        assert_eq!(config.timeouts.cancel, Duration::from_secs(10));
+        for key in ["ignore_startup_parameters", "logfile", "server_connect_timeout"] {
             assert!(warnings.iter().any(|w| w.starts_with(key)), "{key}: {warnings:?}");
         }
     }

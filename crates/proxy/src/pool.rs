@@ -16,9 +16,11 @@ use crate::facts::{Totals, micros};
 use crate::idle::Idle;
 use crate::login;
 use crate::reactor::Reactor;
+use crate::retry::Retries;
 use crate::routing::Target;
 use crate::server::{Place, Server};
 use crate::share::Share;
+use crate::timeouts::Timeouts;
 use wire::scram::client::Credential;
 
 /// Longest that DISCARD ALL may take.
@@ -90,6 +92,10 @@ pub struct Pool {
     opening: Cell<usize>,
     /// Stands still on request (PAUSE).
     pub paused: Cell<bool>,
+    /// What its clients may take.
+    pub timeouts: Cell<Timeouts>,
+    /// Addresses that have just refused it.
+    pub retries: Retries,
     /// How to log in to a server as this user.
     pub credential: RefCell<Option<Credential>>,
 }
@@ -111,6 +117,8 @@ impl Pool {
             total: Cell::new(0),
             opening: Cell::new(0),
             paused: Cell::new(false),
+            timeouts: Cell::default(),
+            retries: Retries::default(),
             credential: RefCell::default(),
         })
     }
@@ -291,8 +299,14 @@ impl Pool {
                 if routing.holds(self.key.target) || candidates.is_empty() {
                     return;
                 }
-                candidates[reactor.turn() % candidates.len()].clone()
+                let (turn, now) = (reactor.turn(), Instant::now());
+                let mut in_turn =
+                    (0..candidates.len()).map(|i| &candidates[turn.wrapping_add(i) % candidates.len()]);
+                let under_way = self.opening.get();
+                in_turn.find(|a| self.retries.may_try(a, now, under_way)).cloned()
             };
+            // When the pause of the last of them is over, it is looked again.
+            let Some(address) = address else { return };
             let Some(place) = reactor.take_place(self) else { return };
             self.open(reactor, address, Place::of(self, place));
         }
@@ -303,17 +317,29 @@ impl Pool {
         let login = reactor.log_in();
         let (pool, reactor) = (self.clone(), reactor.clone());
         tokio::task::spawn_local(async move {
-            let opened = login::open(&reactor, &pool, address, place).await;
+            let begun = Instant::now();
+            let opened = login::open(&reactor, &pool, address.clone(), place).await;
             drop(login);
             pool.opening.set(pool.opening.get() - 1);
-            match opened {
-                Ok(server) => pool.opened(server),
-                Err(refusal) if refusal.ends => pool.refuse_all(&refusal),
+            let pause = match opened {
+                Ok(server) => {
+                    pool.retries.succeeded(&address);
+                    pool.opened(server);
+                    None
+                }
                 Err(refusal) => {
                     tracing::debug!(database = %pool.key.database, why = %refusal.message, "no connection to a server");
+                    if refusal.ends {
+                        pool.refuse_all(&refusal);
+                    }
+                    Some(pool.retries.failed(&address, begun, Instant::now()))
                 }
-            }
+            };
             reactor.pump_all();
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+                reactor.pump_soon();
+            }
         });
     }
 

@@ -42,6 +42,8 @@ pub struct Listed {
     pub secret: Vec<u8>,
     /// Its user and database.
     pub key: Key,
+    /// Its pool.
+    pub pool: Rc<Pool>,
     /// What is told of it.
     pub facts: Rc<ClientFacts>,
 }
@@ -222,7 +224,10 @@ impl Reactor {
         let order = if changed { Order::Cut } else { Order::Look };
         let clients: Vec<Rc<Control>> = self.clients.borrow().values().map(|c| c.control.clone()).collect();
         clients.iter().for_each(|control| control.give(order));
-        self.pools().iter().for_each(|pool| pool.tidy());
+        self.pools().iter().for_each(|pool| {
+            pool.retries.forget();
+            pool.tidy();
+        });
         self.pump_all();
         self.account(0);
     }
@@ -247,6 +252,10 @@ impl Reactor {
         self.now.set(Instant::now());
         let limit = self.config.hold.timeout;
         for pool in self.pools() {
+            if let Some(query) = pool.timeouts.get().query.filter(|query| *query < limit) {
+                let words = crate::timeouts::QUERY;
+                pool.refuse_late(query, &Refusal { ends: true, ..Refusal::for_now("57014", words) });
+            }
             let why = if pool.paused.get() {
                 format!("database \"{}\" was paused by an administrator", pool.key.database)
             } else {
@@ -261,6 +270,7 @@ impl Reactor {
             self.servers.borrow_mut().retain(|s| s.strong_count() > 0);
             self.end_period();
         }
+        self.end_overdue();
         self.threads.emptied.notify_waiters();
         if self.threads.gates.stop() == Stop::WithLastClient && self.threads.clients() == 0 {
             self.threads.stops.notify_one();
@@ -348,6 +358,7 @@ impl Reactor {
         let pool =
             Pool::new(self, key.clone(), place.dbname(&key.database).to_string(), place.size(&self.config));
         pool.paused.set(self.threads.gates.is_paused(&key.database));
+        pool.timeouts.set(self.config.timeouts(&key.database, &key.user));
         self.pools.borrow_mut().insert(key.clone(), pool.clone());
         pool
     }

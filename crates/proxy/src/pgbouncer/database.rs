@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::Draft;
 use super::ini::{Entry, File, connection};
-use super::settings::{Settings, mode, number};
+use super::settings::{Settings, mode, number, time};
 use crate::limits::ANY;
 
 /// Keys that mean nothing here, and why.
@@ -31,6 +31,10 @@ const IMPOSSIBLE: [(&str, &str); 6] = [
     ("datestyle", "ALTER DATABASE ... SET does the same"),
     ("timezone", "ALTER DATABASE ... SET does the same"),
 ];
+
+/// Timeouts that a user may have of its own; ours are named alike, with `_s` for `_timeout`.
+const TIMEOUTS: [&str; 4] =
+    ["query_timeout", "idle_transaction_timeout", "transaction_timeout", "client_idle_timeout"];
 
 /// Translates both sections.
 pub fn translate(file: &File, settings: &Settings, draft: &mut Draft) {
@@ -117,8 +121,11 @@ fn server(name: &str, host: Option<&str>, port: &str, draft: &mut Draft) -> Opti
 }
 
 fn users(file: &File, settings: &Settings, draft: &mut Draft) {
-    let push = |draft: &mut Draft, name: &str, connections: i64, clients: i64| {
+    let push = |draft: &mut Draft, name: &str, connections: i64, clients: i64, timeouts: Table| {
         let mut table = Table::from_iter([("name".to_string(), Value::from(name))]);
+        if !timeouts.is_empty() {
+            table.insert("timeouts".to_string(), timeouts.into());
+        }
         table.insert("max_connections".to_string(), connections.into());
         table.insert("max_clients".to_string(), clients.into());
         draft.push("user", table);
@@ -126,6 +133,7 @@ fn users(file: &File, settings: &Settings, draft: &mut Draft) {
     for entry in file.of("users") {
         let name = entry.key.as_str();
         let (mut connections, mut clients) = (settings.max_user_connections, settings.max_user_clients);
+        let mut timeouts = Table::new();
         let pairs = connection(&entry.value).unwrap_or_else(|why| {
             draft.fail(format!("user {name}: {why}"));
             Vec::new()
@@ -142,18 +150,16 @@ fn users(file: &File, settings: &Settings, draft: &mut Draft) {
                 "pool_size" | "reserve_pool_size" => {
                     draft.warn(format!("{at}: pools have the sizes of their databases"))
                 }
-                "query_timeout"
-                | "idle_transaction_timeout"
-                | "transaction_timeout"
-                | "client_idle_timeout" => {
-                    draft.warn(format!("{at}: ALTER ROLE ... SET has PostgreSQL's own timeouts"));
+                other if TIMEOUTS.contains(&other) => {
+                    let ours = other.replace("_timeout", "_s");
+                    drop(time(&at, value, draft).map(|s| timeouts.insert(ours, s.into())));
                 }
                 other => draft.fail(format!("user {name}: {other}= is nothing that PgBouncer has")),
             }
         }
-        push(draft, name, connections, clients);
+        push(draft, name, connections, clients, timeouts);
     }
     if settings.max_user_connections > 0 || settings.max_user_clients > 0 {
-        push(draft, ANY, settings.max_user_connections, settings.max_user_clients);
+        push(draft, ANY, settings.max_user_connections, settings.max_user_clients, Table::new());
     }
 }

@@ -23,11 +23,24 @@ pub struct Settings {
 /// Numbers and times: PgBouncer's key, our section and key, PgBouncer's default where ours is another.
 const NUMBERS: [(&str, &str, &str, Option<i64>); 2] =
     [("default_pool_size", "pool", "size", None), ("max_client_conn", "", "clients_max", Some(100))];
-const TIMES: [(&str, &str, &str, Option<f64>); 3] = [
+const TIMES: [(&str, &str, &str, Option<f64>); 10] = [
     ("server_idle_timeout", "pool", "idle_timeout_s", None),
     ("server_lifetime", "pool", "lifetime_s", None),
     ("query_wait_timeout", "hold", "timeout_s", Some(120.0)),
+    ("query_timeout", "timeouts", "query_s", None),
+    ("idle_transaction_timeout", "timeouts", "idle_transaction_s", None),
+    ("transaction_timeout", "timeouts", "transaction_s", None),
+    ("client_idle_timeout", "timeouts", "client_idle_s", None),
+    ("client_login_timeout", "timeouts", "client_login_s", None),
+    ("server_connect_timeout", "timeouts", "server_connect_s", Some(15.0)),
+    ("cancel_wait_timeout", "timeouts", "cancel_s", Some(10.0)),
 ];
+
+/// Times that have an end here, where 0 means none with PgBouncer.
+const BOUNDED: [&str; 4] =
+    ["query_wait_timeout", "client_login_timeout", "server_connect_timeout", "cancel_wait_timeout"];
+/// What such a time is then, in seconds: a day.
+const LONGEST_S: f64 = 86_400.0;
 
 /// Keys that are read by name below.
 const READ: [&str; 16] = [
@@ -50,7 +63,7 @@ const READ: [&str; 16] = [
 ];
 
 /// Keys that mean nothing here, and why leaving them out does no harm. The value that says nothing is not worth a word.
-const IDLE: [(&str, &str, &str); 58] = [
+const IDLE: [(&str, &str, &str); 51] = [
     ("pkt_buf", "", "its buffers are of another kind"),
     ("ignore_startup_parameters", "", "every setting of a startup message is applied"),
     ("track_extra_parameters", "", "every setting of a client is followed"),
@@ -59,19 +72,12 @@ const IDLE: [(&str, &str, &str); 58] = [
     ("server_check_query", "", "an idle server is looked at before it is given out"),
     ("server_check_delay", "30", "an idle server is looked at before it is given out"),
     ("server_fast_close", "0", "servers are closed as soon as they are free"),
-    ("server_login_retry", "15", "servers are tried again at once"),
-    ("server_connect_timeout", "15", "connecting and logging in may take 5 s"),
+    ("server_login_retry", "15", "a server that refuses is tried again within 0.25 s"),
     ("server_round_robin", "0", "the connection used last is used next"),
     ("min_pool_size", "0", "connections are opened when they are needed"),
     ("reserve_pool_size", "0", "there is no reserve: add it to default_pool_size"),
     ("reserve_pool_timeout", "5", "there is no reserve"),
-    ("client_login_timeout", "60", "logging in may take 60 s"),
-    ("client_idle_timeout", "0", "idle clients are not ended"),
-    ("idle_transaction_timeout", "0", "set idle_in_transaction_session_timeout in PostgreSQL"),
-    ("transaction_timeout", "0", "set transaction_timeout in PostgreSQL"),
-    ("query_timeout", "0", "set statement_timeout in PostgreSQL"),
     ("query_wait_notify", "0", "clients that wait are told nothing until they are served or refused"),
-    ("cancel_wait_timeout", "10", "a cancel may take 5 s"),
     ("suspend_timeout", "10", "there is no SUSPEND"),
     ("autodb_idle_timeout", "3600", "databases are not forgotten"),
     ("auth_user", "", "users that are not in auth_file are refused"),
@@ -134,6 +140,7 @@ pub fn translate(file: &File, draft: &mut Draft) -> Settings {
     }
     for (key, section, ours, default) in TIMES {
         if let Some(s) = get(key).and_then(|v| time(key, v, draft)).or(default) {
+            let s = bounded(key, s, draft);
             draft.set(section, ours, s);
         }
     }
@@ -195,7 +202,16 @@ pub fn number(key: &str, value: &str, draft: &mut Draft) -> Option<i64> {
     }
 }
 
-fn time(key: &str, value: &str, draft: &mut Draft) -> Option<f64> {
+fn bounded(key: &str, seconds: f64, draft: &mut Draft) -> f64 {
+    if seconds > 0.0 || !BOUNDED.contains(&key) {
+        return seconds;
+    }
+    draft.warn(format!("{key} = 0: it has an end here, after a day"));
+    LONGEST_S
+}
+
+/// A time in seconds from 0 on.
+pub fn time(key: &str, value: &str, draft: &mut Draft) -> Option<f64> {
     match value.parse::<f64>() {
         Ok(s) if s.is_finite() && s >= 0.0 => Some(s),
         _ => {

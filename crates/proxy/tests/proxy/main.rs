@@ -6,6 +6,8 @@ mod console;
 mod follow;
 mod limits;
 mod metrics;
+mod retry;
 mod stage;
 mod threads;
+mod timeouts;
 mod tls;

@@ -16,7 +16,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 /// A port that nobody has now.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -71,6 +71,14 @@ impl Drop for Postgres {
 
 /// More than one, so that what clients of different threads share is met by every test.
 const THREADS: usize = 3;
+/// A proxy in a thread of its own.
+pub fn run_proxy(text: &str) -> std::thread::JoinHandle<Result<(), proxy::run::RunError>> {
+    let config = proxy::Config::parse(text, Path::new("test.toml")).unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(proxy::run(config))
+    })
+}
 
 /// Both.
 pub struct Stage {
@@ -94,12 +102,7 @@ impl Stage {
             postgres.port
         );
         let text = text.replace("DIR", postgres.dir.path().to_str().unwrap());
-        let config = proxy::Config::parse(&text, Path::new("test.toml")).unwrap();
-        let runs = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(proxy::run(config))
-        };
-        let stage = Stage { postgres, port, metrics, proxy: Some(std::thread::spawn(runs)) };
+        let stage = Stage { postgres, port, metrics, proxy: Some(run_proxy(&text)) };
         stage.wait_until_up().await;
         stage
     }
@@ -131,8 +134,14 @@ impl Stage {
 
     /// The console as bare bytes, behind its greeting.
     pub async fn raw_console(&self, user: &str) -> TcpStream {
+        self.raw(user, "pgbouncer").await
+    }
+
+    /// A client as bare bytes, behind its greeting.
+    pub async fn raw(&self, user: &str, database: &str) -> TcpStream {
         let mut socket = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        let body = [b"\0\x03\0\0user\0", user.as_bytes(), b"\0database\0pgbouncer\0\0"].concat();
+        let names = [b"\0\x03\0\0user\0", user.as_bytes(), b"\0database\0", database.as_bytes()];
+        let body = [names.concat().as_slice(), b"\0\0"].concat();
         let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
         socket.write_all(&[length.as_slice(), &body].concat()).await.unwrap();
         let mut seen = Vec::new();
@@ -140,6 +149,16 @@ impl Stage {
             seen.push(socket.read_u8().await.unwrap());
         }
         socket
+    }
+
+    /// All that a client is told after its login if it asks for this and then nothing more.
+    pub async fn last_words(&self, user: &str, database: &str, text: &str) -> String {
+        let mut socket = self.raw(user, database).await;
+        let length = u32::try_from(text.len() + 5).unwrap().to_be_bytes();
+        socket.write_all(&[b"Q", length.as_slice(), text.as_bytes(), b"\0"].concat()).await.unwrap();
+        let mut said = Vec::new();
+        tokio::time::timeout(PATIENCE, socket.read_to_end(&mut said)).await.unwrap().unwrap();
+        String::from_utf8_lossy(&said).into_owned()
     }
 
     /// Waits until the proxy has ended by itself.
