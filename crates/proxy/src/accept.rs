@@ -21,6 +21,7 @@ use crate::facts::{ClientFacts, count};
 use crate::line::Line;
 use crate::pool::{Key, Pool};
 use crate::reactor::{Listed, Reactor};
+use crate::replication;
 use crate::routing::Target;
 use crate::server::Refused;
 use crate::stream::Stream;
@@ -32,13 +33,13 @@ const APPLICATION_NAME: &str = "application_name";
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// How to reach a client that is in, and what is told of it.
-type Handles = (Rc<Control>, Rc<ClientFacts>);
+pub(crate) type Handles = (Rc<Control>, Rc<ClientFacts>);
 
 /// A client's place among the others: free again when it is dropped, also if its login does not come to an end.
-struct Seat(Rc<Reactor>, Rc<Pool>, u32);
+pub(crate) struct Seat(Rc<Reactor>, Rc<Pool>, u32);
 
 impl Seat {
-    fn new(reactor: &Rc<Reactor>, pool: &Rc<Pool>, pid: u32) -> Seat {
+    pub(crate) fn new(reactor: &Rc<Reactor>, pool: &Rc<Pool>, pid: u32) -> Seat {
         pool.share.entered();
         reactor.threads.entered(reactor.index);
         Seat(reactor.clone(), pool.clone(), pid)
@@ -169,6 +170,9 @@ impl Door {
         if admin::is_console(startup.database()) {
             return admin::serve(&self.reactor, self.tls_required, line, &startup).await;
         }
+        if startup.replication() != start::Replication::Off {
+            return replication::serve(self, line, &startup).await;
+        }
         let mut words = Vec::new();
         match timeout(self.reactor.config.timeouts.client_login, self.log_in(&mut line, &startup)).await {
             Ok(Ok((pool, session, listed, seat))) => {
@@ -200,12 +204,6 @@ impl Door {
         let (Ok(user), Ok(database)) = (text(startup.user()), text(startup.database())) else {
             return Err(Denied::Told("22021", "user and database must be named in UTF-8".to_string()));
         };
-        if startup.replication() != start::Replication::Off {
-            return Err(Denied::Told(
-                "0A000",
-                "replication connections do not go through this proxy: connect to a server".to_string(),
-            ));
-        }
         self.reactor.has_seat(false)?;
         let credential = auth::authenticate(&self.reactor, line, &user).await?;
         self.reactor.may_enter(&database, &user, false)?;
@@ -230,7 +228,7 @@ impl Door {
     }
 
     /// Gives a client the key that it may cancel with.
-    fn list(
+    pub(crate) fn list(
         &self,
         pool: &Rc<Pool>,
         version: Version,
@@ -358,7 +356,7 @@ async fn try_out(pool: &Rc<Pool>, settings: Settings) -> Result<Reported, Denied
 }
 
 /// The same code, in a form that lives as long as we do.
-fn known_code(code: &str) -> &'static str {
+pub(crate) fn known_code(code: &str) -> &'static str {
     const CODES: [&str; 16] = [
         "28000", "28P01", "3D000", "57014", "42501", "53300", "57P03", "55000", "22023", "0A000", "42704",
         "42602", "55P02", "22021", "22P05", "25001",

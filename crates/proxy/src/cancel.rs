@@ -44,7 +44,7 @@ pub fn send(server: Server) {
 
 /// Longest that it may take.
 fn limit(server: &Server) -> Duration {
-    server.place.0.owner().map_or(Duration::ZERO, |reactor| reactor.config.timeouts.cancel)
+    server.place.pool.owner().map_or(Duration::ZERO, |reactor| reactor.config.timeouts.cancel)
 }
 
 async fn say(address: &str, (pid, secret): &(u32, Vec<u8>)) -> io::Result<()> {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use route::session::Counts;
 use route::{Pins, Session};
+use wire::start::Replication;
 
 use crate::pool::{Key, Pool};
 use crate::server::Server;
@@ -141,6 +142,8 @@ pub struct ClientFacts {
     pub pins: Cell<Pins>,
     /// Statements that it has prepared.
     pub prepared: Cell<usize>,
+    /// Whether, and what, it replicates.
+    pub replication: Cell<Replication>,
     seen: Cell<Counts>,
     busy_since: Cell<Option<Instant>>,
     open_since: Cell<Option<Instant>>,
@@ -167,6 +170,7 @@ impl ClientFacts {
             waits: Cell::new(None),
             pins: Cell::default(),
             prepared: Cell::new(0),
+            replication: Cell::new(Replication::Off),
             seen: Cell::default(),
             busy_since: Cell::new(None),
             open_since: Cell::new(None),
@@ -281,6 +285,8 @@ pub struct ServerFacts {
     pub close_needed: Cell<bool>,
     /// Statements that are prepared there.
     pub prepared: Cell<usize>,
+    /// Whether, and what, is replicated by it.
+    pub replication: Cell<Replication>,
     /// Cancels for it that are under way.
     pub cancels: Rc<Cell<u32>>,
 }
@@ -329,6 +335,7 @@ impl ClientFacts {
             waits: Cell::new(None),
             pins: Cell::default(),
             prepared: Cell::new(0),
+            replication: Cell::new(Replication::Off),
             seen: Cell::default(),
             busy_since: Cell::new(busy),
             open_since: Cell::new(open),

@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod pgbouncer;
 pub mod pool;
 pub mod reactor;
+pub mod replication;
 pub mod retry;
 pub mod routing;
 pub mod run;

@@ -37,11 +37,25 @@ pub async fn open(
     address: Rc<str>,
     place: Place,
 ) -> Result<Server, Refusal> {
+    open_with(reactor, pool, address, place, &[]).await
+}
+
+/// The same, with more in its startup message than user and database.
+///
+/// # Errors
+/// As `open`.
+pub async fn open_with(
+    reactor: &Rc<Reactor>,
+    pool: &Rc<Pool>,
+    address: Rc<str>,
+    place: Place,
+    more: &[(&[u8], &[u8])],
+) -> Result<Server, Refusal> {
     let opening = async {
         let stream = connect(reactor, &address).await.map_err(|e| unreachable_at(&address, &e))?;
         let is_local = stream.is_local();
         let mut line = Line::new(stream);
-        let (reported, key) = log_in(&mut line, pool, &address).await?;
+        let (reported, key) = log_in(&mut line, pool, &address, more).await?;
         let term = reactor.routing.borrow().term;
         let backend = Backend::new(term, reported, reactor.config.pool.prepared_max);
         let now = Instant::now();
@@ -86,11 +100,16 @@ pub async fn connect(reactor: &Reactor, address: &str) -> io::Result<Stream> {
 
 type Welcome = (BTreeMap<String, String>, (u32, Vec<u8>));
 
-async fn log_in(line: &mut Line, pool: &Pool, address: &str) -> Result<Welcome, Refusal> {
+async fn log_in(
+    line: &mut Line,
+    pool: &Pool,
+    address: &str,
+    more: &[(&[u8], &[u8])],
+) -> Result<Welcome, Refusal> {
     let broken = |e: io::Error| unreachable_at(address, &e);
     let mut bytes = Vec::new();
     let pairs = [("user", pool.key.user.as_str()), ("database", pool.dbname.as_str())];
-    let pairs = pairs.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes()));
+    let pairs = pairs.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).chain(more.iter().copied());
     ask::startup(Version::V3_0, pairs, &mut bytes)
         .map_err(|e| unreachable_at(address, &io::Error::other(e)))?;
     line.tell(&bytes).await.map_err(broken)?;

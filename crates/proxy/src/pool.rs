@@ -386,6 +386,21 @@ impl Pool {
         self.idle.put_back(kept.collect());
     }
 
+    /// A place for a connection that is for one client only, if there is room; an idle one makes room.
+    pub(crate) fn take_place(self: &Rc<Pool>) -> Option<Place> {
+        let reactor = self.reactor.upgrade()?;
+        if self.paused.get() {
+            return None;
+        }
+        if self.share.taken() >= self.share.size() && !self.close_oldest() {
+            let key = self.key.clone();
+            reactor.threads.post_others(reactor.index, move |reactor| {
+                let _ = reactor.pool_there(&key).map(|pool| pool.close_oldest());
+            });
+        }
+        reactor.take_place(self).map(|place| Place::of(self, place))
+    }
+
     /// There is one connection more, or it is about to be opened.
     pub(crate) fn place_taken(&self) {
         self.total.set(self.total.get() + 1);

@@ -312,6 +312,7 @@ impl Reactor {
             moved: Cell::new(false),
             close_needed: Cell::new(false),
             prepared: Cell::new(0),
+            replication: Cell::new(wire::start::Replication::Off),
             cancels: Rc::default(),
         });
         self.servers.borrow_mut().push(Rc::downgrade(&facts));

@@ -8,6 +8,7 @@ use super::show::pin_words;
 use super::table::{Column, Kind, Row, Value};
 use crate::facts::{ServerFacts, micros};
 use crate::reactor::{Listed, Reactor};
+use crate::replication::word;
 use crate::routing::Target;
 
 use Kind::{Big, Int, Text};
@@ -54,7 +55,7 @@ fn client(listed: &Listed) -> Row {
         "C".into(),
         listed.key.user.clone().into(),
         listed.key.database.clone().into(),
-        "none".into(),
+        word(facts.replication.get()).into(),
         facts.state().into(),
         host(facts.addresses.0).into(),
         port(facts.addresses.0),
@@ -99,7 +100,7 @@ fn server(reactor: &Reactor, facts: &Rc<ServerFacts>) -> Row {
         "S".into(),
         facts.key().user.clone().into(),
         facts.key().database.clone().into(),
-        "none".into(),
+        word(facts.replication.get()).into(),
         facts.state().into(),
         remote.into(),
         remote_port.into(),

@@ -16,16 +16,16 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+pub const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
 fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
 }
 
 /// An agent that says what it is told to, in a runtime of its own that can be ended.
-struct Agent {
+pub struct Agent {
     name: &'static str,
-    address: String,
+    pub address: String,
     subscribers: Subscribers,
     runtime: Option<Runtime>,
 }
@@ -38,14 +38,15 @@ impl Drop for Agent {
     }
 }
 
-struct Shop {
-    dir: tempfile::TempDir,
+/// A cluster's agents, without servers.
+pub struct Shop {
+    pub dir: tempfile::TempDir,
     authority: Authority,
-    agents: Vec<Agent>,
+    pub agents: Vec<Agent>,
 }
 
 impl Shop {
-    fn open() -> Shop {
+    pub fn open() -> Shop {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::create("shop").unwrap();
         authority.save(dir.path()).unwrap();
@@ -54,7 +55,7 @@ impl Shop {
         shop
     }
 
-    fn identity(&self, name: &str) -> Identity {
+    pub fn identity(&self, name: &str) -> Identity {
         let (dir, id) = (self.dir.path(), node(name));
         let proxy = name.starts_with("proxy");
         let issued = if proxy { self.authority.issue_to_proxy(&id) } else { self.authority.issue(&id, &[]) };
@@ -75,7 +76,7 @@ impl Shop {
     }
 
     /// All of these say, for as long as the answer is kept, that `leader` leads `term`.
-    fn say(&self, who: &[&str], term: u64, leader: &str, change: impl Fn(&mut Routes)) -> Talk {
+    pub fn say(&self, who: &[&str], term: u64, leader: &str, change: impl Fn(&mut Routes)) -> Talk {
         let member = |agent: &Agent| RouteMember {
             name: node(agent.name),
             postgres: format!("{}:5432", agent.name),
@@ -118,7 +119,8 @@ impl Shop {
     }
 }
 
-struct Talk(Vec<tokio::task::JoinHandle<()>>);
+/// Said until it is dropped.
+pub struct Talk(Vec<tokio::task::JoinHandle<()>>);
 
 impl Drop for Talk {
     fn drop(&mut self) {

@@ -6,6 +6,7 @@ mod console;
 mod follow;
 mod limits;
 mod metrics;
+mod replication;
 mod retry;
 mod stage;
 mod threads;

@@ -21,7 +21,7 @@ pub fn free_port() -> u16 {
 }
 
 /// PostgreSQL refuses to run as root.
-fn as_server(program: &str) -> Command {
+pub fn as_server(program: &str) -> Command {
     let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
     let path = format!("{BIN}/{program}");
     if !root {
@@ -45,7 +45,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    fn start() -> Postgres {
+    pub fn start() -> Postgres {
         let dir = tempfile::Builder::new().prefix("tanist-proxy-").tempdir_in("/var/tmp").unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let pgdata = dir.path().join("pgdata");
@@ -55,6 +55,7 @@ impl Postgres {
         let mut command = as_server("postgres");
         command.arg("-D").arg(&pgdata).args(["-p", &port.to_string(), "-k", ""]).args(["-c", "fsync=off"]);
         command.args(["-c", "shared_buffers=16MB", "-c", "listen_addresses=127.0.0.1"]).current_dir("/");
+        command.args(["-c", "wal_level=logical", "-c", "wal_keep_size=64MB"]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Postgres { dir, port, child }
     }
