@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use route::session::{Fate, Heard, Loss, Outcome, Step};
+use route::session::{Fate, Heard, Loss, Step};
 use route::{Mode, Session};
 use wire::back::Words;
 use wire::frame::HEADER_BYTES;
@@ -23,7 +23,8 @@ use crate::line::Line;
 use crate::pool::{Pool, Waiter};
 use crate::reactor::Reactor;
 use crate::server::Server;
-use crate::settle;
+
+mod lost;
 
 /// Longest that last words may take to be sent.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
@@ -124,15 +125,15 @@ impl Client {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.control.wakes(cx.waker());
-        loop {
-            let moved = self.turn(cx);
-            self.account();
-            match moved {
+        let polled = loop {
+            match self.turn(cx) {
                 Ok(true) => {}
-                Ok(false) => return Poll::Pending,
-                Err(End) => return Poll::Ready(()),
+                Ok(false) => break Poll::Pending,
+                Err(End) => break Poll::Ready(()),
             }
-        }
+        };
+        self.account();
+        polled
     }
 
     /// Does what can be done now; whether anything was.
@@ -144,12 +145,22 @@ impl Client {
         moved |= self.settled(cx)?;
         moved |= self.linked(cx)?;
         moved |= self.hear_server(cx)?;
-        moved |= self.hear_client(cx)?;
+        let heard = self.hear_client(cx)?;
+        if !heard && self.only_listens() {
+            return Ok(false);
+        }
+        moved |= heard;
         if self.leaving && !moved && self.rests() {
             self.last_words(cx, &Words::fatal("57P01", TOLD_TO_END));
             return Err(End);
         }
         Ok(moved)
+    }
+
+    /// Whether it has nothing but a client that has just been listened to in vain: another turn would show the same.
+    fn only_listens(&self) -> bool {
+        let asks = self.waiting.is_some() || self.settling.is_some() || self.unread || self.leaving;
+        self.server.is_none() && !asks && self.line.is_drained() && self.control.is_quiet()
     }
 
     /// Whether nothing of it is under way or waits.
@@ -226,20 +237,6 @@ impl Client {
         let mut bytes = Vec::new();
         words.put(&mut bytes);
         let _ = self.line.say(cx, &bytes);
-    }
-
-    /// What came of asking for the fate of a commit.
-    fn settled(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        let Some(fate) = self.settling.as_ref().and_then(|s| s.borrow_mut().take()) else { return Ok(false) };
-        self.settling = None;
-        let reactor = self.reactor.clone();
-        let mut out = reactor.out.borrow_mut();
-        out.clear();
-        let outcome = self.session.settled(fate, &mut out);
-        self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
-        drop(out);
-        self.after_loss(outcome, 0, cx)?;
-        Ok(true)
     }
 
     /// What came of waiting for a server.
@@ -462,39 +459,5 @@ impl Client {
         self.pool.totals.add(Count::Received, taken.bytes as u64);
         self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
         Ok((taken.step, sent))
-    }
-
-    /// Its server is gone.
-    fn lose(&mut self, cx: &mut Context<'_>, loss: Loss, last_words: Option<&[u8]>) -> Result<(), End> {
-        let Some(server) = self.server.take() else { return Ok(()) };
-        let term = server.backend.term;
-        drop(server);
-        let reactor = self.reactor.clone();
-        let mut out = reactor.out.borrow_mut();
-        out.clear();
-        let outcome = self.session.lost(loss, last_words, &mut out);
-        self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
-        drop(out);
-        self.after_loss(outcome, term, cx)
-    }
-
-    fn after_loss(&mut self, outcome: Outcome, term: u64, cx: &mut Context<'_>) -> Result<(), End> {
-        self.unread = true;
-        match outcome {
-            Outcome::Goes => Ok(()),
-            Outcome::End => {
-                let _ = self.line.poll_drain(cx);
-                Err(End)
-            }
-            Outcome::Again => {
-                let again = self.session.take_again();
-                self.line.input.prepend(&again);
-                Ok(())
-            }
-            Outcome::Settle(xid) => {
-                self.settling = Some(settle::begin(&self.pool, term, xid, &self.control));
-                Ok(())
-            }
-        }
     }
 }

@@ -105,6 +105,19 @@ impl<'a> Iterator for Tokens<'a> {
     }
 }
 
+/// Which bytes words are made of: every statement is read, so a look is cheaper than a comparison of ranges.
+const WORD: [bool; 256] = {
+    let mut is = [false; 256];
+    let mut b = 0_u8;
+    loop {
+        is[b as usize] = b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80;
+        if b == u8::MAX {
+            break is;
+        }
+        b += 1;
+    }
+};
+
 fn is_word(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80
+    WORD[b as usize]
 }

@@ -1,0 +1,63 @@
+//! What a client's server left undone when it went, and what is done about it.
+
+use std::task::Context;
+
+use route::session::{Loss, Outcome};
+
+use super::{Client, End};
+use crate::settle;
+
+impl Client {
+    /// What came of asking for the fate of a commit.
+    pub(super) fn settled(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let Some(fate) = self.settling.as_ref().and_then(|s| s.borrow_mut().take()) else { return Ok(false) };
+        self.settling = None;
+        let reactor = self.reactor.clone();
+        let mut out = reactor.out.borrow_mut();
+        out.clear();
+        let outcome = self.session.settled(fate, &mut out);
+        self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
+        drop(out);
+        self.after_loss(outcome, 0, cx)?;
+        Ok(true)
+    }
+
+    /// Its server is gone.
+    pub(super) fn lose(
+        &mut self,
+        cx: &mut Context<'_>,
+        loss: Loss,
+        last_words: Option<&[u8]>,
+    ) -> Result<(), End> {
+        let Some(server) = self.server.take() else { return Ok(()) };
+        let term = server.backend.term;
+        drop(server);
+        let reactor = self.reactor.clone();
+        let mut out = reactor.out.borrow_mut();
+        out.clear();
+        let outcome = self.session.lost(loss, last_words, &mut out);
+        self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
+        drop(out);
+        self.after_loss(outcome, term, cx)
+    }
+
+    fn after_loss(&mut self, outcome: Outcome, term: u64, cx: &mut Context<'_>) -> Result<(), End> {
+        self.unread = true;
+        match outcome {
+            Outcome::Goes => Ok(()),
+            Outcome::End => {
+                let _ = self.line.poll_drain(cx);
+                Err(End)
+            }
+            Outcome::Again => {
+                let again = self.session.take_again();
+                self.line.input.prepend(&again);
+                Ok(())
+            }
+            Outcome::Settle(xid) => {
+                self.settling = Some(settle::begin(&self.pool, term, xid, &self.control));
+                Ok(())
+            }
+        }
+    }
+}
