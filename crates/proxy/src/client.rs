@@ -111,7 +111,7 @@ impl Client {
         let Some(server) = self.server.take() else { return };
         if self.session.is_between() && self.session.pins().is_empty() && server.cancels.get() == 0 {
             let pool = Rc::clone(&server.place.pool);
-            if self.reactor.rules.mode == Mode::Session {
+            if self.session.mode() == Mode::Session {
                 tokio::task::spawn_local(pool.wash(server));
             } else {
                 pool.give_back(server);

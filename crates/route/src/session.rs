@@ -268,6 +268,12 @@ impl Session {
         true
     }
 
+    /// How long it keeps its server.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.rules.mode
+    }
+
     /// Whether the server can be given back: nothing is owed, and nothing is left behind in it.
     #[must_use]
     pub fn is_free(&self) -> bool {

@@ -57,6 +57,20 @@ fn databases_have_names_and_limits() {
         let pid = table(&kept, "select pg_backend_pid()").await.rows;
         assert_eq!(table(&kept, "select pg_backend_pid()").await.rows, pid);
         assert_eq!(table(&boss, "show pools").await.number("database", "kept", "sv_active"), 1);
+        // And what only that client could know is gone with it.
+        shop.batch_execute(
+            "create function hides() returns void language plpgsql as \
+             $$ begin perform set_config('app.tenant', 'mine', false); end $$",
+        )
+        .await
+        .unwrap();
+        kept.simple_query("select hides()").await.unwrap();
+        drop(kept);
+        wait_until(&boss, "show pools", |t| t.number("database", "kept", "sv_idle") == 1).await;
+        let next = stage.client("postgres", "kept").await;
+        assert_eq!(table(&next, "select pg_backend_pid()").await.rows, pid);
+        let left = table(&next, "select current_setting('app.tenant', true)").await;
+        assert!(left.rows != [[Some("mine".to_string())]], "{left:?}");
         let narrow = stage.client("postgres", "narrow").await;
         let error = connect(stage.port, "postgres", "narrow").await.err().unwrap();
         assert_eq!(said(&error).0, "53300");
