@@ -222,7 +222,7 @@ impl Door {
         let mut out = Vec::new();
         auth::greeting(&mut out, told.iter(), handles.1.id, &secret);
         line.tell(&out).await?;
-        let rules = self.reactor.rules_of(&pool.key.database);
+        let rules = self.reactor.rules_of(&pool.key.database, &pool.key.user);
         let session = Session::new(rules, settings, told);
         Ok((pool, session, handles, seat))
     }

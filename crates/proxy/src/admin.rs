@@ -27,6 +27,7 @@ use crate::reactor::Reactor;
 pub mod change;
 pub mod command;
 pub mod config;
+pub mod set;
 pub mod show;
 pub mod sockets;
 pub mod stats;

@@ -45,6 +45,9 @@ pub enum ConfigError {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// The file that it was read from.
+    #[serde(skip)]
+    pub path: Option<PathBuf>,
     /// Where those who write connect, `host:port`.
     #[serde(default = "write_address")]
     pub listen: Vec<String>,
@@ -299,11 +302,12 @@ impl Config {
         if path.extension().is_some_and(|end| end == "ini") {
             let import = pgbouncer::import(path)?;
             import.warnings.iter().for_each(|warning| tracing::warn!("{}: {warning}", path.display()));
-            return Config::parse(&import.toml, path);
+            return Config::parse(&import.toml, path).map(|c| Config { path: Some(path.to_owned()), ..c });
         }
         let unreadable =
             |e: std::io::Error| ConfigError::Unreadable { path: path.to_owned(), why: e.to_string() };
-        Config::parse(&std::fs::read_to_string(path).map_err(unreadable)?, path)
+        let config = Config::parse(&std::fs::read_to_string(path).map_err(unreadable)?, path)?;
+        Ok(Config { path: Some(path.to_owned()), ..config })
     }
 
     /// Reads and checks what stands in a file.
@@ -343,6 +347,7 @@ impl Config {
             server_tls: !local && host.address != "localhost",
         };
         let config = Config {
+            path: None,
             listen: on(ports.write_port),
             listen_read: on(ports.read_port),
             clients_max: clients_max(),

@@ -19,6 +19,7 @@ pub mod hand_over;
 pub mod idle;
 pub mod limits;
 pub mod line;
+pub mod live;
 pub mod login;
 pub mod merge;
 pub mod metrics;

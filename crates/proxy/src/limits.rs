@@ -56,6 +56,12 @@ pub struct UserLimits {
     /// Clients at most; 0: no limit.
     #[serde(default)]
     pub max_clients: usize,
+    /// Connections of each of its pools, before those of its databases.
+    #[serde(default)]
+    pub pool_size: Option<usize>,
+    /// How long its clients keep their servers, before what their databases say.
+    #[serde(default)]
+    pub mode: Option<PoolMode>,
     /// Timeouts of its clients, before those of their databases.
     #[serde(default)]
     pub timeouts: Own,
@@ -107,6 +113,20 @@ impl Config {
         Timeouts::of(&self.timeouts, database, own(self.user(user).map(|u| u.timeouts)))
     }
 
+    /// Connections of the pool of a user of a database.
+    #[must_use]
+    pub fn pool_size(&self, database: &str, user: &str) -> usize {
+        let own = self.user(user).and_then(|u| u.pool_size);
+        own.unwrap_or_else(|| self.database(database).size(self))
+    }
+
+    /// How long clients of a user of a database keep their servers.
+    #[must_use]
+    pub fn mode(&self, database: &str, user: &str) -> PoolMode {
+        let own = self.user(user).and_then(|u| u.mode);
+        own.unwrap_or_else(|| self.database(database).mode(self))
+    }
+
     /// What is configured for a user.
     #[must_use]
     pub fn user(&self, name: &str) -> Option<&UserLimits> {
@@ -145,10 +165,10 @@ pub(crate) fn is_full(max: usize, count: usize) -> bool {
 }
 
 impl Reactor {
-    /// What sessions of a database follow.
+    /// What sessions of a user of a database follow.
     #[must_use]
-    pub fn rules_of(&self, database: &str) -> route::Rules {
-        let mode = self.config.database(database).mode(&self.config);
+    pub fn rules_of(&self, database: &str, user: &str) -> route::Rules {
+        let mode = self.config.mode(database, user);
         route::Rules { mode: mode.into(), ..self.rules }
     }
 

@@ -108,7 +108,8 @@ async fn log_in(
 ) -> Result<Welcome, Refusal> {
     let broken = |e: io::Error| unreachable_at(address, &e);
     let mut bytes = Vec::new();
-    let pairs = [("user", pool.key.user.as_str()), ("database", pool.dbname.as_str())];
+    let dbname = pool.dbname.borrow().clone();
+    let pairs = [("user", pool.key.user.as_str()), ("database", dbname.as_str())];
     let pairs = pairs.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).chain(more.iter().copied());
     ask::startup(Version::V3_0, pairs, &mut bytes)
         .map_err(|e| unreachable_at(address, &io::Error::other(e)))?;

@@ -129,7 +129,7 @@ mod tests {
     fn a_whole_file_is_understood() {
         let text = "; ours\n# yours\n[databases]\nshop = host=10.0.0.1 dbname='my shop' pool_size=5 pool_mode=session\n\
             \"odd \"\"name\"\"\" = host=10.0.0.1 max_db_connections=9\n\
-            [users]\nclerk = max_user_connections=3 max_user_client_connections=30 query_timeout=2.5\n\
+            [users]\nclerk = max_user_connections=3 max_user_client_connections=30 query_timeout=2.5 pool_mode=statement pool_size=2\n\
             [pgbouncer]\nlisten_addr = 127.0.0.1, ::1\nlisten_port = 7000\nauth_type = scram-sha-256\n\
             auth_file = /etc/userlist.txt\npool_mode = transaction\ndefault_pool_size = 33\n\
             max_client_conn = 5000\nmax_prepared_statements = 99\nserver_idle_timeout = 1.5\n\
@@ -158,6 +158,11 @@ mod tests {
         assert_eq!(config.database("odd \"name\"").0.map(|d| d.max_connections), Some(9));
         assert_eq!(config.user("clerk").map(|u| (u.max_connections, u.max_clients)), Some((3, 30)));
         assert_eq!(config.user("another").map(|u| u.max_connections), Some(50));
+        assert_eq!(
+            (config.mode("shop", "clerk"), config.pool_size("shop", "clerk")),
+            (PoolMode::Statement, 2)
+        );
+        assert_eq!((config.mode("shop", "x"), config.pool_size("shop", "x")), (PoolMode::Session, 5));
         let of_clerk = config.timeouts("shop", "clerk");
         assert_eq!(of_clerk.query, Some(Duration::from_millis(2500)));
         assert_eq!(of_clerk.idle_transaction, Some(Duration::from_secs(7)));
@@ -188,7 +193,7 @@ mod tests {
             ("[databases]\nb = host=db port=5433 connect_query='set x'\n", "connect_query="),
             ("[databases]\nb = host=db port=5433 colour=red\n", "colour"),
             ("[databases]\nb = host=db port\n", "port"),
-            ("[users]\nu = pool_mode=transaction\n", "pool_mode"),
+            ("[users]\nu = pool_mode=often\n", "pool_mode"),
             ("[else]\na = b\n", "[else]"),
         ] {
             let said = imported(&format!("{LEAST}{more}")).expect_err(more);

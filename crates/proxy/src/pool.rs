@@ -79,7 +79,7 @@ pub struct Pool {
     /// Whose.
     pub key: Key,
     /// The database's name at its servers.
-    pub dbname: String,
+    pub dbname: RefCell<String>,
     /// What it has in common with the same pool on other threads.
     pub share: Arc<Share>,
     /// What was done here.
@@ -108,7 +108,7 @@ impl Pool {
         let idle = Idle::new(share.clone(), reactor.index);
         Rc::new(Pool {
             key,
-            dbname,
+            dbname: RefCell::new(dbname),
             share,
             totals: Totals::default(),
             reactor: Rc::downgrade(reactor),
@@ -212,7 +212,8 @@ impl Pool {
         };
         let old = reactor.config.pool.lifetime.is_some_and(|limit| server.opened.elapsed() > limit);
         server.facts.client.set(0);
-        let unwanted = server.facts.close_needed.get() || self.paused.get();
+        let too_many = self.share.taken() > self.share.size();
+        let unwanted = server.facts.close_needed.get() || self.paused.get() || too_many;
         if !server.backend.clean || !admitted || old || unwanted {
             drop(server);
             return;
@@ -421,6 +422,12 @@ impl Pool {
     /// Closes the idle one that was unused longest; whether there was one.
     pub fn close_oldest(&self) -> bool {
         self.idle.oldest().is_some()
+    }
+
+    /// Closes those that are idle and wanted no more.
+    pub fn close_unwanted(&self) {
+        let wanted = |server: &Server| !server.facts.close_needed.get();
+        self.idle.put_back(self.idle.take().into_iter().filter(wanted).collect());
     }
 
     /// Closes all that are idle.

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::control::{Control, Order};
 use crate::facts::{ClientFacts, Counters, ServerFacts, count};
 use crate::gates::Stop;
+use crate::live::Live;
 use crate::merge::Merged;
 use crate::pool::{Key, Pool, Refusal};
 use crate::routing::{Routing, Target};
@@ -55,7 +56,7 @@ pub struct Reactor {
     /// What it shares with the others.
     pub threads: Arc<Threads>,
     /// As configured.
-    pub config: Arc<Config>,
+    pub config: Live,
     /// What pools ask of sessions.
     pub rules: Rules,
     /// Users and their secrets.
@@ -135,7 +136,7 @@ impl Reactor {
         Ok(Rc::new(Reactor {
             index,
             threads,
-            config,
+            config: Live::new((*config).clone()),
             mock,
             rules,
             secrets: RefCell::new(Rc::new(secrets)),
@@ -202,7 +203,8 @@ impl Reactor {
         }
     }
 
-    fn rerouted(&self, routing: Routing) {
+    /// The servers are elsewhere, or do otherwise.
+    pub fn rerouted(&self, routing: Routing) {
         let old = self.routing.replace(routing);
         let (changed, holds) = {
             let new = self.routing.borrow();
@@ -356,8 +358,12 @@ impl Reactor {
             return pool.clone();
         }
         let place = self.config.database(&key.database);
-        let pool =
-            Pool::new(self, key.clone(), place.dbname(&key.database).to_string(), place.size(&self.config));
+        let pool = Pool::new(
+            self,
+            key.clone(),
+            place.dbname(&key.database).to_string(),
+            self.config.pool_size(&key.database, &key.user),
+        );
         pool.paused.set(self.threads.gates.is_paused(&key.database));
         pool.timeouts.set(self.config.timeouts(&key.database, &key.user));
         self.pools.borrow_mut().insert(key.clone(), pool.clone());

@@ -219,7 +219,8 @@ pub fn acceptor(tls: &ClientTls) -> Result<TlsAcceptor, RunError> {
 }
 
 /// Where servers are that no cluster manages.
-fn fixed(config: &Config) -> Routing {
+#[must_use]
+pub fn fixed(config: &Config) -> Routing {
     let primary = config.servers.iter().find(|s| !s.replica).map(|s| Rc::from(s.address.as_str()));
     let replicas =
         config.servers.iter().filter(|s| s.replica).map(|s| Rc::from(s.address.as_str())).collect();

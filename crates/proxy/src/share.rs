@@ -23,7 +23,7 @@ const NOBODY: u64 = 0;
 pub struct Share {
     /// How its clients are welcomed.
     pub welcomes: Welcomes,
-    size: usize,
+    size: AtomicUsize,
     taken: AtomicUsize,
     clients: AtomicUsize,
     /// Threads on which somebody waits for a connection that is not theirs.
@@ -57,7 +57,7 @@ impl Share {
     pub fn new(size: usize, threads: usize) -> Share {
         Share {
             welcomes: Welcomes::default(),
-            size: size.max(1),
+            size: AtomicUsize::new(size.max(1)),
             taken: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
             asking: AtomicUsize::new(0),
@@ -68,7 +68,12 @@ impl Share {
     /// Connections at most.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.size
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// So many from now on; those that are too many go as they become free.
+    pub fn set_size(&self, size: usize) {
+        self.size.store(size.max(1), Ordering::Relaxed);
     }
 
     /// Connections that exist or are being opened, on all threads.
@@ -96,7 +101,8 @@ impl Share {
     /// Takes a place for one more connection, if there is one.
     #[must_use]
     pub fn take(self: &Arc<Share>) -> Option<Place> {
-        let more = |taken| (taken < self.size).then_some(taken + 1);
+        let size = self.size();
+        let more = |taken| (taken < size).then_some(taken + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Place(self.clone()))
     }
 

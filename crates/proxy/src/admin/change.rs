@@ -10,6 +10,7 @@ use super::{Interrupt, May};
 use crate::config::AuthKind;
 use crate::control::{Control, Order};
 use crate::gates::Stop;
+use crate::live::{keep, read_again};
 use crate::pool::Pool;
 use crate::reactor::Reactor;
 use crate::run::acceptor;
@@ -38,6 +39,7 @@ pub fn allowed(may: May, command: &Command) -> Result<(), Refused> {
         | Command::Reconnect(_)
         | Command::WaitClose(_)
         | Command::Reload
+        | Command::Set(..)
         | Command::Shutdown { .. } => false,
     };
     if looks || may == May::All {
@@ -82,6 +84,7 @@ pub async fn run(
             wait_close(reactor, database.as_deref(), interrupt).await.map(|()| "WAIT_CLOSE")
         }
         Command::Reload => reload(reactor).map(|()| "RELOAD"),
+        Command::Set(key, value) => set(reactor, key, value).map(|()| "SET"),
         Command::Shutdown { waits } => {
             shutdown(reactor, *waits);
             Ok("SHUTDOWN")
@@ -318,31 +321,50 @@ async fn wait_close(
     }
 }
 
-/// Reads passwords and certificates anew: all of them, or, if one can't be used, none. As a signal may ask, too.
+/// One setting is another from now on.
+fn set(reactor: &Reactor, key: &str, value: &str) -> Result<(), Refused> {
+    let config = super::set::changed(&reactor.config, key, value)?;
+    if !super::set::is_changeable(key) {
+        return Ok(());
+    }
+    let config = keep(config).map_err(|why| Refused::new("53400", why))?;
+    reactor.reconfigure(config);
+    reactor.threads.post_others(reactor.index, move |reactor| reactor.reconfigure(config));
+    Ok(())
+}
+
+/// Reads the configuration, passwords and certificates anew: all of them, or, if one can't be used, none. As a
+/// signal may ask, too.
 ///
 /// # Errors
 /// F0000 with what can't be used.
 pub fn reload(reactor: &Reactor) -> Result<(), Refused> {
     let refused = |why: String| {
         tracing::warn!(%why, "RELOAD was refused, nothing has changed");
-        Refused { detail: why, ..Refused::new("F0000", "RELOAD failed, nothing was changed") }
+        Refused {
+            detail: why,
+            ..Refused::new("F0000", "RELOAD failed, see logs for additional details: nothing was changed")
+        }
     };
-    let config = &reactor.config;
+    let config = &read_again(&reactor.config).map_err(refused)?;
     let secrets = match config.auth.kind {
         AuthKind::File => Some(Secrets::list(&config.auth).map_err(refused)?),
         // Asked of the cluster anew every few seconds.
         AuthKind::Cluster | AuthKind::Trust => None,
     };
     let tls = config.tls.as_ref().map(acceptor).transpose().map_err(|e| refused(e.to_string()))?;
-    let here = move |reactor: &Rc<Reactor>| {
+    let config = keep(config.clone()).map_err(refused)?;
+    let here = move |reactor: &Reactor| {
         if let Some(secrets) = &secrets {
             *reactor.secrets.borrow_mut() = Rc::new(Secrets::List(secrets.clone()));
         }
         if tls.is_some() {
             reactor.client_tls.borrow_mut().clone_from(&tls);
         }
+        reactor.reconfigure(config);
     };
-    reactor.threads.post_all(here);
+    here(reactor);
+    reactor.threads.post_others(reactor.index, move |reactor| here(reactor));
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 use wire::back::Words;
 
+use super::set;
+
 /// What can be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Show {
@@ -91,6 +93,8 @@ pub enum Command {
     Setting(&'static str, &'static str),
     /// Whether anybody is there (`SELECT 1`).
     One,
+    /// Change a setting: PgBouncer's key, and its value.
+    Set(String, String),
     /// What means nothing here and does no harm, and its tag: BEGIN, SET DateStyle.
     Ignored(&'static str),
     /// Let a database, or all, stand still.
@@ -187,7 +191,7 @@ pub fn read(text: &str) -> Result<Command, Refused> {
         ("show", [what]) => show(what).ok_or_else(unknown),
         ("select", ["1"]) => Ok(Command::One),
         ("select", [what]) => show(what).ok_or_else(unknown),
-        ("set", [name, ..]) => set(name),
+        ("set", [name, ..]) => set(name, text).ok_or_else(unknown),
         ("pause", _) => Ok(Command::Pause(database()?)),
         ("resume", _) => Ok(Command::Resume(database()?)),
         ("reconnect", _) => Ok(Command::Reconnect(database()?)),
@@ -223,14 +227,13 @@ fn show(what: &str) -> Option<Command> {
     table.map(|(_, show)| Command::Show(*show)).or_else(|| setting.map(|(n, v)| Command::Setting(n, v)))
 }
 
-fn set(name: &str) -> Result<Command, Refused> {
+fn set(name: &str, text: &str) -> Option<Command> {
     let name = name.split('=').next().unwrap_or_default().to_ascii_lowercase();
     if SETTINGS.iter().any(|(known, _)| *known == name) || name == "session" {
-        return Ok(Command::Ignored("SET"));
+        return Some(Command::Ignored("SET"));
     }
-    let message =
-        format!("'{name}' can't be set while the proxy runs: change its configuration and restart it");
-    Err(Refused::new("0A000", message))
+    let behind = text.trim().trim_end_matches(';').trim().get("set".len()..)?;
+    set::assignment(behind).map(|(name, value)| Command::Set(name, value))
 }
 
 /// The words, of which those in double quotes may be anything; `None` for what no command can be.
@@ -295,6 +298,7 @@ mod tests {
             ("BEGIN", Command::Ignored("BEGIN")),
             ("set extra_float_digits = 3", Command::Ignored("SET")),
             ("SET application_name='x'", Command::Ignored("SET")),
+            ("SET pool_mode = session;", Command::Set("pool_mode".to_string(), "session".to_string())),
             ("pause", Command::Pause(None)),
             ("Pause Shop", Command::Pause(some("Shop"))),
             ("resume \"My \"\"Shop\"\"; 2\"", Command::Resume(some("My \"Shop\"; 2"))),
@@ -328,7 +332,8 @@ mod tests {
             ("kill_client -1", "22023"),
             ("suspend", "0A000"),
             ("shutdown wait_for_servers", "0A000"),
-            ("set pool_mode = session", "0A000"),
+            ("set pool_mode", "42601"),
+            ("set pool_mode = 'session", "42601"),
             ("reload now", "42601"),
         ] {
             assert_eq!(read(text).map_err(|r| r.code), Err(code), "{text}");

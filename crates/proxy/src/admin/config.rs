@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::set::is_changeable;
 use super::table::{Column, Kind, Row};
 use crate::config::{AuthKind, Config, PoolMode, PoolRules};
 
@@ -28,11 +29,12 @@ fn auth_word(kind: AuthKind) -> &'static str {
     }
 }
 
-/// One row for each setting. Nothing of it changes while the proxy runs; RELOAD reads files anew.
+/// One row for each setting, and whether SET can change it.
 #[must_use]
 pub fn rows(config: &Config) -> Vec<Row> {
     let row = |(key, value, default): (&str, String, String)| {
-        vec![key.into(), value.into(), default.into(), "no".into()]
+        let changeable = if is_changeable(key) { "yes" } else { "no" };
+        vec![key.into(), value.into(), default.into(), changeable.into()]
     };
     theirs(config).into_iter().chain(ours(config)).map(row).collect()
 }
@@ -61,6 +63,13 @@ fn theirs(config: &Config) -> Vec<Setting> {
         ("server_idle_timeout", seconds(config.pool.idle_timeout), seconds(rules.idle_timeout)),
         ("server_lifetime", seconds(config.pool.lifetime), seconds(rules.lifetime)),
         ("query_wait_timeout", seconds(Some(config.hold.timeout)), seconds(Some(hold.timeout))),
+        ("query_timeout", seconds(config.timeouts.query), "0".to_string()),
+        ("idle_transaction_timeout", seconds(config.timeouts.idle_transaction), "0".to_string()),
+        ("transaction_timeout", seconds(config.timeouts.transaction), "0".to_string()),
+        ("client_idle_timeout", seconds(config.timeouts.client_idle), "0".to_string()),
+        ("client_login_timeout", seconds(Some(config.timeouts.client_login)), "60".to_string()),
+        ("server_connect_timeout", seconds(Some(config.timeouts.server_connect)), "5".to_string()),
+        ("cancel_wait_timeout", seconds(Some(config.timeouts.cancel)), "5".to_string()),
         ("client_tls_sslmode", tls_word(config).to_string(), "disable".to_string()),
         ("client_tls_cert_file", file(config.tls.as_ref().map(|t| t.cert.as_path())), String::new()),
         ("client_tls_key_file", file(config.tls.as_ref().map(|t| t.key.as_path())), String::new()),

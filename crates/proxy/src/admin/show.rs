@@ -192,7 +192,7 @@ fn pool(reactor: &Reactor, database: &str, user: &str, tally: &Tally) -> Row {
         tally.logins.into(),
         (tally.longest_wait_ms / 1_000).into(),
         (tally.longest_wait_ms % 1_000 * 1_000).into(),
-        config::mode_word(reactor.config.database(database).mode(&reactor.config)).into(),
+        config::mode_word(reactor.config.mode(database, user)).into(),
         Value::Null,
         tally.reads.into(),
         tally.size.into(),
@@ -252,9 +252,9 @@ fn users(reactor: &Rc<Reactor>, tallies: &Tallies) -> Vec<Row> {
         let tally = all.get(&name).copied().unwrap_or_default();
         vec![
             name.into(),
+            limits.and_then(|u| u.pool_size).map_or(String::new(), |n| n.to_string()).into(),
             "".into(),
-            "".into(),
-            Value::Null,
+            limits.and_then(|u| u.mode).map_or(Value::Null, |m| config::mode_word(m).into()),
             limits.map_or(0, |u| u.max_connections).into(),
             tally.servers().into(),
             limits.map_or(0, |u| u.max_clients).into(),

@@ -218,6 +218,12 @@ impl Talk<'_> {
                 table::row(&mut self.out, &columns, formats, &row);
             }
         }
+        if let Command::Set(key, _) = command
+            && let Some(why) = crate::pgbouncer::settings::idle(key)
+        {
+            let words = format!("{key} means nothing here: {why}");
+            Words { severity: back::Severity::Notice, ..Words::error("00000", &words) }.put(&mut self.out);
+        }
         if *command == Command::Empty {
             back::bare(&mut self.out, back::EMPTY_QUERY);
             return Ok(());

@@ -121,11 +121,9 @@ fn server(name: &str, host: Option<&str>, port: &str, draft: &mut Draft) -> Opti
 }
 
 fn users(file: &File, settings: &Settings, draft: &mut Draft) {
-    let push = |draft: &mut Draft, name: &str, connections: i64, clients: i64, timeouts: Table| {
-        let mut table = Table::from_iter([("name".to_string(), Value::from(name))]);
-        if !timeouts.is_empty() {
-            table.insert("timeouts".to_string(), timeouts.into());
-        }
+    let push = |draft: &mut Draft, name: &str, connections: i64, clients: i64, own: Table| {
+        let mut table = own;
+        table.insert("name".to_string(), Value::from(name));
         table.insert("max_connections".to_string(), connections.into());
         table.insert("max_clients".to_string(), clients.into());
         draft.push("user", table);
@@ -133,7 +131,7 @@ fn users(file: &File, settings: &Settings, draft: &mut Draft) {
     for entry in file.of("users") {
         let name = entry.key.as_str();
         let (mut connections, mut clients) = (settings.max_user_connections, settings.max_user_clients);
-        let mut timeouts = Table::new();
+        let (mut own, mut timeouts) = (Table::new(), Table::new());
         let pairs = connection(&entry.value).unwrap_or_else(|why| {
             draft.fail(format!("user {name}: {why}"));
             Vec::new()
@@ -143,13 +141,13 @@ fn users(file: &File, settings: &Settings, draft: &mut Draft) {
             match key.as_str() {
                 "max_user_connections" => connections = number(&at, value, draft).unwrap_or(0),
                 "max_user_client_connections" => clients = number(&at, value, draft).unwrap_or(0),
-                "pool_mode" if *value == settings.pool_mode => {}
                 "pool_mode" => {
-                    draft.fail(format!("{at}= can't be done: pools have the modes of their databases"))
+                    drop(mode(&at, value, draft).map(|m| own.insert("mode".to_string(), m.into())))
                 }
-                "pool_size" | "reserve_pool_size" => {
-                    draft.warn(format!("{at}: pools have the sizes of their databases"))
+                "pool_size" => {
+                    drop(number(&at, value, draft).map(|n| own.insert("pool_size".to_string(), n.into())));
                 }
+                "reserve_pool_size" => draft.warn(format!("{at}: there is no reserve: add it to pool_size")),
                 other if TIMEOUTS.contains(&other) => {
                     let ours = other.replace("_timeout", "_s");
                     drop(time(&at, value, draft).map(|s| timeouts.insert(ours, s.into())));
@@ -157,7 +155,10 @@ fn users(file: &File, settings: &Settings, draft: &mut Draft) {
                 other => draft.fail(format!("user {name}: {other}= is nothing that PgBouncer has")),
             }
         }
-        push(draft, name, connections, clients, timeouts);
+        if !timeouts.is_empty() {
+            own.insert("timeouts".to_string(), timeouts.into());
+        }
+        push(draft, name, connections, clients, own);
     }
     if settings.max_user_connections > 0 || settings.max_user_clients > 0 {
         push(draft, ANY, settings.max_user_connections, settings.max_user_clients, Table::new());

@@ -176,6 +176,13 @@ pub fn translate(file: &File, draft: &mut Draft) -> Settings {
     }
 }
 
+/// Why a key means nothing here; `None` for those that mean something, or are none.
+#[must_use]
+pub fn idle(key: &str) -> Option<&'static str> {
+    let one = IDLE.iter().find(|(k, ..)| *k == key).map(|(.., why)| *why);
+    one.or_else(|| IDLE_FAMILIES.iter().find(|(start, _)| key.starts_with(start)).map(|(_, why)| *why))
+}
+
 /// Keys that are not read by name: they mean nothing, or are none.
 fn other(key: &str, value: &str, draft: &mut Draft) {
     let known = NUMBERS.iter().map(|n| n.0).chain(TIMES.iter().map(|t| t.0)).chain(READ);

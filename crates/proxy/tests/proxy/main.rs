@@ -5,6 +5,7 @@
 mod console;
 mod follow;
 mod limits;
+mod live;
 mod metrics;
 mod replication;
 mod retry;

@@ -74,7 +74,11 @@ impl Drop for Postgres {
 const THREADS: usize = 3;
 /// A proxy in a thread of its own.
 pub fn run_proxy(text: &str) -> std::thread::JoinHandle<Result<(), proxy::run::RunError>> {
-    let config = proxy::Config::parse(text, Path::new("test.toml")).unwrap();
+    run_proxy_of(proxy::Config::parse(text, Path::new("test.toml")).unwrap())
+}
+
+/// The same, of a configuration that was read.
+pub fn run_proxy_of(config: proxy::Config) -> std::thread::JoinHandle<Result<(), proxy::run::RunError>> {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(proxy::run(config))
