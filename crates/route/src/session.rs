@@ -316,6 +316,12 @@ impl Session {
         self.counts
     }
 
+    /// What it has set, as far as that is followed.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Statements that it has prepared.
     #[must_use]
     pub fn prepared(&self) -> usize {

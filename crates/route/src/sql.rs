@@ -6,9 +6,11 @@
 //! table, a session lock). A lexer is enough for that, and it costs nanoseconds.
 
 mod follow;
+mod ours;
 mod tokens;
 
 pub use follow::can_follow;
+pub use ours::{LSN_QUESTION, asks_lsn};
 use tokens::{Token, Tokens};
 
 /// What kind of statement it is, by its first word.

@@ -25,6 +25,11 @@ const NAMES_BYTES_MAX: u64 = 8 << 10;
 /// What is prepared under this name is closed at once.
 const PROBE: &[u8] = b"tanist_probe";
 
+/// What stands behind the name of a Parse, with our question for its text.
+fn with_our_text(parse: &Parse<'_>) -> Vec<u8> {
+    [sql::LSN_QUESTION.as_bytes(), &parse.tail[parse.text.len()..]].concat()
+}
+
 impl Session {
     /// One message of an extended batch.
     pub(super) fn extended(&mut self, message: &Message<'_>, turn: &mut Turn<'_>) -> Next {
@@ -111,8 +116,13 @@ impl Session {
             self.owed.push_back(Expect::Parse { shown: true, undo: Vec::new() });
             return passed(message, &mut turn.out.to_server);
         };
+        let instead = sql::asks_lsn(parse.text).then(|| with_our_text(&parse));
+        let parse = match &instead {
+            Some(tail) => Parse { text: sql::LSN_QUESTION.as_bytes(), tail, name: parse.name },
+            None => parse,
+        };
         if parse.name.is_empty() {
-            return self.parse_unnamed(message, parse, turn);
+            return self.parse_unnamed(message, parse, instead.is_some(), turn);
         }
         if self.names.contains_key(parse.name) {
             let name = String::from_utf8_lossy(parse.name);
@@ -147,7 +157,13 @@ impl Session {
         dropped(message)
     }
 
-    fn parse_unnamed(&mut self, message: &Message<'_>, parse: Parse<'_>, turn: &mut Turn<'_>) -> Next {
+    fn parse_unnamed(
+        &mut self,
+        message: &Message<'_>,
+        parse: Parse<'_>,
+        is_ours: bool,
+        turn: &mut Turn<'_>,
+    ) -> Next {
         if let Some((named, mut tail)) = self.with_our_name(parse.text) {
             self.ensure(&named, turn);
             self.gone_by_sql(parse.text, &named, turn);
@@ -160,6 +176,10 @@ impl Session {
         let statement = Statement::unnamed(parse.tail, parse.text);
         self.notes(parse.text, &statement.traits);
         self.takes_unnamed_place(statement, turn);
+        if is_ours {
+            turn.out.to_server.make(|to| front::parse(to, b"", parse.tail));
+            return dropped(message);
+        }
         passed(message, &mut turn.out.to_server)
     }
 

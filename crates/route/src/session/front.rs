@@ -309,7 +309,8 @@ impl Session {
             [text @ .., 0] => text,
             text => text,
         };
-        let traits = sql::look(text);
+        let is_ours = whole.is_some() && sql::asks_lsn(text);
+        let traits = sql::look(if is_ours { sql::LSN_QUESTION.as_bytes() } else { text });
         if self.rules.mode == Mode::Statement && traits.verb == Verb::Begin {
             return self.no_blocks(turn.out);
         }
@@ -341,6 +342,10 @@ impl Session {
             self.begin_wrap(turn);
         }
         self.owed.push_back(Expect::Query(Asker::Client(ends)));
+        if is_ours {
+            turn.out.to_server.make(|to| front::query(to, sql::LSN_QUESTION.as_bytes()));
+            return dropped(message);
+        }
         let next = passed(message, &mut turn.out.to_server);
         if wraps {
             self.end_wrap(turn);
