@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use wire::start::{self, First, Look, Startup, Version, negotiate};
 
 use crate::admin;
+use crate::after;
 use crate::auth::{self, Denied};
 use crate::client::Client;
 use crate::control::{Control, Order};
@@ -25,6 +26,7 @@ use crate::replication;
 use crate::routing::Target;
 use crate::server::Refused;
 use crate::stream::Stream;
+use crate::target;
 use crate::welcomes::Reported;
 
 /// What a client calls itself.
@@ -206,13 +208,17 @@ impl Door {
         };
         self.reactor.has_seat(false)?;
         let credential = auth::authenticate(&self.reactor, line, &user).await?;
-        self.reactor.may_enter(&database, &user, false)?;
-        let key = Key { database, user, target: self.target };
+        let mut settings = settings(startup)?;
+        let asked = target::take(&mut settings)?;
+        let (meant, by_name) = self.reactor.config.meant(&database);
+        self.reactor.may_enter(meant, &user, false)?;
+        let target = asked.or(by_name).unwrap_or(self.target);
+        let key = Key { database: meant.to_string(), user, target };
         let pool = self.reactor.pool(&key);
         if credential.is_some() {
             *pool.credential.borrow_mut() = credential;
         }
-        let settings = Arc::new(settings(startup)?);
+        let settings = Arc::new(settings);
         let told = welcome(&pool, &settings).await?;
         let application = settings.get(APPLICATION_NAME).cloned().unwrap_or_default();
         let (handles, secret) = self.list(&pool, version, line.stream(), application)?;
@@ -324,6 +330,8 @@ async fn welcome(pool: &Rc<Pool>, settings: &Settings) -> Result<Reported, Denie
     let mut tried = settings.clone();
     // Taken whatever it is, and unlike the others seldom the same twice.
     let name = tried.remove(APPLICATION_NAME);
+    // Checked already, and never the same for long.
+    tried.remove(after::READ_AFTER);
     let known = pool.share.welcomes.get(&tried);
     let told = match known {
         Some(known) => known,

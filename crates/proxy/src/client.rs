@@ -4,6 +4,8 @@
 //! an idle client is a few hundred bytes and a waker. What goes where is `route`'s
 //! to say; here it is only carried.
 
+mod link;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -173,9 +175,7 @@ impl Client {
         self.facts.note(self.reactor.now.get(), &self.pool, &self.session, self.server.as_ref());
         self.facts.waits.set(self.waiting.as_ref().map(|w| w.since));
         self.facts.prepared.set(self.session.prepared());
-        let busy = self.server.is_some()
-            && self.pool.key.target == crate::routing::Target::Primary
-            && !self.session.is_between();
+        let busy = self.server.as_ref().is_some_and(|s| s.led) && !self.session.is_between();
         if busy != self.busy {
             self.busy = busy;
             self.reactor.account(if busy { 1 } else { -1 });
@@ -191,9 +191,9 @@ impl Client {
         }
         self.leaving |= self.control.take(Order::Leave);
         if self.control.take(Order::Cut) {
-            let admitted =
-                |s: &Server| self.reactor.routing.borrow().admits(self.pool.key.target, &s.address);
-            if self.server.as_ref().is_some_and(|s| !admitted(s)) {
+            let kept =
+                |s: &Server| self.reactor.routing.borrow().keeps(s.place.pool.wants.get(), &s.address, s.led);
+            if self.server.as_ref().is_some_and(|s| !kept(s)) {
                 // What it has said before it went counts.
                 let heard = self.hear_server(cx)?;
                 if self.server.is_some() && !heard {
@@ -237,25 +237,6 @@ impl Client {
         let mut bytes = Vec::new();
         words.put(&mut bytes);
         let _ = self.line.say(cx, &bytes);
-    }
-
-    /// What came of waiting for a server.
-    fn linked(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        let Some(got) = self.waiting.as_ref().and_then(|w| w.got.borrow_mut().take()) else {
-            return Ok(false);
-        };
-        let waited = self.waiting.take().map(|w| w.since.elapsed()).unwrap_or_default();
-        self.pool.totals.add_time(Count::WaitUs, waited);
-        self.unread = true;
-        match got {
-            Ok(server) => self.attach(cx, server)?,
-            Err(refusal) if refusal.ends => {
-                self.last_words(cx, &Words::fatal(&refusal.code, &refusal.message));
-                return Err(End);
-            }
-            Err(refusal) => self.session.refuse(Words::error(&refusal.code, &refusal.message)),
-        }
-        Ok(true)
     }
 
     fn attach(&mut self, cx: &mut Context<'_>, mut server: Server) -> Result<(), End> {
@@ -354,17 +335,17 @@ impl Client {
             && self.server.as_ref().is_some_and(idle)
             && let Some(server) = self.server.take()
         {
-            self.pool.give_back(server);
+            // Of its own pool, or of those who write: a reader may have been sent to the leader.
+            Rc::clone(&server.place.pool).give_back(server);
         }
     }
 
     /// Whether the client must be kept waiting before its next transaction: the leader is about to change.
     fn is_held(&self) -> bool {
         let routing = self.reactor.routing.borrow();
-        let target = self.pool.key.target;
         self.server.is_some()
             && self.session.is_between()
-            && (routing.holds(target) || self.pool.paused.get())
+            && (routing.holds(self.pool.wants.get()) || self.pool.paused.get())
     }
 
     fn hear_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
@@ -377,6 +358,14 @@ impl Client {
             self.release();
             self.unread |= self.server.is_none();
             return Ok(self.server.is_none());
+        }
+        if self.is_outlived() {
+            // What is under way may still be answered; nothing else is.
+            return if self.session.is_busy() {
+                Ok(false)
+            } else {
+                self.lose(cx, Loss::Silent, None).map(|()| true)
+            };
         }
         // A cancel that comes too late must not meet its next request either.
         let late = |s: &Server| s.cancels.get() > 0 && !self.session.is_busy();
@@ -422,8 +411,12 @@ impl Client {
                 Step::Link => {}
             }
             match self.pool.try_get() {
-                Some(server) => self.attach(cx, server)?,
+                Some(server) => self.link(cx, server)?,
                 None => return self.wait(),
+            }
+            if self.waiting.is_some() {
+                self.line.input.park();
+                return Ok(());
             }
         }
     }

@@ -54,6 +54,15 @@ pub struct Config {
     /// Where those who read connect, `host:port`.
     #[serde(default)]
     pub listen_read: Vec<String>,
+    /// What the name of a database ends with for those who read, on either port; empty: nothing.
+    #[serde(default = "read_suffix")]
+    pub read_suffix: String,
+    /// The same for those who write.
+    #[serde(default = "write_suffix")]
+    pub write_suffix: String,
+    /// Where this proxy stands: readers are sent to replicas of the same zone first.
+    #[serde(default)]
+    pub zone: String,
     /// Clients at a time.
     #[serde(default = "clients_max")]
     pub clients_max: usize,
@@ -148,6 +157,9 @@ pub struct FixedServer {
     /// A standby, to read from.
     #[serde(default)]
     pub replica: bool,
+    /// Where it stands.
+    #[serde(default)]
+    pub zone: String,
 }
 
 /// How clients prove who they are.
@@ -210,6 +222,24 @@ pub struct PoolRules {
     pub resolve_autocommit: bool,
     /// Readers are kept from replicas that show older data than this, in milliseconds.
     pub lag_ms_max: u64,
+    /// Connections that a pool in use keeps to each standby, for when that leads.
+    pub warm: usize,
+    /// Longest wait for a replica to replay what `tanist.read_after` asks for, in seconds.
+    #[serde(rename = "read_after_timeout_s", deserialize_with = "needed_seconds")]
+    pub read_after_timeout: Duration,
+    /// What becomes of readers for whom that was too short.
+    pub read_after_late: Late,
+}
+
+/// What becomes of a reader whose replica does not show in time what it must see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Late {
+    /// It is sent to the leader.
+    #[default]
+    Leader,
+    /// Its statement fails (57014).
+    Fail,
 }
 
 impl Default for PoolRules {
@@ -223,6 +253,9 @@ impl Default for PoolRules {
             settle_commits: true,
             resolve_autocommit: false,
             lag_ms_max: 10_000,
+            warm: 1,
+            read_after_timeout: Duration::from_secs(1),
+            read_after_late: Late::default(),
         }
     }
 }
@@ -289,6 +322,14 @@ fn write_address() -> Vec<String> {
     vec!["127.0.0.1:6432".to_string()]
 }
 
+fn read_suffix() -> String {
+    "@ro".to_string()
+}
+
+fn write_suffix() -> String {
+    "@rw".to_string()
+}
+
 fn clients_max() -> usize {
     10_000
 }
@@ -350,6 +391,9 @@ impl Config {
             path: None,
             listen: on(ports.write_port),
             listen_read: on(ports.read_port),
+            read_suffix: read_suffix(),
+            write_suffix: write_suffix(),
+            zone: host.zone.clone(),
             clients_max: clients_max(),
             threads: 0,
             cluster: Some(cluster),

@@ -283,6 +283,8 @@ pub struct ServerFacts {
     pub moved: Cell<bool>,
     /// To be closed as soon as it is given back.
     pub close_needed: Cell<bool>,
+    /// It leads to a standby, and is kept for when that leads.
+    pub warm: Cell<bool>,
     /// Statements that are prepared there.
     pub prepared: Cell<usize>,
     /// Whether, and what, is replicated by it.
@@ -302,6 +304,7 @@ impl ServerFacts {
     #[must_use]
     pub fn state(&self) -> &'static str {
         match (self.client.get(), self.cancels.get()) {
+            (0, 0) if self.warm.get() => "warm",
             (0, 0) => "idle",
             (0, _) => "being_canceled",
             (_, 0) => "active",

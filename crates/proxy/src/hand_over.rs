@@ -27,6 +27,7 @@ pub struct Parcel {
     is_local: bool,
     key: (u32, Vec<u8>),
     opened: Instant,
+    replayed: u64,
     place: share::Place,
 }
 
@@ -47,6 +48,7 @@ impl Server {
             is_local: self.is_local,
             key: self.key,
             opened: self.opened,
+            replayed: self.replayed,
             place,
         })
     }
@@ -54,14 +56,31 @@ impl Server {
 
 impl Parcel {
     fn unpack(self, reactor: &Rc<Reactor>, pool: &Rc<Pool>) -> io::Result<Server> {
-        let place = Place::of(pool, self.place);
-        let line = Line::new(Stream::Tcp(tokio::net::TcpStream::from_std(self.socket)?));
         let address: Rc<str> = self.address.into();
+        let place = Place::of(pool, &address, self.place);
+        let line = Line::new(Stream::Tcp(tokio::net::TcpStream::from_std(self.socket)?));
         let facts = reactor.register(pool, address.clone(), line.stream(), self.key.0);
         let used = reactor.now.get();
         let (is_local, key, opened, backend) = (self.is_local, self.key, self.opened, self.backend);
         let cancels = facts.cancels.clone();
-        Ok(Server { line, backend, address, is_local, key, opened, used, cancels, facts, place })
+        let load = reactor.loads.of(&address);
+        let replayed = self.replayed;
+        Ok(Server {
+            line,
+            backend,
+            address,
+            is_local,
+            key,
+            opened,
+            used,
+            cancels,
+            facts,
+            load,
+            in_use: None,
+            led: false,
+            replayed,
+            place,
+        })
     }
 }
 

@@ -1,8 +1,10 @@
 //! Connections of a pool that nobody uses, the one used last on top: those at the bottom grow old and are closed.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::balance::Loads;
 use crate::server::Server;
 use crate::share::Share;
 
@@ -38,6 +40,26 @@ impl Idle {
         let server = self.servers.borrow_mut().pop();
         self.tell();
         server
+    }
+
+    /// One whose server has least to do.
+    #[must_use]
+    pub fn least(&self, loads: &Loads) -> Option<Server> {
+        let mut servers = self.servers.borrow_mut();
+        let least = loads.pick(servers.iter().map(|s| &s.load)).map(|at| servers.remove(at));
+        drop(servers);
+        self.tell();
+        least
+    }
+
+    /// One that leads to `address`.
+    #[must_use]
+    pub fn one_at(&self, address: &Rc<str>) -> Option<Server> {
+        let mut servers = self.servers.borrow_mut();
+        let found = servers.iter().position(|s| s.address == *address).map(|at| servers.remove(at));
+        drop(servers);
+        self.tell();
+        found
     }
 
     /// The one unused longest.

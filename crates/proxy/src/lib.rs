@@ -7,18 +7,22 @@
 
 pub mod accept;
 pub mod admin;
+pub mod after;
 pub mod auth;
+pub mod balance;
 pub mod cancel;
 pub mod client;
 pub mod config;
 pub mod control;
 pub mod facts;
 pub mod follow;
+pub mod fresh;
 pub mod gates;
 pub mod hand_over;
 pub mod idle;
 pub mod limits;
 pub mod line;
+pub mod links;
 pub mod live;
 pub mod login;
 pub mod merge;
@@ -36,9 +40,11 @@ pub mod settle;
 pub mod share;
 pub mod signals;
 pub mod stream;
+pub mod target;
 pub mod threads;
 pub mod timeouts;
 pub mod verifiers;
+pub mod warm;
 pub mod welcomes;
 
 pub use config::{Config, ConfigError};

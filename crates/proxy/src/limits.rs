@@ -10,9 +10,11 @@ use crate::config::{Config, PoolMode};
 use crate::gates::Stop;
 use crate::pool::{Key, Pool};
 use crate::reactor::Reactor;
+use crate::routing::Choice;
 use crate::share::{self, Share};
 use crate::threads::Limit;
 use crate::timeouts::{Own, Timeouts};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// The name that stands for every database, or user, that has no entry.
@@ -33,7 +35,10 @@ pub struct Database {
     /// Instead of `pool.mode`.
     #[serde(default)]
     pub mode: Option<PoolMode>,
-    /// Connections to servers at most, of all its users together; 0: no limit.
+    /// Instead of `pool.lag_ms_max`.
+    #[serde(default)]
+    pub lag_ms_max: Option<u64>,
+    /// Connections to servers at most, of all its users together; 0: no limit. Warm ones are not counted.
     #[serde(default)]
     pub max_connections: usize,
     /// Clients at most; 0: no limit.
@@ -84,6 +89,12 @@ impl<'a> Entry<'a> {
         self.0.and_then(|d| d.pool_size).unwrap_or(config.pool.size)
     }
 
+    /// How old what its readers are shown may be, in milliseconds.
+    #[must_use]
+    pub fn lag_ms_max(self, config: &Config) -> u64 {
+        self.0.and_then(|d| d.lag_ms_max).unwrap_or(config.pool.lag_ms_max)
+    }
+
     /// How long its clients keep their servers.
     #[must_use]
     pub fn mode(self, config: &Config) -> PoolMode {
@@ -127,6 +138,14 @@ impl Config {
         own.unwrap_or_else(|| self.database(database).mode(self))
     }
 
+    /// How readers choose.
+    #[must_use]
+    pub fn choice(&self) -> Choice<'_> {
+        let own = self.databases.iter().filter_map(|d| d.lag_ms_max);
+        let limits = own.chain([self.pool.lag_ms_max]).collect();
+        Choice { limits, zone: &self.zone, ..Choice::default() }
+    }
+
     /// What is configured for a user.
     #[must_use]
     pub fn user(&self, name: &str) -> Option<&UserLimits> {
@@ -140,7 +159,10 @@ impl Config {
 /// # Errors
 /// The first, in words.
 pub fn check(config: &Config) -> Result<(), String> {
-    let mut seen = std::collections::BTreeSet::new();
+    if !config.read_suffix.is_empty() && config.read_suffix == config.write_suffix {
+        return Err("read_suffix and write_suffix are the same: one of them must go".to_string());
+    }
+    let mut seen = BTreeSet::new();
     for database in &config.databases {
         if crate::admin::is_console(database.name.as_bytes()) {
             return Err(format!("a database can't be named \"{}\": that is the console", database.name));
@@ -152,7 +174,7 @@ pub fn check(config: &Config) -> Result<(), String> {
             return Err(format!("the database \"{}\" is there twice", database.name));
         }
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     match config.users.iter().find(|u| !seen.insert(u.name.as_str())) {
         Some(twice) => Err(format!("the user \"{}\" is there twice", twice.name)),
         None => Ok(()),
@@ -291,6 +313,7 @@ mod tests {
             ("[[user]]\nname = \"a\"\n[[user]]\nname = \"a\"\n", "twice"),
             ("[metrics]\nlisten = \"nowhere\"\n", "metrics.listen"),
             ("[admin]\nuser = [\"a\"]\n", "unknown field"),
+            ("[pool]\nread_after_late = \"never\"\n", "unknown variant"),
         ] {
             let said = config(bad).expect_err(bad);
             assert!(said.contains(why), "{bad}: {said}");

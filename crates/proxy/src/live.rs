@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::Config;
 use crate::reactor::Reactor;
+use crate::routing::Wants;
 
 /// Configurations that one process may have, one after the other: each is kept, a few kB.
 pub const CONFIGS_MAX: usize = 10_000;
@@ -89,12 +90,13 @@ fn keep_old<T: Clone + Debug>(name: &'static str, old: &T, new: &mut T, stays: &
 
 impl Reactor {
     /// From now on this counts. Connections that lead elsewhere now are closed as soon as they are free.
-    pub fn reconfigure(&self, new: &'static Config) {
+    pub fn reconfigure(self: &Rc<Reactor>, new: &'static Config) {
         self.config.0.set(new);
         for pool in self.pools() {
             let (database, user) = (&pool.key.database, &pool.key.user);
             let entry = new.database(database);
             pool.share.set_size(new.pool_size(database, user));
+            pool.wants.set(Wants { lag_ms_max: entry.lag_ms_max(new), ..pool.wants.get() });
             pool.timeouts.set(new.timeouts(database, user));
             let dbname = entry.dbname(database).to_string();
             if pool.dbname.replace(dbname.clone()) != dbname {

@@ -61,7 +61,23 @@ pub async fn open_with(
         let now = Instant::now();
         let facts = reactor.register(pool, address.clone(), line.stream(), key.0);
         let (address, cancels) = (address.clone(), facts.cancels.clone());
-        Ok(Server { line, backend, address, is_local, key, opened: now, used: now, cancels, facts, place })
+        let load = reactor.loads.of(&address);
+        Ok(Server {
+            line,
+            backend,
+            address,
+            is_local,
+            key,
+            opened: now,
+            used: now,
+            cancels,
+            facts,
+            load,
+            in_use: None,
+            led: false,
+            replayed: 0,
+            place,
+        })
     };
     timeout(reactor.config.timeouts.server_connect, opening)
         .await

@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::facts::{Count, Sample};
 use crate::pool::Key;
 use crate::reactor::Reactor;
-use crate::routing::Target;
+use crate::routing::{Target, Wants};
 use crate::run::RunError;
 use crate::threads::Threads;
 
@@ -178,10 +178,12 @@ fn cluster(page: &mut Page, reactor: &Reactor, sums: &Sums) {
         reactor.counters.terms.get(),
     );
     page.one("has_primary", "gauge", "1 while somebody takes writes.", u8::from(routing.primary.is_some()));
-    page.one("replicas", "gauge", "Replicas that may be read from.", routing.replicas.len());
+    page.one("replicas", "gauge", "Replicas that may be read from.", routing.replicas().len());
     page.family("holding", "gauge", "1 while new transactions of this kind are held back.");
-    for kind in [Target::Primary, Target::Replica] {
-        page.value("holding", &[("target", target(kind))], u8::from(routing.holds(kind)));
+    let lag_ms_max = reactor.config.pool.lag_ms_max;
+    for kind in [Target::Primary, Target::Replica, Target::Any] {
+        let holds = routing.holds(Wants { target: kind, lag_ms_max });
+        page.value("holding", &[("target", target(kind))], u8::from(holds));
     }
     page.one("busy_clients", "gauge", "Clients with a transaction on the primary.", sums.busy);
 }
@@ -205,6 +207,7 @@ fn pools(page: &mut Page, all: &BTreeMap<Key, Tally>) {
         let states = [
             ("active", tally.active),
             ("idle", tally.idle),
+            ("warm", tally.warm),
             ("active_cancel", tally.active_cancel),
             ("being_canceled", tally.being_canceled),
         ];

@@ -6,21 +6,23 @@
 //! closed and not given out.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::balance::{Opening, Use};
 use crate::control::{Control, Order};
 use crate::facts::{Totals, micros};
 use crate::idle::Idle;
 use crate::login;
 use crate::reactor::Reactor;
 use crate::retry::Retries;
-use crate::routing::Target;
+use crate::routing::{Target, Wants};
 use crate::server::{Place, Server};
 use crate::share::Share;
 use crate::timeouts::Timeouts;
+use crate::warm::Warm;
 use wire::scram::client::Credential;
 
 /// Longest that DISCARD ALL may take.
@@ -68,7 +70,19 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    fn give(&self, got: Result<Server, Refusal>) {
+    /// One whose `control` is told when something came of it.
+    #[must_use]
+    pub fn new(control: &Rc<Control>) -> Rc<Waiter> {
+        Rc::new(Waiter {
+            got: RefCell::new(None),
+            gone: Cell::new(false),
+            since: Instant::now(),
+            control: control.clone(),
+        })
+    }
+
+    /// Something came of it.
+    pub fn give(&self, got: Result<Server, Refusal>) {
         *self.got.borrow_mut() = Some(got);
         self.control.give(Order::Look);
     }
@@ -78,6 +92,8 @@ impl Waiter {
 pub struct Pool {
     /// Whose.
     pub key: Key,
+    /// Where they lead.
+    pub wants: Cell<Wants>,
     /// The database's name at its servers.
     pub dbname: RefCell<String>,
     /// What it has in common with the same pool on other threads.
@@ -89,7 +105,13 @@ pub struct Pool {
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
     /// Connections that exist or are being opened.
     total: Cell<usize>,
-    opening: Cell<usize>,
+    /// The same, for each server.
+    places: RefCell<BTreeMap<Rc<str>, usize>>,
+    pub(crate) opening: Cell<usize>,
+    /// A server that has more than its share: the next connection to it that comes back is not kept.
+    pub(crate) shed: RefCell<Option<Rc<str>>>,
+    /// Connections to standbys, for when one of them leads.
+    pub(crate) warm: Warm,
     /// Stands still on request (PAUSE).
     pub paused: Cell<bool>,
     /// What its clients may take.
@@ -103,10 +125,14 @@ pub struct Pool {
 impl Pool {
     /// An empty one.
     #[must_use]
-    pub fn new(reactor: &Rc<Reactor>, key: Key, dbname: String, size: usize) -> Rc<Pool> {
-        let share = reactor.threads.share(&key, size);
+    pub fn new(reactor: &Rc<Reactor>, key: Key) -> Rc<Pool> {
+        let config = &reactor.config;
+        let place = config.database(&key.database);
+        let dbname = place.dbname(&key.database).to_string();
+        let share = reactor.threads.share(&key, config.pool_size(&key.database, &key.user));
         let idle = Idle::new(share.clone(), reactor.index);
         Rc::new(Pool {
+            wants: Cell::new(Wants { target: key.target, lag_ms_max: place.lag_ms_max(config) }),
             key,
             dbname: RefCell::new(dbname),
             share,
@@ -115,7 +141,10 @@ impl Pool {
             idle,
             waiters: RefCell::default(),
             total: Cell::new(0),
+            places: RefCell::default(),
             opening: Cell::new(0),
+            shed: RefCell::default(),
+            warm: Warm::default(),
             paused: Cell::new(false),
             timeouts: Cell::default(),
             retries: Retries::default(),
@@ -127,6 +156,17 @@ impl Pool {
     #[must_use]
     pub fn owner(&self) -> Option<Rc<Reactor>> {
         self.reactor.upgrade()
+    }
+
+    /// The pool of the same user and database for another kind of work.
+    #[must_use]
+    pub fn sibling(self: &Rc<Pool>, reactor: &Rc<Reactor>, target: Target) -> Rc<Pool> {
+        if self.key.target == target {
+            return self.clone();
+        }
+        let other = reactor.pool(&Key { target, ..self.key.clone() });
+        other.credential.borrow_mut().clone_from(&self.credential.borrow());
+        other
     }
 
     /// Connections that exist, that are idle, and clients that wait.
@@ -159,14 +199,20 @@ impl Pool {
     fn take_idle(&self) -> Option<Server> {
         let reactor = self.reactor.upgrade()?;
         let routing = reactor.routing.borrow();
-        if routing.holds(self.key.target) || self.paused.get() {
+        if routing.holds(self.wants.get()) || self.paused.get() {
             return None;
         }
+        let choose = routing.candidates(self.wants.get()).len() > 1;
         loop {
-            let mut server = self.idle.pop()?;
-            if routing.admits(self.key.target, &server.address) && server.is_alive() {
+            let mut server = if choose { self.idle.least(&reactor.loads)? } else { self.idle.pop()? };
+            if routing.admits(self.wants.get(), &server.address) && server.is_alive() {
                 // From now on it works in this term; whatever it did before is over.
                 server.backend.term = routing.term;
+                server.led = routing.primary.as_ref() == Some(&server.address);
+                server.in_use = Some(Use::of(&server.load));
+                if choose {
+                    reactor.loads.took(&server.load);
+                }
                 return Some(server);
             }
         }
@@ -174,12 +220,7 @@ impl Pool {
 
     /// Stands in the queue; `control` is told when something came of it.
     pub fn wait(self: &Rc<Pool>, control: &Rc<Control>) -> Rc<Waiter> {
-        let waiter = Rc::new(Waiter {
-            got: RefCell::new(None),
-            gone: Cell::new(false),
-            since: Instant::now(),
-            control: control.clone(),
-        });
+        let waiter = Waiter::new(control);
         self.waiters.borrow_mut().push_back(waiter.clone());
         self.pump();
         waiter
@@ -208,12 +249,14 @@ impl Pool {
         let Some(reactor) = self.reactor.upgrade() else { return };
         let admitted = {
             let routing = reactor.routing.borrow();
-            routing.admits(self.key.target, &server.address)
+            routing.admits(self.wants.get(), &server.address)
         };
+        server.in_use = None;
         let old = reactor.config.pool.lifetime.is_some_and(|limit| server.opened.elapsed() > limit);
         server.facts.client.set(0);
         let too_many = self.share.taken() > self.share.size();
-        let unwanted = server.facts.close_needed.get() || self.paused.get() || too_many;
+        let unwanted =
+            server.facts.close_needed.get() || self.paused.get() || too_many || self.is_shed(&server);
         if !server.backend.clean || !admitted || old || unwanted {
             drop(server);
             return;
@@ -294,33 +337,34 @@ impl Pool {
             if !missing || self.paused.get() || !reactor.may_log_in() {
                 return;
             }
-            let address = {
+            let least = {
                 let routing = reactor.routing.borrow();
-                let candidates = routing.candidates(self.key.target);
-                if routing.holds(self.key.target) || candidates.is_empty() {
+                if routing.holds(self.wants.get()) {
                     return;
                 }
-                let (turn, now) = (reactor.turn(), Instant::now());
-                let mut in_turn =
-                    (0..candidates.len()).map(|i| &candidates[turn.wrapping_add(i) % candidates.len()]);
-                let under_way = self.opening.get();
-                in_turn.find(|a| self.retries.may_try(a, now, under_way)).cloned()
+                let (now, under_way) = (Instant::now(), self.opening.get());
+                let candidates = routing.candidates(self.wants.get()).iter();
+                reactor.loads.least(candidates.filter(|a| self.retries.may_try(a, now, under_way)))
             };
             // When the pause of the last of them is over, it is looked again.
-            let Some(address) = address else { return };
+            let Some((address, load)) = least else { return };
             let Some(place) = reactor.take_place(self) else { return };
-            self.open(reactor, address, Place::of(self, place));
+            reactor.loads.took(&load);
+            self.open(reactor, &address, Place::of(self, &address, place));
         }
     }
 
-    fn open(self: &Rc<Pool>, reactor: &Rc<Reactor>, address: Rc<str>, place: Place) {
+    pub(crate) fn open(self: &Rc<Pool>, reactor: &Rc<Reactor>, address: &Rc<str>, place: Place) {
         self.opening.set(self.opening.get() + 1);
-        let login = reactor.log_in();
-        let (pool, reactor) = (self.clone(), reactor.clone());
+        let (login, opening) = (reactor.log_in(), Opening::of(&reactor.loads.of(address)));
+        let (pool, reactor, address) = (self.clone(), reactor.clone(), address.clone());
         tokio::task::spawn_local(async move {
             let begun = Instant::now();
-            let opened = login::open(&reactor, &pool, address.clone(), place).await;
-            drop(login);
+            let opened = tokio::select! {
+                opened = login::open(&reactor, &pool, address.clone(), place) => opened,
+                refusal = pool.given_up(&reactor, &address) => Err(refusal),
+            };
+            drop((login, opening));
             pool.opening.set(pool.opening.get() - 1);
             let pause = match opened {
                 Ok(server) => {
@@ -344,7 +388,20 @@ impl Pool {
         });
     }
 
-    fn opened(self: &Rc<Pool>, server: Server) {
+    /// Ends when a login at `address` is of no use any more: nothing new may go there.
+    async fn given_up(&self, reactor: &Reactor, address: &Rc<str>) -> Refusal {
+        loop {
+            reactor.threads.emptied.notified().await;
+            if !reactor.routing.borrow().admits(self.wants.get(), address) {
+                return Refusal::for_now(
+                    "08006",
+                    format!("the server at {address} takes no such work any more"),
+                );
+            }
+        }
+    }
+
+    pub(crate) fn opened(self: &Rc<Pool>, server: Server) {
         self.share.welcomes.opened(&server.backend.reported);
         self.idle.push(server);
         self.pump();
@@ -382,13 +439,14 @@ impl Pool {
         let limit = reactor.config.pool.idle_timeout;
         let kept = idle.into_iter().filter_map(|mut server| {
             let fresh = limit.is_none_or(|limit| server.used.elapsed() < limit);
-            (routing.admits(self.key.target, &server.address) && fresh && server.is_alive()).then_some(server)
+            (routing.admits(self.wants.get(), &server.address) && fresh && server.is_alive())
+                .then_some(server)
         });
         self.idle.put_back(kept.collect());
     }
 
-    /// A place for a connection that is for one client only, if there is room; an idle one makes room.
-    pub(crate) fn take_place(self: &Rc<Pool>) -> Option<Place> {
+    /// A place for a connection to `address` that is for one client only, if there is room; an idle one makes room.
+    pub(crate) fn take_place(self: &Rc<Pool>, address: &Rc<str>) -> Option<Place> {
         let reactor = self.reactor.upgrade()?;
         if self.paused.get() {
             return None;
@@ -399,17 +457,31 @@ impl Pool {
                 let _ = reactor.pool_there(&key).map(|pool| pool.close_oldest());
             });
         }
-        reactor.take_place(self).map(|place| Place::of(self, place))
+        reactor.take_place(self).map(|place| Place::of(self, address, place))
     }
 
-    /// There is one connection more, or it is about to be opened.
-    pub(crate) fn place_taken(&self) {
+    /// There is one connection more, or it is about to be opened, to a server at `address`.
+    pub(crate) fn place_taken(&self, address: &Rc<str>) {
         self.total.set(self.total.get() + 1);
+        *self.places.borrow_mut().entry(address.clone()).or_default() += 1;
+    }
+
+    /// Connections to a server, those that are being opened among them.
+    pub(crate) fn places(&self, address: &Rc<str>) -> usize {
+        self.places.borrow().get(address).copied().unwrap_or(0)
     }
 
     /// A connection is gone, or went to another thread.
-    pub(crate) fn place_free(&self) {
+    pub(crate) fn place_free(&self, address: &Rc<str>) {
         self.total.set(self.total.get() - 1);
+        let mut places = self.places.borrow_mut();
+        if let Some(n) = places.get_mut(address) {
+            *n -= 1;
+            if *n == 0 {
+                places.remove(address);
+            }
+        }
+        drop(places);
         let Some(reactor) = self.reactor.upgrade() else { return };
         reactor.threads.emptied.notify_waiters();
         reactor.pump_soon();
@@ -430,8 +502,20 @@ impl Pool {
         self.idle.put_back(self.idle.take().into_iter().filter(wanted).collect());
     }
 
+    /// Closes an idle one that leads to `address`; whether there was one.
+    pub(crate) fn close_one_at(&self, address: &Rc<str>) -> bool {
+        self.idle.one_at(address).is_some()
+    }
+
+    /// Whether this one is not to be kept, for its server has more than its share.
+    fn is_shed(&self, server: &Server) -> bool {
+        let sheds = self.shed.borrow().as_ref() == Some(&server.address) && !self.has_waiters();
+        sheds && self.shed.replace(None).is_some()
+    }
+
     /// Closes all that are idle.
     pub fn close_idle(&self) {
+        self.warm.close();
         drop(self.idle.take());
     }
 }

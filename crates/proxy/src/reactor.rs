@@ -13,14 +13,17 @@ use std::time::{Duration, Instant, SystemTime};
 use route::{Out, Rules, Shelf};
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::balance::Loads;
 use crate::config::Config;
 use crate::control::{Control, Order};
 use crate::facts::{ClientFacts, Counters, ServerFacts, count};
+use crate::fresh::Fresh;
 use crate::gates::Stop;
+use crate::links::Links;
 use crate::live::Live;
 use crate::merge::Merged;
 use crate::pool::{Key, Pool, Refusal};
-use crate::routing::{Routing, Target};
+use crate::routing::{Choice, Routing, Wants};
 use crate::secrets::Secrets;
 use crate::threads::{Job, Threads};
 
@@ -93,7 +96,12 @@ pub struct Reactor {
     pub busy: Cell<usize>,
     pools: RefCell<BTreeMap<Key, Rc<Pool>>>,
     logins: Cell<usize>,
-    turn: Cell<usize>,
+    /// What each server has to do.
+    pub loads: Loads,
+    /// Whether each can be reached.
+    pub links: Links,
+    /// When each standby was last seen to stream.
+    pub fresh: RefCell<Fresh>,
     pumps: Notify,
     routes: Option<watch::Receiver<Arc<Merged>>>,
     told_drained: Cell<bool>,
@@ -157,7 +165,9 @@ impl Reactor {
             busy: Cell::new(0),
             pools: RefCell::default(),
             logins: Cell::new(0),
-            turn: Cell::new(0),
+            loads: Loads::default(),
+            links: Links::default(),
+            fresh: RefCell::default(),
             pumps: Notify::new(),
             routes,
             told_drained: Cell::new(false),
@@ -171,6 +181,7 @@ impl Reactor {
         let mut jobs = Vec::new();
         let mut ticks = tokio::time::interval(TICK);
         let mut count = 0_u32;
+        let mut followed = Arc::<Merged>::default();
         loop {
             let changed = async {
                 match routes.as_mut() {
@@ -184,8 +195,8 @@ impl Reactor {
                         return;
                     }
                     if let Some(routes) = routes.as_mut() {
-                        let merged = routes.borrow_and_update().clone();
-                        self.rerouted(Routing::of(&merged, self.config.pool.lag_ms_max));
+                        followed = routes.borrow_and_update().clone();
+                        self.follow(&followed);
                     }
                 }
                 () = self.pumps.notified() => self.pump_all(),
@@ -196,6 +207,15 @@ impl Reactor {
                     }
                 }
                 _ = ticks.tick() => {
+                    // Lags and ages wake nobody.
+                    let newest = routes.as_ref().map(|routes| routes.borrow().clone());
+                    if let Some(newest) = newest.filter(|n| !n.members.is_empty()) {
+                        self.watch_links(&newest);
+                        if self.links.take_changed() || !Arc::ptr_eq(&newest, &followed) {
+                            followed = newest;
+                            self.follow(&followed);
+                        }
+                    }
                     count = count.wrapping_add(1);
                     self.tick(count.is_multiple_of(TIDY_TICKS));
                 }
@@ -203,8 +223,16 @@ impl Reactor {
         }
     }
 
+    fn follow(self: &Rc<Reactor>, merged: &Merged) {
+        let now = Instant::now();
+        self.fresh.borrow_mut().note(&merged.members, now);
+        let (cut_off, fresh) = (self.links.cut_off(), self.fresh.borrow().clone());
+        let choice = Choice { cut_off, fresh, ..self.config.choice() };
+        self.rerouted(Routing::of(merged, &choice, now));
+    }
+
     /// The servers are elsewhere, or do otherwise.
-    pub fn rerouted(&self, routing: Routing) {
+    pub fn rerouted(self: &Rc<Reactor>, routing: Routing) {
         let old = self.routing.replace(routing);
         let (changed, holds) = {
             let new = self.routing.borrow();
@@ -217,18 +245,20 @@ impl Reactor {
             if old.primary != new.primary || old.holding != new.holding || old.term != new.term {
                 tracing::info!(term = new.term, primary = ?new.primary, holding = new.holding, "routes");
             }
-            (old.primary != new.primary && new.primary.is_some(), new.holding)
+            let led_away = old.primary != new.primary && new.primary.is_some();
+            (led_away || !old.standing.is_subset(&new.standing), new.holding)
         };
         if !holds {
             self.say_drained(false);
         }
-        // Whoever works on a server that does not lead any more lets go of it.
+        // Whoever works on a server that does not lead any more, or can't be reached, lets go of it.
         let order = if changed { Order::Cut } else { Order::Look };
         let clients: Vec<Rc<Control>> = self.clients.borrow().values().map(|c| c.control.clone()).collect();
         clients.iter().for_each(|control| control.give(order));
         self.pools().iter().for_each(|pool| {
             pool.retries.forget();
             pool.tidy();
+            pool.use_warm(self);
         });
         self.pump_all();
         self.account(0);
@@ -250,7 +280,7 @@ impl Reactor {
         }
     }
 
-    fn tick(&self, tidy: bool) {
+    fn tick(self: &Rc<Reactor>, tidy: bool) {
         self.now.set(Instant::now());
         let limit = self.config.hold.timeout;
         for pool in self.pools() {
@@ -261,14 +291,17 @@ impl Reactor {
             let why = if pool.paused.get() {
                 format!("database \"{}\" was paused by an administrator", pool.key.database)
             } else {
-                self.why_waiting(pool.key.target)
+                self.why_waiting(pool.wants.get())
             };
             pool.refuse_late(limit, &Refusal::for_now("57P03", why));
+            pool.rebalance(self);
             if tidy {
                 pool.tidy();
             }
+            pool.warm_up(self);
         }
         if tidy {
+            self.loads.tidy();
             self.servers.borrow_mut().retain(|s| s.strong_count() > 0);
             self.end_period();
         }
@@ -313,6 +346,7 @@ impl Reactor {
             client: Cell::new(0),
             moved: Cell::new(false),
             close_needed: Cell::new(false),
+            warm: Cell::new(false),
             prepared: Cell::new(0),
             replication: Cell::new(wire::start::Replication::Off),
             cancels: Rc::default(),
@@ -329,10 +363,10 @@ impl Reactor {
 
     /// What a client that waited in vain is told.
     #[must_use]
-    pub fn why_waiting(&self, target: Target) -> String {
+    pub fn why_waiting(&self, wants: Wants) -> String {
         let routing = self.routing.borrow();
         let seconds = self.config.hold.timeout.as_secs_f64();
-        if routing.candidates(target).is_empty() {
+        if routing.candidates(wants).is_empty() {
             format!("no server could be reached that takes this statement, for {seconds} s")
         } else {
             format!("no connection to a server became free within {seconds} s")
@@ -357,13 +391,7 @@ impl Reactor {
         if let Some(pool) = self.pools.borrow().get(key) {
             return pool.clone();
         }
-        let place = self.config.database(&key.database);
-        let pool = Pool::new(
-            self,
-            key.clone(),
-            place.dbname(&key.database).to_string(),
-            self.config.pool_size(&key.database, &key.user),
-        );
+        let pool = Pool::new(self, key.clone());
         pool.paused.set(self.threads.gates.is_paused(&key.database));
         pool.timeouts.set(self.config.timeouts(&key.database, &key.user));
         self.pools.borrow_mut().insert(key.clone(), pool.clone());
@@ -393,10 +421,15 @@ impl Reactor {
         Login(self.clone())
     }
 
-    /// Counts up: who takes turns takes the next.
+    /// Whether a login at a server is under way.
     #[must_use]
-    pub fn turn(&self) -> usize {
-        self.turn.set(self.turn.get().wrapping_add(1));
-        self.turn.get()
+    pub fn logs_in(&self) -> bool {
+        self.logins.get() > 0
+    }
+
+    /// Warm connections of all pools.
+    #[must_use]
+    pub fn warm(&self) -> usize {
+        self.pools().iter().map(|pool| pool.warm.count()).sum()
     }
 }

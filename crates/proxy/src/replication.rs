@@ -100,12 +100,12 @@ async fn enter(
 }
 
 /// A place among the connections of its pool, as soon as one is free.
-async fn wait_for_place(reactor: &Rc<Reactor>, pool: &Rc<Pool>) -> Result<Place, Denied> {
+async fn wait_for_place(reactor: &Rc<Reactor>, pool: &Rc<Pool>, address: &Rc<str>) -> Result<Place, Denied> {
     let limit = reactor.config.hold.timeout;
     let end = tokio::time::Instant::now() + limit;
     loop {
         let changed = reactor.threads.emptied.notified();
-        if let Some(place) = pool.take_place() {
+        if let Some(place) = pool.take_place(address) {
             return Ok(place);
         }
         if timeout_at(end, changed).await.is_err() {
@@ -120,19 +120,12 @@ async fn open(reactor: &Rc<Reactor>, pool: &Rc<Pool>, startup: &Startup) -> Resu
     let ours = |name: &[u8]| OURS.contains(&name) || name.starts_with(PROTOCOL_OPTION);
     let pairs: Vec<(&[u8], &[u8])> = startup.pairs().filter(|(name, _)| !ours(name)).collect();
     let end = Instant::now() + reactor.config.hold.timeout;
-    let mut kept = None;
     loop {
-        let place = match kept.take() {
-            Some(place) => place,
-            None => wait_for_place(reactor, pool).await?,
-        };
         let refusal = match next(reactor, pool) {
-            None => {
-                kept = Some(place);
-                Refusal::for_now("57P03", reactor.why_waiting(pool.key.target))
-            }
+            None => Refusal::for_now("57P03", reactor.why_waiting(pool.wants.get())),
             // If the login fails, its place goes with it.
             Some(address) => {
+                let place = wait_for_place(reactor, pool, &address).await?;
                 let login = reactor.log_in();
                 let opened = login::open_with(reactor, pool, address, place, &pairs).await;
                 drop(login);
@@ -151,9 +144,11 @@ async fn open(reactor: &Rc<Reactor>, pool: &Rc<Pool>, startup: &Startup) -> Resu
 
 fn next(reactor: &Reactor, pool: &Pool) -> Option<Rc<str>> {
     let routing = reactor.routing.borrow();
-    let candidates = routing.candidates(pool.key.target);
-    let free = !routing.holds(pool.key.target) && reactor.may_log_in() && !pool.paused.get();
-    free.then(|| candidates[reactor.turn() % candidates.len()].clone())
+    let free = !routing.holds(pool.wants.get()) && reactor.may_log_in() && !pool.paused.get();
+    let (address, load) =
+        reactor.loads.least(routing.candidates(pool.wants.get()).iter()).filter(|_| free)?;
+    reactor.loads.took(&load);
+    Some(address)
 }
 
 /// Whether whoever streams from `address` must go: another one leads.

@@ -12,7 +12,7 @@ use tokio::task::LocalSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::accept::Door;
-use crate::config::{AuthKind, ClientTls, Cluster, Config};
+use crate::config::{AuthKind, ClientTls, Cluster, Config, FixedServer};
 use crate::follow::Follower;
 use crate::metrics;
 use crate::reactor::Reactor;
@@ -221,8 +221,10 @@ pub fn acceptor(tls: &ClientTls) -> Result<TlsAcceptor, RunError> {
 /// Where servers are that no cluster manages.
 #[must_use]
 pub fn fixed(config: &Config) -> Routing {
-    let primary = config.servers.iter().find(|s| !s.replica).map(|s| Rc::from(s.address.as_str()));
-    let replicas =
-        config.servers.iter().filter(|s| s.replica).map(|s| Rc::from(s.address.as_str())).collect();
-    Routing { term: 0, primary, holding: false, replicas, openings: Vec::new() }
+    fn of(server: &FixedServer) -> (&str, &str) {
+        (&server.address, &server.zone)
+    }
+    let leader = config.servers.iter().find(|s| !s.replica).map(of);
+    let replicas: Vec<_> = config.servers.iter().filter(|s| s.replica).map(of).collect();
+    Routing::fixed(leader, &replicas, &config.choice())
 }

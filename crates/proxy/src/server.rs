@@ -9,6 +9,7 @@ use std::time::Instant;
 use route::{Backend, Settings};
 use wire::frame::Header;
 
+use crate::balance::{Load, Use};
 use crate::facts::ServerFacts;
 use crate::line::Line;
 use crate::pool::Pool;
@@ -47,6 +48,14 @@ pub struct Server {
     pub cancels: Rc<std::cell::Cell<u32>>,
     /// What is told of it.
     pub facts: Rc<ServerFacts>,
+    /// What its server has to do.
+    pub load: Rc<Load>,
+    /// Counts it there while somebody has it.
+    pub in_use: Option<Use>,
+    /// Its server was the leader when it was last given to somebody.
+    pub led: bool,
+    /// So much of the WAL its server has replayed at least; 0 if nobody has asked.
+    pub replayed: u64,
     /// Counts it in its pool, for as long as it lives.
     pub place: Place,
 }
@@ -55,23 +64,42 @@ pub struct Server {
 pub struct Place {
     /// Whose.
     pub pool: Rc<Pool>,
+    address: Rc<str>,
     /// The place that all threads count; nothing once the connection went to another.
     pub(crate) shared: Option<share::Place>,
+    counts: bool,
 }
 
 impl Place {
-    /// One in `pool`.
+    /// One in `pool`, for a connection to `address`.
     #[must_use]
-    pub fn of(pool: &Rc<Pool>, shared: share::Place) -> Place {
-        pool.place_taken();
-        Place { pool: pool.clone(), shared: Some(shared) }
+    pub fn of(pool: &Rc<Pool>, address: &Rc<str>, shared: share::Place) -> Place {
+        let mut place = Place::beside(pool, address);
+        place.count(shared);
+        place
+    }
+
+    /// One on top of the pool's size, for now.
+    #[must_use]
+    pub fn beside(pool: &Rc<Pool>, address: &Rc<str>) -> Place {
+        Place { pool: pool.clone(), address: address.clone(), shared: None, counts: false }
+    }
+
+    /// It counts from now on.
+    pub fn count(&mut self, shared: share::Place) {
+        self.shared = Some(shared);
+        if !std::mem::replace(&mut self.counts, true) {
+            self.pool.place_taken(&self.address);
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.shared = None;
-        self.pool.place_free();
+        if self.counts {
+            self.pool.place_free(&self.address);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::control::{Control, Order};
 use crate::pool::Pool;
+use crate::routing::Target;
 use crate::server::Server;
 
 /// Between two looks, while the transaction is still under way.
@@ -41,6 +42,8 @@ pub fn begin(pool: &Rc<Pool>, term: u64, xid: u64, control: &Rc<Control>) -> Rc<
 
 async fn ask(pool: &Rc<Pool>, term: u64, xid: u64) -> Fate {
     let Some(reactor) = pool.owner() else { return Fate::Unknown };
+    // Only the leader knows; a reader may have written there while no replica would do.
+    let pool = &pool.sibling(&reactor, Target::Primary);
     let end = Instant::now() + reactor.config.hold.timeout;
     while Instant::now() < end {
         let Ok(mut server) = pool.get().await else { return Fate::Unknown };

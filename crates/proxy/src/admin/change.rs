@@ -322,7 +322,7 @@ async fn wait_close(
 }
 
 /// One setting is another from now on.
-fn set(reactor: &Reactor, key: &str, value: &str) -> Result<(), Refused> {
+fn set(reactor: &Rc<Reactor>, key: &str, value: &str) -> Result<(), Refused> {
     let config = super::set::changed(&reactor.config, key, value)?;
     if !super::set::is_changeable(key) {
         return Ok(());
@@ -338,7 +338,7 @@ fn set(reactor: &Reactor, key: &str, value: &str) -> Result<(), Refused> {
 ///
 /// # Errors
 /// F0000 with what can't be used.
-pub fn reload(reactor: &Reactor) -> Result<(), Refused> {
+pub fn reload(reactor: &Rc<Reactor>) -> Result<(), Refused> {
     let refused = |why: String| {
         tracing::warn!(%why, "RELOAD was refused, nothing has changed");
         Refused {
@@ -354,7 +354,7 @@ pub fn reload(reactor: &Reactor) -> Result<(), Refused> {
     };
     let tls = config.tls.as_ref().map(acceptor).transpose().map_err(|e| refused(e.to_string()))?;
     let config = keep(config.clone()).map_err(refused)?;
-    let here = move |reactor: &Reactor| {
+    let here = move |reactor: &Rc<Reactor>| {
         if let Some(secrets) = &secrets {
             *reactor.secrets.borrow_mut() = Rc::new(Secrets::List(secrets.clone()));
         }
@@ -364,7 +364,7 @@ pub fn reload(reactor: &Reactor) -> Result<(), Refused> {
         reactor.reconfigure(config);
     };
     here(reactor);
-    reactor.threads.post_others(reactor.index, move |reactor| here(reactor));
+    reactor.threads.post_others(reactor.index, here);
     Ok(())
 }
 

@@ -352,7 +352,7 @@ fn routes(reactor: &Reactor) -> Row {
     vec![
         routing.term.into(),
         routing.primary.as_ref().map(|p| p.to_string()).into(),
-        routing.replicas.join(",").into(),
+        routing.replicas().join(",").into(),
         routing.holding.into(),
         openings.join("; ").into(),
     ]

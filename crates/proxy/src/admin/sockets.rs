@@ -93,7 +93,7 @@ fn server(reactor: &Reactor, facts: &Rc<ServerFacts>) -> Row {
     let routing = reactor.routing.borrow();
     let role = match routing.primary.as_ref() == Some(&facts.address) {
         true => "primary",
-        false if routing.replicas.contains(&facts.address) => "replica",
+        false if routing.replicas().contains(&facts.address) => "replica",
         false => "none",
     };
     vec![
@@ -127,10 +127,7 @@ fn server(reactor: &Reactor, facts: &Rc<ServerFacts>) -> Row {
 /// What a connection is for, in a word.
 #[must_use]
 pub fn target(target: Target) -> &'static str {
-    match target {
-        Target::Primary => "write",
-        Target::Replica => "read",
-    }
+    crate::target::word(target)
 }
 
 /// An address without its port; `unix` without an address, as PgBouncer has it.

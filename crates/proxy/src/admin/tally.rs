@@ -25,6 +25,8 @@ pub struct Tally {
     pub being_canceled: usize,
     /// Of all those, the ones of readers.
     pub reads: usize,
+    /// To standbys, kept for when one of those leads; in no other figure.
+    pub warm: usize,
     /// Logins at servers that are under way.
     pub logins: usize,
     /// Connections at most.
@@ -49,6 +51,7 @@ impl Tally {
         self.idle += other.idle;
         self.active_cancel += other.active_cancel;
         self.being_canceled += other.being_canceled;
+        self.warm += other.warm;
         self.reads += other.reads;
         self.logins += other.logins;
         self.size += other.size;
@@ -88,13 +91,14 @@ fn here(reactor: &Reactor) -> BTreeMap<Key, Tally> {
     for server in reactor.servers() {
         let Some(tally) = all.get_mut(server.key()) else { continue };
         let place = match (server.client.get(), server.cancels.get()) {
+            (0, 0) if server.warm.get() => &mut tally.warm,
             (0, 0) => &mut tally.idle,
             (0, _) => &mut tally.being_canceled,
             (_, 0) => &mut tally.active,
             (_, _) => &mut tally.active_cancel,
         };
         *place += 1;
-        tally.reads += usize::from(server.key().target == Target::Replica);
+        tally.reads += usize::from(server.key().target != Target::Primary);
     }
     all
 }

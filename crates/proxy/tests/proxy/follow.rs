@@ -18,7 +18,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(20);
 pub const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
-fn node(name: &str) -> NodeId {
+pub fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
 }
 

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // a panic in a test is its report
 
+mod cluster;
 mod console;
 mod follow;
 mod limits;
 mod live;
 mod metrics;
+mod reads;
 mod replication;
 mod retry;
 mod stage;

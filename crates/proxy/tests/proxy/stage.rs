@@ -46,19 +46,67 @@ pub struct Postgres {
 
 impl Postgres {
     pub fn start() -> Postgres {
-        let dir = tempfile::Builder::new().prefix("tanist-proxy-").tempdir_in("/var/tmp").unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let dir = folder();
         let pgdata = dir.path().join("pgdata");
         let flags = ["-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C"];
         run_ok(as_server("initdb").args(flags).arg("-D").arg(&pgdata));
+        Postgres::serve(dir)
+    }
+
+    /// A standby of `leader`, streaming from it.
+    pub fn follow(leader: &Postgres) -> Postgres {
+        let dir = folder();
+        let from = ["-h", "127.0.0.1", "-U", "postgres", "-p", &leader.port.to_string()].map(str::to_string);
+        let mut copy = as_server("pg_basebackup");
+        run_ok(
+            copy.args(from)
+                .args(["-R", "-X", "stream", "-c", "fast"])
+                .arg("-D")
+                .arg(dir.path().join("pgdata")),
+        );
+        Postgres::serve(dir)
+    }
+
+    fn serve(dir: tempfile::TempDir) -> Postgres {
+        let pgdata = dir.path().join("pgdata");
         let port = free_port();
         let mut command = as_server("postgres");
         command.arg("-D").arg(&pgdata).args(["-p", &port.to_string(), "-k", ""]).args(["-c", "fsync=off"]);
         command.args(["-c", "shared_buffers=16MB", "-c", "listen_addresses=127.0.0.1"]).current_dir("/");
         command.args(["-c", "wal_level=logical", "-c", "wal_keep_size=64MB"]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        command.args(["-c", "log_statement=all", "-c", "log_line_prefix="]);
+        let log = fs::File::create(dir.path().join("log")).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         Postgres { dir, port, child }
     }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// All that it has logged: every statement among it.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    /// A client of its own, as soon as it lets one in.
+    pub async fn wait_until_client(&self) -> Client {
+        let begun = Instant::now();
+        loop {
+            match connect(self.port, "postgres", "postgres").await {
+                Ok(client) => return client,
+                Err(why) => assert!(begun.elapsed() < PATIENCE, "no answer: {why}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// One that PostgreSQL's user may write to.
+fn folder() -> tempfile::TempDir {
+    let dir = tempfile::Builder::new().prefix("tanist-proxy-").tempdir_in("/var/tmp").unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    dir
 }
 
 impl Drop for Postgres {

@@ -1,0 +1,190 @@
+//! Readers who must see what was written before: `tanist.read_after`.
+//!
+//! ```text
+//!   writer: COMMIT, SHOW tanist.lsn ▶ 0/16B3748 ─ the application carries it ─▶ reader: SET tanist.read_after
+//!   reader's next transaction ▶ a replica ▶ has it replayed so far? ▶ not yet: asked again ▶ late: leader, or 57014
+//! ```
+//! What is promised: whatever was acknowledged on the leader before the token was asked
+//! for is seen, as far as the cluster keeps what it acknowledges. Nothing is promised
+//! of two readers, or of what was not acknowledged.
+//!
+//! Costs one comparison for readers, and a question only for those who have set it.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::config::Late;
+use crate::control::Control;
+use crate::pool::{Refusal, Waiter};
+use crate::reactor::Reactor;
+use crate::routing::Target;
+use crate::server::Server;
+
+/// The setting, of a session as any other: in SQL or in the startup message.
+pub const READ_AFTER: &str = "tanist.read_after";
+/// Shortest and longest time between two questions.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+/// Longest that one answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// A position in the WAL as PostgreSQL writes it; `None` if it is none.
+#[must_use]
+pub fn parse(text: &str) -> Option<u64> {
+    let (high, low) = text.trim().split_once('/')?;
+    let part = |digits: &str| {
+        let hex = !digits.is_empty() && digits.len() <= 8 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        hex.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+    };
+    Some(part(high)? << 32 | part(low)?)
+}
+
+/// What a server that a reader has got is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It shows what the reader must see.
+    Go,
+    /// It is not known to have replayed so far.
+    Wait(u64),
+    /// The reader has set what is no position.
+    Refuse(Refusal),
+}
+
+/// Whether `server` shows all that was written up to the position that its reader has set to `text`.
+#[must_use]
+pub fn check(server: &Server, text: &str) -> Verdict {
+    if text.is_empty() || server.led {
+        return Verdict::Go;
+    }
+    match parse(text) {
+        Some(lsn) if server.replayed >= lsn => Verdict::Go,
+        Some(lsn) => Verdict::Wait(lsn),
+        None => {
+            // It can't be sent to a server to be set right, so it can't go on.
+            let message = format!("invalid value for parameter \"{READ_AFTER}\": \"{text}\"");
+            Verdict::Refuse(Refusal { code: "22023".to_string(), message, ends: true })
+        }
+    }
+}
+
+/// Waits until a server has replayed so far; `control` is told when that, or another one, is there.
+pub fn begin(reactor: &Rc<Reactor>, server: Server, lsn: u64, control: &Rc<Control>) -> Rc<Waiter> {
+    let waiter = Waiter::new(control);
+    let (reactor, later) = (reactor.clone(), waiter.clone());
+    tokio::task::spawn_local(async move {
+        let got = wait(&reactor, server, lsn, &later).await;
+        if !later.gone.get() {
+            later.give(got);
+        } else if let Ok(server) = got {
+            Rc::clone(&server.place.pool).give_back(server);
+        }
+    });
+    waiter
+}
+
+/// Waits until a server has replayed so far, or one that leads is there instead.
+async fn wait(
+    reactor: &Rc<Reactor>,
+    mut server: Server,
+    lsn: u64,
+    waiter: &Waiter,
+) -> Result<Server, Refusal> {
+    let limit = reactor.config.pool.read_after_timeout;
+    let (end, mut pause) = (Instant::now() + limit, ASK_AGAIN.0);
+    let pool = server.place.pool.clone();
+    while Instant::now() < end && !waiter.gone.get() {
+        match timeout(ANSWER_LIMIT, replayed(&mut server)).await {
+            Ok(Ok(now)) => server.replayed = now,
+            // It is gone, or leads now and can't tell: any other will do as well.
+            Ok(Err(_)) | Err(_) => {
+                drop(server);
+                server = pool.get().await?;
+                if server.led {
+                    return Ok(server);
+                }
+                continue;
+            }
+        }
+        if server.replayed >= lsn {
+            return Ok(server);
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(ASK_AGAIN.1);
+    }
+    if waiter.gone.get() {
+        return Ok(server);
+    }
+    let so_far = server.replayed;
+    match reactor.config.pool.read_after_late {
+        Late::Leader => {
+            pool.give_back(server);
+            pool.sibling(reactor, Target::Primary).get().await
+        }
+        Late::Fail => {
+            pool.give_back(server);
+            let message = format!(
+                "no replica has replayed {} within {} ms (it has {}): {READ_AFTER}",
+                shown(lsn),
+                limit.as_millis(),
+                shown(so_far)
+            );
+            Err(Refusal::for_now("57014", message))
+        }
+    }
+}
+
+fn shown(lsn: u64) -> String {
+    format!("{:X}/{:X}", lsn >> 32, lsn & 0xFFFF_FFFF)
+}
+
+/// Asked of a standby: how far it is, and how its WAL is cut into pages and segments, in bytes.
+const QUESTION: &str = "SELECT pg_catalog.pg_last_wal_replay_lsn(), \
+    pg_catalog.current_setting('wal_block_size'), \
+    pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))";
+
+async fn replayed(server: &mut Server) -> io::Result<u64> {
+    let row: Vec<_> = server.ask(QUESTION).await?.into_iter().flatten().collect();
+    let [Some(lsn), Some(page), Some(segment)] = row.as_slice() else {
+        return Err(io::Error::other("it is no standby"));
+    };
+    let known = (parse(lsn), page.parse().ok(), segment.parse().ok());
+    let (Some(lsn), Some(page), Some(segment)) = known else { return Err(io::Error::other("no position")) };
+    Ok(reached(lsn, page, segment))
+}
+
+/// What a replay up to the end of a record has reached. Say a record ends with its page: the next one begins behind
+/// the header of the next page, and that is what the leader calls its own position, though nothing is between.
+fn reached(lsn: u64, page: u64, segment: u64) -> u64 {
+    // SizeOfXLogLongPHD and SizeOfXLogShortPHD (xlog_internal.h).
+    match (lsn.checked_rem(segment), lsn.checked_rem(page)) {
+        (Some(0), _) => lsn.saturating_add(40),
+        (_, Some(0)) => lsn.saturating_add(24),
+        (_, _) => lsn,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_read_as_postgresql_writes_them() {
+        assert_eq!(parse("0/16B3748"), Some(0x016B_3748));
+        assert_eq!(parse(" 1A/0 "), Some(0x1A << 32));
+        assert_eq!(parse("FFFFFFFF/ffffffff"), Some(u64::MAX));
+        for bad in ["", "/", "0/", "/0", "0", "0/1/2", "+1/0", "0/G", "1FFFFFFFF/0", "0/-1", "now"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+        assert_eq!(shown(0x1A << 32 | 0xB), "1A/B");
+    }
+
+    #[test]
+    fn the_end_of_a_page_is_the_beginning_of_the_next() {
+        for (lsn, is) in [(0x2000, 0x2018), (0x2008, 0x2008), (0x0100_0000, 0x0100_0028), (0x1FFF, 0x1FFF)] {
+            assert_eq!(reached(lsn, 8192, 16 << 20), is);
+        }
+        assert_eq!(reached(8192, 0, 0), 8192);
+    }
+}
