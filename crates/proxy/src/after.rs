@@ -18,10 +18,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::Late;
 use crate::control::Control;
-use crate::pool::{Refusal, Waiter};
 use crate::reactor::Reactor;
 use crate::routing::Target;
 use crate::server::Server;
+use crate::waiter::{Refusal, Waiter};
 
 /// The setting, of a session as any other: in SQL or in the startup message.
 pub const READ_AFTER: &str = "tanist.read_after";

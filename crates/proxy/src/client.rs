@@ -22,9 +22,10 @@ use crate::cancel;
 use crate::control::{Control, Order};
 use crate::facts::{ClientFacts, Count};
 use crate::line::Line;
-use crate::pool::{Pool, Waiter};
+use crate::pool::Pool;
 use crate::reactor::Reactor;
 use crate::server::Server;
+use crate::waiter::Waiter;
 
 mod lost;
 

@@ -44,6 +44,7 @@ pub mod target;
 pub mod threads;
 pub mod timeouts;
 pub mod verifiers;
+pub mod waiter;
 pub mod warm;
 pub mod welcomes;
 

@@ -17,10 +17,11 @@ use wire::start::Version;
 use wire::start::ask::{self, SslAnswer};
 
 use crate::line::Line;
-use crate::pool::{Pool, Refusal};
+use crate::pool::Pool;
 use crate::reactor::Reactor;
 use crate::server::{Place, Server};
 use crate::stream::Stream;
+use crate::waiter::Refusal;
 
 /// Longest message of a server during login.
 const MESSAGE_BYTES_MAX: u64 = 64 << 10;

@@ -22,10 +22,11 @@ use crate::gates::Stop;
 use crate::links::Links;
 use crate::live::Live;
 use crate::merge::Merged;
-use crate::pool::{Key, Pool, Refusal};
+use crate::pool::{Key, Pool};
 use crate::routing::{Choice, Routing, Wants};
 use crate::secrets::Secrets;
 use crate::threads::{Job, Threads};
+use crate::waiter::Refusal;
 
 /// Logins at servers that are under way at a time, of all threads: after a failover all pools are empty at once.
 pub const LOGINS_MAX: usize = 16;

@@ -28,10 +28,11 @@ use crate::auth::{self, Denied};
 use crate::control::{Control, Order};
 use crate::facts::{ClientFacts, Count, count};
 use crate::line::Line;
-use crate::pool::{Key, Pool, Refusal};
+use crate::pool::{Key, Pool};
 use crate::reactor::Reactor;
 use crate::routing::{Routing, Target};
 use crate::server::{Place, Server};
+use crate::waiter::Refusal;
 use crate::{cancel, login};
 
 /// Longest that last words may take to be sent.

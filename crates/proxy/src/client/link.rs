@@ -8,9 +8,9 @@ use wire::back::Words;
 use super::{Client, End};
 use crate::after::{self, Verdict};
 use crate::facts::Count;
-use crate::pool::Refusal;
 use crate::routing::Target;
 use crate::server::Server;
+use crate::waiter::Refusal;
 
 impl Client {
     /// What came of waiting for a server.

@@ -1,0 +1,57 @@
+//! Somebody who waits for a connection to a server, and what comes of it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::control::{Control, Order};
+use crate::server::Server;
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// SQLSTATE.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// The client must go: it could never be served.
+    pub ends: bool,
+}
+
+impl Refusal {
+    /// One after which the client may try again.
+    #[must_use]
+    pub fn for_now(code: &str, message: impl Into<String>) -> Refusal {
+        Refusal { code: code.to_string(), message: message.into(), ends: false }
+    }
+}
+
+/// Somebody who waits.
+pub struct Waiter {
+    /// What came of it.
+    pub got: RefCell<Option<Result<Server, Refusal>>>,
+    /// Nobody waits here any more.
+    pub gone: Cell<bool>,
+    /// Since when.
+    pub since: Instant,
+    control: Rc<Control>,
+}
+
+impl Waiter {
+    /// One whose `control` is told when something came of it.
+    #[must_use]
+    pub fn new(control: &Rc<Control>) -> Rc<Waiter> {
+        Rc::new(Waiter {
+            got: RefCell::new(None),
+            gone: Cell::new(false),
+            since: Instant::now(),
+            control: control.clone(),
+        })
+    }
+
+    /// Something came of it.
+    pub fn give(&self, got: Result<Server, Refusal>) {
+        *self.got.borrow_mut() = Some(got);
+        self.control.give(Order::Look);
+    }
+}
