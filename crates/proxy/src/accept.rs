@@ -8,18 +8,22 @@ use std::time::Duration;
 
 use route::{Session, Settings};
 use subtle::ConstantTimeEq;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use wire::start::{self, First, Look, Startup, Version, negotiate};
 
 use crate::admin;
 use crate::after;
-use crate::auth::{self, Denied};
+use crate::auth::{self, Asker, Denied};
+use crate::balancer;
+use crate::cancel_key::{self, Owner};
 use crate::client::Client;
+use crate::client_tls::{ClientTls, FrontTls};
 use crate::control::{Control, Order};
 use crate::facts::{ClientFacts, count};
 use crate::line::Line;
+use crate::network::Network;
+use crate::origin::Origin;
+use crate::peering;
 use crate::pool::{Key, Pool};
 use crate::reactor::{Listed, Reactor};
 use crate::replication;
@@ -61,30 +65,58 @@ impl Drop for Seat {
 pub struct Door {
     /// The thread's.
     pub reactor: Rc<Reactor>,
-    /// What its clients want.
+    /// How clients come in by it.
+    pub way: Way,
+    /// For TLS, as it is when a client comes; `None` while TLS is not offered.
+    pub tls: Option<FrontTls>,
+}
+
+/// How clients come in by a door; the same on all threads.
+#[derive(Clone)]
+pub struct Way {
+    /// What they want.
     pub target: Target,
-    /// For TLS.
-    pub tls: Option<TlsAcceptor>,
-    /// TLS must be spoken.
-    pub tls_required: bool,
+    /// Who connects from there is a balancer: it says first who its client is.
+    pub balancers: Arc<[Network]>,
 }
 
 impl Door {
+    /// One that nobody has come through yet.
+    #[must_use]
+    pub fn new(reactor: Rc<Reactor>, way: Way) -> Door {
+        Door { reactor, way, tls: None }
+    }
+
+    /// Whether TLS must be spoken.
+    #[must_use]
+    pub fn tls_required(&self) -> bool {
+        self.reactor.config.tls.as_ref().is_some_and(ClientTls::is_required)
+    }
+
     /// Serves one socket from its first byte to its last.
-    pub async fn serve(mut self, socket: TcpStream) {
-        if let Some(newer) = self.reactor.client_tls.borrow().clone() {
-            self.tls = Some(newer);
+    pub async fn serve(mut self, socket: Stream) {
+        self.tls = self.reactor.client_tls.borrow().clone();
+        if let Stream::Tcp(socket) = &socket {
+            let _ = socket.set_nodelay(true);
+            let idle = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
+            let _ = socket2::SockRef::from(socket).set_tcp_keepalive(&idle);
         }
-        let _ = socket.set_nodelay(true);
-        let idle = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
-        let _ = socket2::SockRef::from(&socket).set_tcp_keepalive(&idle);
-        let entered = timeout(self.reactor.config.timeouts.client_login, self.enter(socket)).await;
-        let Ok(Ok(Some((line, startup)))) = entered else { return };
-        self.admit(line, startup).await;
+        let entered = timeout(self.reactor.config.timeouts.client_login, self.come_in(socket)).await;
+        let Ok(Ok(Some((line, startup, origin)))) = entered else { return };
+        self.admit(line, startup, origin).await;
+    }
+
+    async fn come_in(&self, mut socket: Stream) -> io::Result<Option<(Line, Startup, Origin)>> {
+        let told = balancer::told(&mut socket, &self.way.balancers).await?;
+        let Some((line, startup)) = self.enter(socket).await? else { return Ok(None) };
+        let end_point = self.tls.as_ref().and_then(|tls| tls.end_point.clone());
+        let is_physical = startup.replication() == start::Replication::Physical;
+        let origin = Origin { is_physical, ..Origin::of(line.stream(), told, end_point) };
+        Ok(Some((line, startup, origin)))
     }
 
     /// TLS, version and names; `None` for whoever only wanted to cancel.
-    async fn enter(&self, socket: TcpStream) -> io::Result<Option<(Line, Startup)>> {
+    async fn enter(&self, socket: Stream) -> io::Result<Option<(Line, Startup)>> {
         let mut line = self.direct_tls(socket).await?;
         let mut asked = [false; 2];
         loop {
@@ -129,13 +161,17 @@ impl Door {
     }
 
     /// TLS without asking, which its first byte tells (PostgreSQL 17).
-    async fn direct_tls(&self, socket: TcpStream) -> io::Result<Line> {
+    async fn direct_tls(&self, socket: Stream) -> io::Result<Line> {
+        let socket = match socket {
+            Stream::Tcp(socket) => socket,
+            other => return Ok(Line::new(other)),
+        };
         let mut first = [0];
         socket.peek(&mut first).await?;
         let Some(tls) = self.tls.as_ref().filter(|_| first[0] == TLS_HANDSHAKE) else {
             return Ok(Line::new(Stream::Tcp(socket)));
         };
-        let stream = tls.accept(socket).await?;
+        let stream = tls.acceptor.accept(socket).await?;
         if stream.get_ref().1.alpn_protocol() != Some(b"postgresql".as_slice()) {
             return Err(io::Error::other("direct TLS without ALPN"));
         }
@@ -143,7 +179,8 @@ impl Door {
     }
 
     async fn answer_ssl(&self, mut line: Line) -> io::Result<Line> {
-        let Some(tls) = &self.tls else {
+        // Nobody can listen at a unix socket: PostgreSQL speaks no TLS there either.
+        let Some(tls) = self.tls.as_ref().filter(|_| !line.stream().is_unix()) else {
             line.tell(b"N").await?;
             return Ok(line);
         };
@@ -153,30 +190,39 @@ impl Door {
         }
         line.tell(b"S").await?;
         match line.into_stream() {
-            Stream::Tcp(socket) => Ok(Line::new(Stream::Accepted(Box::new(tls.accept(socket).await?)))),
+            Stream::Tcp(socket) => {
+                Ok(Line::new(Stream::Accepted(Box::new(tls.acceptor.accept(socket).await?))))
+            }
             other => Ok(Line::new(other)),
         }
     }
 
-    /// Carries a cancel to whoever it is for, on whatever thread. It has arrived when this is over: whoever
-    /// sent it may rely on that.
+    /// Carries a cancel to whoever it is for, on whatever thread and whichever proxy of the set. On this proxy it
+    /// has arrived when this is over: whoever sent it may rely on that.
     async fn cancel(&self, pid: u32, secret: &[u8]) {
-        if cancel(&self.reactor, pid, secret) || self.reactor.threads.count() == 1 {
+        if !peering::is_own(&self.reactor, pid) {
+            return peering::pass_on(&self.reactor, pid, secret);
+        }
+        let (secret, _) = cancel_key::read(secret);
+        let to = usize::from(Owner::of(pid).reactor);
+        if to == self.reactor.index {
+            cancel(&self.reactor, pid, secret);
             return;
         }
         let secret = secret.to_vec();
-        self.reactor.threads.ask(move |reactor| cancel(reactor, pid, &secret)).await;
+        self.reactor.threads.ask_one(to, move |reactor| cancel(reactor, pid, &secret)).await;
     }
 
-    async fn admit(&self, mut line: Line, startup: Startup) {
+    async fn admit(&self, mut line: Line, startup: Startup, origin: Origin) {
         if admin::is_console(startup.database()) {
-            return admin::serve(&self.reactor, self.tls_required, line, &startup).await;
+            return admin::serve(self, line, &startup, &origin).await;
         }
         if startup.replication() != start::Replication::Off {
-            return replication::serve(self, line, &startup).await;
+            return replication::serve(self, line, &startup, &origin).await;
         }
         let mut words = Vec::new();
-        match timeout(self.reactor.config.timeouts.client_login, self.log_in(&mut line, &startup)).await {
+        let limit = self.reactor.config.timeouts.client_login;
+        match timeout(limit, self.log_in(&mut line, &startup, &origin)).await {
             Ok(Ok((pool, session, listed, seat))) => {
                 let reactor = self.reactor.clone();
                 // A task of its own: this one has room for a login, which an idle client must not keep.
@@ -188,6 +234,7 @@ impl Door {
             }
             Ok(Err(denied)) => {
                 count(&self.reactor.counters.logins_failed);
+                denied.log(&startup, &origin);
                 denied.put(&mut words);
             }
             Err(_) => Denied::Told("08006", "authentication took too long".to_string()).put(&mut words),
@@ -200,19 +247,21 @@ impl Door {
         &self,
         line: &mut Line,
         startup: &Startup,
+        origin: &Origin,
     ) -> Result<(Rc<Pool>, Session, Handles, Seat), Denied> {
-        let version = begin(line, startup, self.tls_required).await?;
+        let version = begin(line, startup, self.tls_required()).await?;
         let text = |b: &[u8]| String::from_utf8(b.to_vec());
         let (Ok(user), Ok(database)) = (text(startup.user()), text(startup.database())) else {
             return Err(Denied::Told("22021", "user and database must be named in UTF-8".to_string()));
         };
         self.reactor.has_seat(false)?;
-        let credential = auth::authenticate(&self.reactor, line, &user).await?;
         let mut settings = settings(startup)?;
         let asked = target::take(&mut settings)?;
         let (meant, by_name) = self.reactor.config.meant(&database);
+        let target = asked.or(by_name).unwrap_or(self.way.target);
+        let asker = Asker { origin, user: &user, database: meant, target };
+        let credential = auth::authenticate(&self.reactor, line, asker).await?;
         self.reactor.may_enter(meant, &user, false)?;
-        let target = asked.or(by_name).unwrap_or(self.target);
         let key = Key { database: meant.to_string(), user, target };
         let pool = self.reactor.pool(&key);
         if credential.is_some() {
@@ -221,7 +270,7 @@ impl Door {
         let settings = Arc::new(settings);
         let told = welcome(&pool, &settings).await?;
         let application = settings.get(APPLICATION_NAME).cloned().unwrap_or_default();
-        let (handles, secret) = self.list(&pool, version, line.stream(), application)?;
+        let (handles, secret) = self.list(&pool, version, origin, application)?;
         let seat = Seat::new(&self.reactor, &pool, handles.1.id);
         // Others may have come in while this one was asked for its password.
         self.reactor.may_enter(&key.database, &key.user, true)?;
@@ -238,25 +287,22 @@ impl Door {
         &self,
         pool: &Rc<Pool>,
         version: Version,
-        stream: &Stream,
+        origin: &Origin,
         application: String,
     ) -> Result<(Handles, Vec<u8>), Denied> {
         let no_random = |e: getrandom::Error| Denied::Told("58000", format!("no random bytes: {e}"));
-        let mut secret = vec![0; if version == Version::V3_2 { 32 } else { 4 }];
-        getrandom::fill(&mut secret).map_err(no_random)?;
+        let secret = cancel_key::secret(version).map_err(no_random)?;
         let mut clients = self.reactor.clients.borrow_mut();
-        loop {
-            // Positive, as a process is for those who take it for one.
-            let pid = getrandom::u32().map_err(no_random)? >> 1;
-            if pid != 0 && !clients.contains_key(&pid) {
-                let control = Rc::new(Control::default());
-                let facts = ClientFacts::new(pid, stream, application, self.reactor.now.get());
-                let handles = (control.clone(), facts.clone());
-                let (key, pool) = (pool.key.clone(), pool.clone());
-                clients.insert(pid, Listed { control, secret: secret.clone(), key, pool, facts });
-                return Ok((handles, secret));
-            }
-        }
+        let owner = Owner::at(self.reactor.config.peer_id, self.reactor.index);
+        let pid = owner.free_pid(|pid| !clients.contains_key(&pid)).map_err(no_random)?;
+        let full = || Denied::Told("53300", "sorry, too many clients already".to_string());
+        let pid = pid.ok_or_else(full)?;
+        let control = Rc::new(Control::default());
+        let facts = ClientFacts::new(pid, origin, application, self.reactor.now.get());
+        let handles = (control.clone(), facts.clone());
+        let (key, pool) = (pool.key.clone(), pool.clone());
+        clients.insert(pid, Listed { control, secret: secret.clone(), key, pool, facts });
+        Ok((handles, secret))
     }
 }
 
@@ -285,7 +331,7 @@ pub(crate) async fn begin(line: &mut Line, startup: &Startup, tls_required: bool
         negotiation.encode(&mut out);
         line.tell(&out).await?;
     }
-    if tls_required && !line.stream().is_tls() {
+    if tls_required && !line.stream().is_tls() && !line.stream().is_unix() {
         return Err(Denied::Told("28000", "this proxy takes only connections with TLS".to_string()));
     }
     Ok(negotiation.version)

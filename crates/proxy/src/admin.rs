@@ -18,10 +18,12 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use wire::start::Startup;
 
-use crate::accept;
-use crate::auth::{self, Denied};
+use crate::accept::{self, Door};
+use crate::auth::{self, Asker, Denied};
+use crate::cancel_key::Owner;
 use crate::facts::count;
 use crate::line::Line;
+use crate::origin::Origin;
 use crate::reactor::Reactor;
 
 pub mod change;
@@ -60,11 +62,11 @@ pub fn is_console(database: &[u8]) -> bool {
 }
 
 /// Serves one administrator to the end.
-pub async fn serve(reactor: &Rc<Reactor>, tls_required: bool, mut line: Line, startup: &Startup) {
+pub async fn serve(door: &Door, mut line: Line, startup: &Startup, origin: &Origin) {
+    let reactor = &door.reactor;
     let mut words = Vec::new();
-    match timeout(reactor.config.timeouts.client_login, enter(reactor, tls_required, &mut line, startup))
-        .await
-    {
+    let limit = reactor.config.timeouts.client_login;
+    match timeout(limit, enter(door, &mut line, startup, origin)).await {
         Ok(Ok((may, open, interrupt))) => {
             talk::talk(reactor, &mut line, may, &interrupt).await;
             drop(open);
@@ -72,6 +74,7 @@ pub async fn serve(reactor: &Rc<Reactor>, tls_required: bool, mut line: Line, st
         }
         Ok(Err(denied)) => {
             count(&reactor.counters.logins_failed);
+            denied.log(startup, origin);
             denied.put(&mut words);
         }
         Err(_) => Denied::Told("08006", "authentication took too long".to_string()).put(&mut words),
@@ -105,39 +108,42 @@ pub fn cancel(reactor: &Reactor, pid: u32, secret: &[u8]) -> bool {
 }
 
 /// Lists a console under a number that nobody has, and gives its secret.
-fn list(reactor: &Rc<Reactor>) -> Result<(Open, [u8; 4], Interrupt), getrandom::Error> {
+fn list(reactor: &Rc<Reactor>) -> Result<Option<(Open, [u8; 4], Interrupt)>, getrandom::Error> {
     let mut secret = [0; 4];
     getrandom::fill(&mut secret)?;
-    loop {
-        let pid = getrandom::u32()? >> 1;
-        let mut consoles = reactor.consoles.borrow_mut();
-        if pid != 0 && !consoles.contains_key(&pid) && !reactor.clients.borrow().contains_key(&pid) {
-            let interrupt = Interrupt::default();
-            consoles.insert(pid, Console { secret, interrupt: interrupt.clone() });
-            return Ok((Open(reactor.clone(), pid), secret, interrupt));
-        }
-    }
+    let owner = Owner::at(reactor.config.peer_id, reactor.index);
+    let is_free = |pid: u32| {
+        !reactor.consoles.borrow().contains_key(&pid) && !reactor.clients.borrow().contains_key(&pid)
+    };
+    let Some(pid) = owner.free_pid(is_free)? else { return Ok(None) };
+    let interrupt = Interrupt::default();
+    reactor.consoles.borrow_mut().insert(pid, Console { secret, interrupt: interrupt.clone() });
+    Ok(Some((Open(reactor.clone(), pid), secret, interrupt)))
 }
 
 async fn enter(
-    reactor: &Rc<Reactor>,
-    tls_required: bool,
+    door: &Door,
     line: &mut Line,
     startup: &Startup,
+    origin: &Origin,
 ) -> Result<(May, Open, Interrupt), Denied> {
-    accept::begin(line, startup, tls_required).await?;
+    let reactor = &door.reactor;
+    accept::begin(line, startup, door.tls_required()).await?;
     let user = String::from_utf8(startup.user().to_vec())
         .map_err(|_| Denied::Told("22021", "the user must be named in UTF-8".to_string()))?;
     if reactor.consoles.borrow().len() >= CONSOLES_MAX {
         return Err(Denied::Told("53300", "too many consoles are open".to_string()));
     }
     // First who it is, then whether it may: nobody learns the names of administrators without a password.
-    auth::authenticate(reactor, line, &user).await?;
+    let asker = Asker { origin, user: &user, database: NAMES[1], target: door.way.target };
+    auth::authenticate(reactor, line, asker).await?;
     let may = may(reactor, &user)?;
     tracing::info!(user, ?may, "an administrator is at the console");
     let told = TOLD.map(|(name, value)| (name.to_string(), value.to_string()));
     let no_random = |e: getrandom::Error| Denied::Told("58000", format!("no random bytes: {e}"));
-    let (open, secret, interrupt) = list(reactor).map_err(no_random)?;
+    let listed = list(reactor).map_err(no_random)?;
+    let full = || Denied::Told("53300", "sorry, too many clients already".to_string());
+    let (open, secret, interrupt) = listed.ok_or_else(full)?;
     let mut out = Vec::new();
     auth::greeting(&mut out, told.iter().map(|(n, v)| (n, v)), open.1, &secret);
     line.tell(&out).await?;

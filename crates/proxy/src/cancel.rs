@@ -7,12 +7,11 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::control::{Control, Order};
 use crate::server::Server;
+use crate::stream;
 
 /// Cancels that may be under way for one server.
 const CANCELS_MAX: u32 = 3;
@@ -51,11 +50,5 @@ async fn say(address: &str, (pid, secret): &(u32, Vec<u8>)) -> io::Result<()> {
     if secret.len() < wire::start::CANCEL_KEY_BYTES_MIN {
         return Ok(());
     }
-    let mut socket = TcpStream::connect(address).await?;
-    let mut bytes = Vec::new();
-    wire::start::ask::cancel(*pid, secret, &mut bytes);
-    socket.write_all(&bytes).await?;
-    // PostgreSQL closes once the signal is sent.
-    let mut end = [0];
-    socket.read(&mut end).await.map(drop)
+    stream::say_cancel(address, *pid, secret).await
 }

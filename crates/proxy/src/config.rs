@@ -1,16 +1,25 @@
 //! The configuration of a proxy: TOML, unknown keys refused.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use route::Mode;
 use serde::Deserialize;
 
+use crate::client_tls::{ClientTls, Verify};
+use crate::hba;
 use crate::limits::{self, Database, UserLimits};
+use crate::network::Network;
+use crate::peering::{self, Peer};
 use crate::pgbouncer;
 use crate::threads::THREADS_MAX;
 use crate::timeouts;
+use crate::unix_door::UnixSocket;
+use crate::{lookup, stream};
+
+mod auth;
+
+pub use auth::{Auth, AuthKind, userlist};
 
 /// A file that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,12 +72,27 @@ pub struct Config {
     /// Where this proxy stands: readers are sent to replicas of the same zone first.
     #[serde(default)]
     pub zone: String,
+    /// Others may listen on the same ports of this host, and the kernel shares clients out.
+    #[serde(default)]
+    pub reuse_port: bool,
+    /// Where else, in ways of their own.
+    #[serde(default, rename = "listener")]
+    pub listeners: Vec<Listener>,
+    /// Unix sockets; without it there are none.
+    #[serde(default)]
+    pub unix_socket: Option<UnixSocket>,
     /// Clients at a time.
     #[serde(default = "clients_max")]
     pub clients_max: usize,
     /// Threads that serve clients; 0: as `threads::fitting` says.
     #[serde(default)]
     pub threads: usize,
+    /// Which proxy of a set this is, from 1 on; 0: of none.
+    #[serde(default)]
+    pub peer_id: u8,
+    /// The others of the set: cancels for their clients are passed on to them.
+    #[serde(default, rename = "peer")]
+    pub peers: Vec<Peer>,
     /// The cluster behind it.
     #[serde(default)]
     pub cluster: Option<Cluster>,
@@ -78,6 +102,12 @@ pub struct Config {
     /// Who may come in.
     #[serde(default)]
     pub auth: Auth,
+    /// Rules of who may come in and how; the first that fits counts. Without any, `auth.method` is for all.
+    #[serde(default)]
+    pub hba: Vec<hba::Line>,
+    /// Maps for those rules.
+    #[serde(default, rename = "ident")]
+    pub idents: Vec<hba::ident::Entry>,
     /// Certificates for clients; without them TLS is not offered.
     #[serde(default)]
     pub tls: Option<ClientTls>,
@@ -148,11 +178,28 @@ pub struct Cluster {
     pub server_tls: bool,
 }
 
+/// Where clients connect, in a way of its own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// `host:port`.
+    pub address: String,
+    /// For those who read.
+    #[serde(default)]
+    pub read: bool,
+    /// Balancers put a PROXY header before what their clients say.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// Where such balancers are. Who connects from elsewhere is a client itself.
+    #[serde(default)]
+    pub balancers: Vec<Network>,
+}
+
 /// A server that no cluster manages.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FixedServer {
-    /// `host:port`.
+    /// `host:port`, or `/folder:port` for its unix socket there.
     pub address: String,
     /// A standby, to read from.
     #[serde(default)]
@@ -160,44 +207,6 @@ pub struct FixedServer {
     /// Where it stands.
     #[serde(default)]
     pub zone: String,
-}
-
-/// How clients prove who they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AuthKind {
-    /// By SCRAM, against what the cluster's servers know of their users.
-    #[default]
-    Cluster,
-    /// By SCRAM, against a file.
-    File,
-    /// Not at all: whoever reaches the proxy is believed.
-    Trust,
-}
-
-/// Who may come in.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Auth {
-    /// How.
-    #[serde(default)]
-    pub kind: AuthKind,
-    /// Users with passwords or verifiers, as PgBouncer's userlist.txt.
-    #[serde(default)]
-    pub file: Option<PathBuf>,
-}
-
-/// Certificates for clients, PEM.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClientTls {
-    /// The certificate and those above it.
-    pub cert: PathBuf,
-    /// Its key, mode 0600.
-    pub key: PathBuf,
-    /// Clients must speak TLS.
-    #[serde(default)]
-    pub required: bool,
 }
 
 /// Connections to servers.
@@ -371,9 +380,13 @@ impl Config {
         let wrong = |why: &str| ConfigError::Wrong { path: path.to_owned(), why: why.to_string() };
         let ports = host.proxy.as_ref().ok_or_else(|| wrong("it has no [proxy]"))?;
         let tls = match (&ports.cert, &ports.key) {
-            (Some(cert), Some(key)) => {
-                Some(ClientTls { cert: cert.clone(), key: key.clone(), required: false })
-            }
+            (Some(cert), Some(key)) => Some(ClientTls {
+                cert: cert.clone(),
+                key: key.clone(),
+                required: false,
+                client_ca: None,
+                verify: Verify::default(),
+            }),
             (None, None) => None,
             _ => return Err(wrong("proxy.cert and proxy.key belong together")),
         };
@@ -394,11 +407,18 @@ impl Config {
             read_suffix: read_suffix(),
             write_suffix: write_suffix(),
             zone: host.zone.clone(),
+            reuse_port: false,
+            listeners: Vec::new(),
+            unix_socket: None,
             clients_max: clients_max(),
             threads: 0,
+            peer_id: 0,
+            peers: Vec::new(),
             cluster: Some(cluster),
             servers: Vec::new(),
             auth: Auth::default(),
+            hba: Vec::new(),
+            idents: Vec::new(),
             tls,
             pool: PoolRules::default(),
             hold: Hold::default(),
@@ -420,57 +440,58 @@ impl Config {
             (None, true) => return Err("it names neither a [cluster] nor a [[server]]".into()),
             (Some(_), true) | (None, false) => {}
         }
-        if self.auth.kind == AuthKind::Cluster && self.cluster.is_none() {
-            return Err(
-                "auth.kind is \"cluster\" and there is no [cluster]: say \"file\" or \"trust\"".into()
-            );
-        }
-        if self.auth.kind == AuthKind::File && self.auth.file.is_none() {
-            return Err("auth.kind is \"file\" and auth.file is missing".into());
-        }
+        self.auth.check(self)?;
         if self.threads > THREADS_MAX {
             return Err(format!("threads is {}, and can be {THREADS_MAX} at most", self.threads));
         }
         let cluster = self.cluster.iter().flat_map(|c| c.agents.iter().map(|a| ("cluster.agents", a)));
-        let servers = self.servers.iter().map(|s| ("server.address", &s.address));
+        for server in &self.servers {
+            stream::check_address(&server.address)
+                .map_err(|why| format!("server.address = \"{}\": {why}", server.address))?;
+        }
         let listen = self.listen.iter().chain(&self.listen_read).map(|a| ("listen", a));
+        let listen = listen.chain(self.listeners.iter().map(|l| ("listener.address", &l.address)));
         let metrics = self.metrics.iter().map(|m| ("metrics.listen", &m.listen));
-        for (key, address) in listen.chain(cluster).chain(servers).chain(metrics) {
+        for (key, address) in listen.chain(cluster).chain(metrics) {
             api::host_config::check_address(address)
                 .map_err(|why| format!("{key} = \"{address}\": {why}"))?;
         }
+        self.check_doors()?;
+        peering::check(self.peer_id, &self.peers)?;
+        lookup::check(self)?;
         limits::check(self)
     }
-}
 
-/// Users and their secrets, as PgBouncer's userlist.txt has them: `"name" "secret"`, one a line.
-///
-/// # Errors
-/// The number of the first line that is none.
-pub fn userlist(text: &str) -> Result<BTreeMap<String, String>, String> {
-    let quoted = |rest: &str| -> Option<(String, String)> {
-        let mut chars = rest.trim_start().strip_prefix('"')?.chars();
-        let mut word = String::new();
-        while let Some(c) = chars.next() {
-            match c {
-                '"' if chars.as_str().starts_with('"') => {
-                    chars.next();
-                    word.push('"');
+    fn check_doors(&self) -> Result<(), String> {
+        for listener in &self.listeners {
+            match (listener.proxy_protocol, listener.balancers.is_empty()) {
+                (true, true) => {
+                    return Err(format!(
+                        "the listener {} takes PROXY headers and names no balancers: anybody could claim any address",
+                        listener.address
+                    ));
                 }
-                '"' => return Some((word, chars.as_str().to_string())),
-                c => word.push(c),
+                (false, false) => {
+                    return Err(format!(
+                        "the listener {} names balancers and has no proxy_protocol = true",
+                        listener.address
+                    ));
+                }
+                (true, false) | (false, true) => {}
             }
         }
-        None
-    };
-    let mut users = BTreeMap::new();
-    for (number, line) in text.lines().enumerate().map(|(i, l)| (i + 1, l.trim())) {
-        if line.is_empty() || line.starts_with(';') || line.starts_with('#') {
-            continue;
-        }
-        let pair = quoted(line).and_then(|(name, rest)| quoted(&rest).map(|(secret, _)| (name, secret)));
-        let (name, secret) = pair.ok_or_else(|| format!("line {number} is no \"name\" \"secret\""))?;
-        users.insert(name, secret);
+        self.tls.as_ref().map_or(Ok(()), ClientTls::check)?;
+        self.unix_socket.as_ref().map_or(Ok(()), |sockets| sockets.check(self))
     }
-    Ok(users)
+
+    /// Where its rules stand.
+    #[must_use]
+    pub fn hba_sources(&self) -> hba::Sources<'_> {
+        hba::Sources {
+            lines: &self.hba,
+            idents: &self.idents,
+            file: self.auth.hba_file.as_ref(),
+            ident_file: self.auth.ident_file.as_ref(),
+        }
+    }
 }

@@ -155,14 +155,14 @@ impl ClientFacts {
     #[must_use]
     pub fn new(
         id: u32,
-        stream: &crate::stream::Stream,
+        origin: &crate::origin::Origin,
         application_name: String,
         now: Instant,
     ) -> Rc<ClientFacts> {
         Rc::new(ClientFacts {
             id,
-            addresses: stream.addresses(),
-            tls: stream.tls_words(),
+            addresses: origin.addresses,
+            tls: origin.tls.clone(),
             application_name,
             connected: SystemTime::now(),
             requested: Cell::new(now),

@@ -6,7 +6,6 @@
 //! A connection in TLS can't be moved: it is closed, and the other thread opens one.
 
 use std::io;
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -17,11 +16,11 @@ use crate::pool::Pool;
 use crate::reactor::Reactor;
 use crate::server::{Place, Server};
 use crate::share;
-use crate::stream::Stream;
+use crate::stream::Bare;
 
 /// A connection on its way.
 pub struct Parcel {
-    socket: TcpStream,
+    socket: Bare,
     backend: Backend,
     address: String,
     is_local: bool,
@@ -37,8 +36,7 @@ impl Server {
         let place = self.place.shared.take()?;
         let address = self.address.to_string();
         self.facts.moved.set(true);
-        let Stream::Tcp(socket) = self.line.into_stream() else { return None };
-        let socket = socket.into_std().ok()?;
+        let socket = Bare::of(self.line.into_stream())?;
         let mut backend = self.backend;
         backend.moved();
         Some(Parcel {
@@ -58,7 +56,7 @@ impl Parcel {
     fn unpack(self, reactor: &Rc<Reactor>, pool: &Rc<Pool>) -> io::Result<Server> {
         let address: Rc<str> = self.address.into();
         let place = Place::of(pool, &address, self.place);
-        let line = Line::new(Stream::Tcp(tokio::net::TcpStream::from_std(self.socket)?));
+        let line = Line::new(self.socket.into_stream()?);
         let facts = reactor.register(pool, address.clone(), line.stream(), self.key.0);
         let used = reactor.now.get();
         let (is_local, key, opened, backend) = (self.is_local, self.key, self.opened, self.backend);

@@ -47,6 +47,15 @@ pub struct Database {
     /// Timeouts of its clients.
     #[serde(default)]
     pub timeouts: Own,
+    /// Instead of `auth.query_user`.
+    #[serde(default)]
+    pub query_user: Option<String>,
+    /// Instead of `auth.query_database`.
+    #[serde(default)]
+    pub query_database: Option<String>,
+    /// Instead of `auth.query`.
+    #[serde(default)]
+    pub query: Option<String>,
 }
 
 /// One user.

@@ -14,7 +14,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::config::Config;
+use crate::config::{AuthKind, Config};
 use crate::reactor::Reactor;
 use crate::routing::Wants;
 
@@ -66,14 +66,17 @@ pub fn read_again(old: &Config) -> Result<Config, String> {
     keep_old("listen_read", &old.listen_read, &mut new.listen_read, &mut stays);
     keep_old("cluster", &old.cluster, &mut new.cluster, &mut stays);
     keep_old("metrics", &old.metrics, &mut new.metrics, &mut stays);
-    keep_old("auth.kind", &old.auth.kind, &mut new.auth.kind, &mut stays);
+    keep_old("listener", &old.listeners, &mut new.listeners, &mut stays);
+    keep_old("unix_socket", &old.unix_socket, &mut new.unix_socket, &mut stays);
+    keep_old("reuse_port", &old.reuse_port, &mut new.reuse_port, &mut stays);
+    // Clients that are in have it in their numbers.
+    keep_old("peer_id", &old.peer_id, &mut new.peer_id, &mut stays);
+    if [old.auth.kind, new.auth.kind].contains(&AuthKind::Cluster) {
+        keep_old("auth.kind", &old.auth.kind, &mut new.auth.kind, &mut stays);
+    }
     keep_old("pool.settle_commits", &old.pool.settle_commits, &mut new.pool.settle_commits, &mut stays);
     let resolve = (&old.pool.resolve_autocommit, &mut new.pool.resolve_autocommit);
     keep_old("pool.resolve_autocommit", resolve.0, resolve.1, &mut stays);
-    if old.tls.is_some() != new.tls.is_some() {
-        stays.push("tls");
-        new.tls.clone_from(&old.tls);
-    }
     if !stays.is_empty() {
         tracing::warn!(settings = stays.join(", "), "these change only when the proxy is started anew");
     }

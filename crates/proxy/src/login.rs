@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use route::Backend;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wire::back::{self, Authentication};
 use wire::front;
@@ -19,8 +18,9 @@ use wire::start::ask::{self, SslAnswer};
 use crate::line::Line;
 use crate::pool::Pool;
 use crate::reactor::Reactor;
+use crate::secrets::Proof;
 use crate::server::{Place, Server};
-use crate::stream::Stream;
+use crate::stream::{self, Stream};
 use crate::waiter::Refusal;
 
 /// Longest message of a server during login.
@@ -94,8 +94,11 @@ fn unreachable_at(address: &str, why: &io::Error) -> Refusal {
 /// # Errors
 /// What the socket says.
 pub async fn connect(reactor: &Reactor, address: &str) -> io::Result<Stream> {
-    let mut socket = TcpStream::connect(address).await?;
-    socket.set_nodelay(true)?;
+    let mut socket = match stream::dial(address).await? {
+        Stream::Tcp(socket) => socket,
+        // On this host, and nobody can listen: no TLS, as PostgreSQL has none there.
+        other => return Ok(other),
+    };
     let options = socket2::SockRef::from(&socket);
     options.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     let idle = socket2::TcpKeepalive::new().with_time(USER_TIMEOUT).with_interval(Duration::from_secs(1));
@@ -176,18 +179,17 @@ async fn authenticate(line: &mut Line, pool: &Pool, body: &[u8], address: &str) 
         Some(Authentication::Ok) => return Ok(()),
         Some(Authentication::Sasl(mechanisms)) => {
             let offered = mechanisms.split(|b| *b == 0).any(|m| m == Mechanism::Plain.name().as_bytes());
-            let credential = credential.filter(|_| offered).ok_or_else(|| no_secret(address))?;
+            let credential = credential.filter(|_| offered).and_then(|proof| proof.for_scram());
+            let credential = credential.ok_or_else(|| no_secret(address))?;
             return scram(line, credential, address).await;
         }
-        Some(Authentication::Md5(salt)) => match credential {
-            Some(Credential::Password(password)) => {
-                bytes.extend(wire::md5::response(user, &password, salt).bytes().chain([0]));
-            }
-            Some(Credential::Keys(_)) | None => return Err(no_secret(address)),
+        Some(Authentication::Md5(salt)) => match credential.and_then(|proof| proof.for_md5(user, salt)) {
+            Some(response) => bytes.extend(response.bytes().chain([0])),
+            None => return Err(no_secret(address)),
         },
         Some(Authentication::Cleartext) => match credential {
             // In clear to anybody who listens: only where nobody can.
-            Some(Credential::Password(password)) if line.stream().is_tls() => {
+            Some(Proof::Password(password)) if line.stream().is_tls() || line.stream().is_local() => {
                 bytes.extend(password.into_iter().chain([0]))
             }
             Some(_) | None => return Err(no_secret(address)),

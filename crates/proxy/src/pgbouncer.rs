@@ -11,8 +11,11 @@ use toml::{Table, Value};
 
 use crate::config::ConfigError;
 
+pub mod auth;
 pub mod database;
+pub mod doors;
 pub mod ini;
+pub mod peers;
 pub mod settings;
 
 /// A configuration of PgBouncer, in ours.
@@ -76,11 +79,10 @@ pub fn import(path: &Path) -> Result<Import, ConfigError> {
     let mut draft = Draft::default();
     let settings = settings::translate(&file, &mut draft);
     database::translate(&file, &settings, &mut draft);
+    peers::translate(&file, &mut draft);
     for section in file.sections() {
         match section {
-            "pgbouncer" | "databases" | "users" => {}
-            "peers" => draft
-                .warn("[peers]: one process serves all cores, so there are no peers to pass cancels on to"),
+            "pgbouncer" | "databases" | "users" | "peers" => {}
             other => draft.fail(format!("[{other}] is no section of PgBouncer's")),
         }
     }
@@ -100,6 +102,7 @@ pub fn import(path: &Path) -> Result<Import, ConfigError> {
 mod tests {
     use super::*;
     use crate::config::{AuthKind, Config, PoolMode};
+    use crate::hba::Method;
     use std::time::Duration;
 
     fn imported(text: &str) -> Result<(Config, Vec<String>), String> {
@@ -177,17 +180,26 @@ mod tests {
     #[test]
     fn what_would_be_less_safe_is_refused_and_said() {
         for (more, why) in [
-            ("auth_type = hba\n", "auth_type = hba"),
+            ("auth_type = hba\n", "needs auth_hba_file"),
+            ("auth_type = pam\n", "auth_type = pam"),
+            ("auth_type = cert\n", "client_tls_sslmode = verify-full"),
             ("auth_type = any\n", "auth_type = any"),
             ("auth_type = md5\n", "auth_file is missing"),
-            ("client_tls_sslmode = verify-full\n", "client_tls_sslmode = verify-full"),
+            (
+                "client_tls_sslmode = verify-full\nclient_tls_cert_file=/a\nclient_tls_key_file=/b\n",
+                "client_tls_ca_file",
+            ),
+            ("client_tls_sslmode = maybe\n", "client_tls_sslmode = maybe"),
+            ("unix_socket_dir = @abstract\n", "without a file"),
+            ("peer_id = 300\n", "from 1 to 255"),
+            ("peer_id = 1\n[peers]\n300 = host=a\n", "from 1 to 255"),
             ("client_tls_sslmode = require\n", "client_tls_cert_file"),
             ("server_tls_sslmode = verify-ca\n", "server_tls_sslmode = verify-ca"),
             ("nonsense = 1\n", "nonsense is no setting"),
             ("max_client_conn = many\n", "max_client_conn = many"),
             ("[databases]\nb = host=other\n", "other:5432"),
             ("[databases]\nb = dbname=b\n", "has no host"),
-            ("[databases]\nb = host=/tmp\n", "unix socket"),
+            ("[databases]\nb = host=@tmp\n", "without a file"),
             ("[databases]\nb = host=db,db2 port=5433\n", "several hosts"),
             ("[databases]\nb = host=db port=5433 user=x\n", "user="),
             ("[databases]\nb = host=db port=5433 connect_query='set x'\n", "connect_query="),
@@ -202,6 +214,30 @@ mod tests {
         let said =
             imported("[databases]\n* = host=db\n[pgbouncer]\nauth_type = trust\n").expect_err("no address");
         assert!(said.contains("listen_addr"), "{said}");
+    }
+
+    #[test]
+    fn doors_and_proofs_are_understood() {
+        let text = "[databases]\nshop = host=/run/postgresql port=5433 auth_user=asker auth_dbname=till\n\
+            till = host=/run/postgresql port=5433\n[peers]\n1 = host=10.0.0.1\n2 = host=/run/two port=7000\n\
+            [pgbouncer]\npeer_id = 1\nso_reuseport = 1\nunix_socket_dir = /run/pgbouncer\nunix_socket_mode = 0770\n\
+            unix_socket_group = app\nlisten_port = 7000\nauth_type = md5\nauth_query = SELECT * FROM f($1)\n\
+            client_tls_sslmode = allow\nclient_tls_ca_file = /etc/ca.crt\nclient_tls_cert_file = /etc/a.crt\n\
+            client_tls_key_file = /etc/a.key\n";
+        let (config, _) = imported(text).expect("it is right");
+        assert!(config.listen.is_empty() && config.reuse_port);
+        let socket = config.unix_socket.as_ref().expect("it has one");
+        assert_eq!(socket.paths(&config)[0].0.to_str(), Some("/run/pgbouncer/.s.PGSQL.7000"));
+        assert_eq!((socket.mode.as_str(), socket.group.as_deref()), ("0770", Some("app")));
+        assert_eq!(config.servers[0].address, "/run/postgresql:5433");
+        assert_eq!((config.peer_id, config.peers.len(), config.peers[0].id), (1, 1, 2));
+        assert_eq!(config.peers[0].address, "/run/two:7000");
+        assert_eq!((config.auth.kind, config.auth.method()), (AuthKind::Query, Method::Md5));
+        let plan = config.lookup("shop").expect("it is looked up");
+        assert_eq!((plan.user, plan.database, plan.query), ("asker", "till", "SELECT * FROM f($1)"));
+        assert_eq!(config.lookup("till"), None);
+        let tls = config.tls.as_ref().expect("it has TLS");
+        assert!(tls.client_ca.is_some() && !tls.is_required());
     }
 
     #[test]

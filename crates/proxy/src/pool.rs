@@ -19,12 +19,12 @@ use crate::login;
 use crate::reactor::Reactor;
 use crate::retry::Retries;
 use crate::routing::{Target, Wants};
+use crate::secrets::Proof;
 use crate::server::{Place, Server};
 use crate::share::Share;
 use crate::timeouts::Timeouts;
-use crate::waiter::{Refusal, Waiter};
+use crate::waiter::{Leaves, Refusal, Waiter};
 use crate::warm::Warm;
-use wire::scram::client::Credential;
 
 /// Longest that DISCARD ALL may take.
 const WASH_LIMIT: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ pub struct Pool {
     /// Addresses that have just refused it.
     pub retries: Retries,
     /// How to log in to a server as this user.
-    pub credential: RefCell<Option<Credential>>,
+    pub credential: RefCell<Option<Proof>>,
 }
 
 impl Pool {
@@ -188,6 +188,8 @@ impl Pool {
         }
         let control = Rc::new(Control::default());
         let waiter = self.wait(&control);
+        // Whoever stops waiting must not be given a connection that nobody takes.
+        let _leaves = Leaves(&waiter);
         std::future::poll_fn(|cx| {
             control.wakes(cx.waker());
             let _ = control.take(Order::Look);

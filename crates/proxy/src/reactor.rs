@@ -65,8 +65,8 @@ pub struct Reactor {
     pub rules: Rules,
     /// Users and their secrets.
     pub secrets: RefCell<Rc<Secrets>>,
-    /// TLS towards clients, if it was read anew since the start.
-    pub client_tls: RefCell<Option<tokio_rustls::TlsAcceptor>>,
+    /// TLS towards clients, as it was read last.
+    pub client_tls: RefCell<Option<crate::client_tls::FrontTls>>,
     /// What is counted for all.
     pub counters: Counters,
     /// Consoles that are open, by the numbers that they were given for cancelling.
@@ -79,8 +79,6 @@ pub struct Reactor {
     pub periods: Cell<(Instant, Instant)>,
     servers: RefCell<Vec<Weak<ServerFacts>>>,
     server_id: Cell<u64>,
-    /// What users that do not exist are asked to prove.
-    pub mock: [u8; 32],
     /// TLS towards servers.
     pub server_tls: Option<tokio_rustls::TlsConnector>,
     /// Where the servers are.
@@ -93,6 +91,8 @@ pub struct Reactor {
     pub clients: RefCell<BTreeMap<u32, Listed>>,
     /// The time of the last tick.
     pub now: Cell<Instant>,
+    /// Cancels that are being passed on to other proxies.
+    pub forwards: Cell<usize>,
     /// Clients with a transaction on the leader.
     pub busy: Cell<usize>,
     pools: RefCell<BTreeMap<Key, Rc<Pool>>>,
@@ -121,18 +121,13 @@ impl Drop for Login {
 
 impl Reactor {
     /// One thread's, without a client.
-    ///
-    /// # Errors
-    /// When the system gives no random bytes.
     pub fn new(
         (index, threads): (usize, Arc<Threads>),
         config: Arc<Config>,
         secrets: Secrets,
         server_tls: Option<tokio_rustls::TlsConnector>,
         routing: Routing,
-    ) -> Result<Rc<Reactor>, getrandom::Error> {
-        let mut mock = [0; 32];
-        getrandom::fill(&mut mock)?;
+    ) -> Rc<Reactor> {
         let rides = config.cluster.is_some();
         let rules = Rules {
             mode: config.pool.mode.into(),
@@ -142,11 +137,10 @@ impl Reactor {
         };
         let routes = threads.follower().map(|follower| follower.routes());
         let shelf = Shelf::new(index as u64, threads.count() as u64);
-        Ok(Rc::new(Reactor {
+        Rc::new(Reactor {
             index,
             threads,
             config: Live::new((*config).clone()),
-            mock,
             rules,
             secrets: RefCell::new(Rc::new(secrets)),
             client_tls: RefCell::default(),
@@ -163,6 +157,7 @@ impl Reactor {
             out: RefCell::default(),
             clients: RefCell::default(),
             now: Cell::new(Instant::now()),
+            forwards: Cell::new(0),
             busy: Cell::new(0),
             pools: RefCell::default(),
             logins: Cell::new(0),
@@ -173,7 +168,7 @@ impl Reactor {
             routes,
             told_drained: Cell::new(false),
             over: Cell::new(false),
-        }))
+        })
     }
 
     /// Runs what nobody asks for: follows the cluster, serves queues, does jobs of other threads, lets time pass.

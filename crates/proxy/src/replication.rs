@@ -24,10 +24,11 @@ use wire::frame::{HEADER_BYTES, Header};
 use wire::start::{Replication, Startup};
 
 use crate::accept::{Door, Seat, begin, known_code};
-use crate::auth::{self, Denied};
+use crate::auth::{self, Asker, Denied};
 use crate::control::{Control, Order};
 use crate::facts::{ClientFacts, Count, count};
 use crate::line::Line;
+use crate::origin::Origin;
 use crate::pool::{Key, Pool};
 use crate::reactor::Reactor;
 use crate::routing::{Routing, Target};
@@ -43,10 +44,10 @@ const OURS: [&[u8]; 2] = [b"user", b"database"];
 const PROTOCOL_OPTION: &[u8] = b"_pq_.";
 
 /// Serves one client from its startup message on.
-pub async fn serve(door: &Door, mut line: Line, startup: &Startup) {
+pub async fn serve(door: &Door, mut line: Line, startup: &Startup, origin: &Origin) {
     let limit = door.reactor.config.timeouts.client_login;
     let mut words = Vec::new();
-    match timeout(limit, enter(door, &mut line, startup)).await {
+    match timeout(limit, enter(door, &mut line, startup, origin)).await {
         Ok(Ok((server, control, facts, seat))) => {
             let reactor = door.reactor.clone();
             let relay = Relay { reactor, client: line, server, control, facts, hops: Hops::default() };
@@ -56,6 +57,7 @@ pub async fn serve(door: &Door, mut line: Line, startup: &Startup) {
         }
         Ok(Err(denied)) => {
             count(&door.reactor.counters.logins_failed);
+            denied.log(startup, origin);
             denied.put(&mut words);
         }
         Err(_) => Denied::Told("08006", "authentication took too long".to_string()).put(&mut words),
@@ -68,24 +70,26 @@ async fn enter(
     door: &Door,
     line: &mut Line,
     startup: &Startup,
+    origin: &Origin,
 ) -> Result<(Server, Rc<Control>, Rc<ClientFacts>, Seat), Denied> {
     let reactor = &door.reactor;
-    let version = begin(line, startup, door.tls_required).await?;
+    let version = begin(line, startup, door.tls_required()).await?;
     let text = |b: &[u8]| String::from_utf8(b.to_vec());
     let (Ok(user), Ok(database)) = (text(startup.user()), text(startup.database())) else {
         return Err(Denied::Told("22021", "user and database must be named in UTF-8".to_string()));
     };
     reactor.has_seat(false)?;
-    let credential = auth::authenticate(reactor, line, &user).await?;
+    let asker = Asker { origin, user: &user, database: &database, target: door.way.target };
+    let credential = auth::authenticate(reactor, line, asker).await?;
     reactor.may_enter(&database, &user, false)?;
-    let pool = reactor.pool(&Key { database, user, target: door.target });
+    let pool = reactor.pool(&Key { database, user, target: door.way.target });
     if credential.is_some() {
         *pool.credential.borrow_mut() = credential;
     }
     let server = open(reactor, &pool, startup).await?;
     let name = startup.parameter(b"application_name").unwrap_or_default();
     let name = String::from_utf8_lossy(name).into_owned();
-    let ((control, facts), secret) = door.list(&pool, version, line.stream(), name)?;
+    let ((control, facts), secret) = door.list(&pool, version, origin, name)?;
     let seat = Seat::new(reactor, &pool, facts.id);
     // Others may have come in meanwhile.
     reactor.may_enter(&pool.key.database, &pool.key.user, true)?;

@@ -1,28 +1,30 @@
 //! Starts a proxy: identity, listeners, the threads that do it all.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
-use tokio_rustls::TlsAcceptor;
 
-use crate::accept::Door;
-use crate::config::{AuthKind, ClientTls, Cluster, Config, FixedServer};
+use crate::accept::{Door, Way};
+use crate::client_tls::FrontTls;
+use crate::config::{Cluster, Config, FixedServer};
 use crate::follow::Follower;
 use crate::metrics;
+use crate::network::Network;
 use crate::reactor::Reactor;
 use crate::routing::{Routing, Target};
-use crate::secrets::{Secret, Secrets};
+use crate::secrets::{Asks, Common, Secrets};
+use crate::stream::{Bare, Stream};
 use crate::threads::{self, Job, Threads};
+use crate::unix_door;
 use crate::verifiers::Verifiers;
 
 /// Connections that may wait to be accepted.
-const BACKLOG: u32 = 4096;
+pub const BACKLOG: u32 = 4096;
 
 /// Why a proxy does not start.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +53,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 
 async fn serve(config: Arc<Config>) -> Result<(), RunError> {
     let parts = Parts::of(config.clone())?;
-    let tls = config.tls.as_ref().map(acceptor).transpose()?;
     let listeners = listen_all(&config).await?;
+    let unix = unix_door::open_all(&config)?;
     let follower = match (&parts.identity, &config.cluster) {
         (Some(identity), Some(cluster)) => Some(Follower::start(identity.clone(), &cluster.agents)),
         _ => None,
@@ -66,10 +68,14 @@ async fn serve(config: Arc<Config>) -> Result<(), RunError> {
         .map(|(index, inbox)| parts.clone().begin(index, threads.clone(), inbox))
         .collect::<Result<_, _>>()?;
     tokio::task::spawn_local(reactor.clone().run(inbox));
-    for (listener, target) in listeners {
-        let required = config.tls.as_ref().is_some_and(|t| t.required);
-        let door = Door { reactor: reactor.clone(), target, tls: tls.clone(), tls_required: required };
+    for (listener, target, balancers) in listeners {
+        let door = Door::new(reactor.clone(), Way { target, balancers });
         let task = tokio::task::spawn_local(accept(listener, door));
+        reactor.doors.borrow_mut().push(task.abort_handle());
+    }
+    for (socket, target) in unix {
+        let door = Door::new(reactor.clone(), Way { target, balancers: Arc::default() });
+        let task = tokio::task::spawn_local(socket.accept(door));
         reactor.doors.borrow_mut().push(task.abort_handle());
     }
     metrics::serve(&config, &reactor).await?;
@@ -88,19 +94,25 @@ async fn serve(config: Arc<Config>) -> Result<(), RunError> {
 struct Parts {
     config: Arc<Config>,
     identity: Option<peers::Identity>,
-    users: Option<Arc<BTreeMap<String, Secret>>>,
+    common: Common,
+    /// The same for all threads: who asked twice could tell by it that there is no such user.
+    mock: [u8; 32],
+    tls: Option<FrontTls>,
     server_tls: Option<tokio_rustls::TlsConnector>,
 }
 
 impl Parts {
     fn of(config: Arc<Config>) -> Result<Parts, RunError> {
         let identity = config.cluster.as_ref().map(identity).transpose()?;
-        let users = (config.auth.kind == AuthKind::File).then(|| Secrets::list(&config.auth));
+        let common = Common::load(&config).map_err(RunError::File)?;
         let server_tls = match (&identity, &config.cluster) {
             (Some(identity), Some(cluster)) if cluster.server_tls => Some(identity.connector()),
             _ => None,
         };
-        Ok(Parts { identity, users: users.transpose().map_err(RunError::File)?, server_tls, config })
+        let mut mock = [0; 32];
+        getrandom::fill(&mut mock).map_err(|e| RunError::File(format!("no random bytes: {e}")))?;
+        let tls = config.tls.as_ref().map(FrontTls::load).transpose()?;
+        Ok(Parts { identity, common, mock, tls, server_tls, config })
     }
 
     fn reactor(&self, index: usize, threads: &Arc<Threads>) -> Result<Rc<Reactor>, RunError> {
@@ -108,13 +120,13 @@ impl Parts {
             (Some(identity), Some(cluster)) => Some(Verifiers::new(identity.clone(), cluster.agents.clone())),
             _ => None,
         };
-        let secrets = match &self.users {
-            Some(users) => Secrets::List(users.clone()),
-            None => Secrets::of(&self.config.auth, verifiers).map_err(RunError::File)?,
-        };
+        let asks = Asks::of(self.config.auth.kind, verifiers).map_err(RunError::File)?;
+        let secrets = Secrets { common: self.common.clone(), asks, mock: self.mock };
         let place = (index, threads.clone());
-        Reactor::new(place, self.config.clone(), secrets, self.server_tls.clone(), fixed(&self.config))
-            .map_err(|e| RunError::File(e.to_string()))
+        let (config, server_tls) = (self.config.clone(), self.server_tls.clone());
+        let reactor = Reactor::new(place, config, secrets, server_tls, fixed(&self.config));
+        reactor.client_tls.borrow_mut().clone_from(&self.tls);
+        Ok(reactor)
     }
 
     /// Begins a thread, which serves what it is sent until it is told that it is over.
@@ -141,11 +153,18 @@ impl Parts {
     }
 }
 
-async fn listen_all(config: &Config) -> Result<Vec<(TcpListener, Target)>, RunError> {
-    let write = config.listen.iter().map(|a| (a, Target::Primary));
-    let read = config.listen_read.iter().map(|a| (a, Target::Replica));
+/// A socket, what its clients want, and whom it believes in what they say of theirs.
+type Listening = (TcpListener, Target, Arc<[Network]>);
+
+async fn listen_all(config: &Config) -> Result<Vec<Listening>, RunError> {
+    let write = config.listen.iter().map(|a| (a, Target::Primary, [].as_slice()));
+    let read = config.listen_read.iter().map(|a| (a, Target::Replica, [].as_slice()));
+    let others = config.listeners.iter().map(|l| {
+        let target = if l.read { Target::Replica } else { Target::Primary };
+        (&l.address, target, l.balancers.as_slice())
+    });
     let mut listeners = Vec::new();
-    for (address, target) in write.chain(read) {
+    for (address, target, balancers) in write.chain(read).chain(others) {
         let failed = |e: io::Error| RunError::Listen { address: address.clone(), why: e.to_string() };
         for found in tokio::net::lookup_host(address).await.map_err(failed)? {
             let socket = if found.is_ipv4() {
@@ -155,8 +174,9 @@ async fn listen_all(config: &Config) -> Result<Vec<(TcpListener, Target)>, RunEr
             };
             let socket = socket.map_err(failed)?;
             socket.set_reuseaddr(true).map_err(failed)?;
+            socket.set_reuseport(config.reuse_port).map_err(failed)?;
             socket.bind(found).map_err(failed)?;
-            listeners.push((socket.listen(BACKLOG).map_err(failed)?, target));
+            listeners.push((socket.listen(BACKLOG).map_err(failed)?, target, balancers.into()));
         }
     }
     Ok(listeners)
@@ -165,7 +185,7 @@ async fn listen_all(config: &Config) -> Result<Vec<(TcpListener, Target)>, RunEr
 async fn accept(listener: TcpListener, door: Door) {
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => deal(&door, socket),
+            Ok((socket, _)) => deal(&door, Stream::Tcp(socket)),
             // Out of file descriptors: those who are in must be able to go on.
             Err(why) => {
                 tracing::warn!(%why, "can't accept a connection");
@@ -176,18 +196,18 @@ async fn accept(listener: TcpListener, door: Door) {
 }
 
 /// Gives a fresh client to the thread with the fewest.
-fn deal(door: &Door, socket: TcpStream) {
+pub(crate) fn deal(door: &Door, socket: Stream) {
     let threads = &door.reactor.threads;
     let to = threads.idlest();
     if to == door.reactor.index {
         drop(tokio::task::spawn_local(door.clone().serve(socket)));
         return;
     }
-    let Ok(socket) = socket.into_std() else { return };
-    let (target, tls, tls_required) = (door.target, door.tls.clone(), door.tls_required);
+    let Some(socket) = Bare::of(socket) else { return };
+    let way = door.way.clone();
     threads.post(to, move |reactor| {
-        let door = Door { reactor: reactor.clone(), target, tls, tls_required };
-        if let Ok(socket) = TcpStream::from_std(socket) {
+        let door = Door::new(reactor.clone(), way);
+        if let Ok(socket) = socket.into_stream() {
             tokio::task::spawn_local(door.serve(socket));
         }
     });
@@ -195,27 +215,6 @@ fn deal(door: &Door, socket: TcpStream) {
 
 fn identity(cluster: &Cluster) -> Result<peers::Identity, RunError> {
     peers::Identity::load(&cluster.ca, &cluster.cert, &cluster.key).map_err(|e| RunError::File(e.to_string()))
-}
-
-/// For TLS towards clients.
-///
-/// # Errors
-/// What is wrong with the files.
-pub fn acceptor(tls: &ClientTls) -> Result<TlsAcceptor, RunError> {
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let wrong = |path: &std::path::Path, e: &dyn std::fmt::Display| {
-        RunError::File(format!("'{}': {e}", path.display()))
-    };
-    let certs = CertificateDer::pem_file_iter(&tls.cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certs = certs.map_err(|e| wrong(&tls.cert, &e))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|e| wrong(&tls.key, &e))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|e| wrong(&tls.cert, &e))?.with_no_client_auth();
-    let mut config = builder.with_single_cert(certs, key).map_err(|e| wrong(&tls.cert, &e))?;
-    config.alpn_protocols = vec![b"postgresql".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// Where servers are that no cluster manages.

@@ -187,10 +187,18 @@ impl Server {
     /// # Errors
     /// What the socket says; in it `Refused`, if the server gave an error.
     pub async fn ask(&mut self, text: &str) -> io::Result<Vec<Vec<Option<String>>>> {
-        const ROW_BYTES_MAX: u64 = 1 << 20;
         let mut bytes = Vec::new();
         wire::front::query(&mut bytes, text.as_bytes());
         self.line.tell(&bytes).await?;
+        self.rows().await
+    }
+
+    /// The rows of what was asked, up to the end of the answer.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub async fn rows(&mut self) -> io::Result<Vec<Vec<Option<String>>>> {
+        const ROW_BYTES_MAX: u64 = 1 << 20;
         let mut rows = Vec::new();
         let mut error = None;
         loop {

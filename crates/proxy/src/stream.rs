@@ -1,13 +1,21 @@
 //! A socket to a client or a server: TCP or unix, in clear or in TLS.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
+use std::os::unix;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
+
+use crate::line::Line;
+
+/// The longest path of a unix socket (`sun_path` without its final zero).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// One socket.
 pub enum Stream {
@@ -21,11 +29,117 @@ pub enum Stream {
     Connected(Box<client::TlsStream<TcpStream>>),
 }
 
+/// Connects to `host:port`, or to the unix socket of a port in a folder: `/run/postgresql:5432`.
+///
+/// # Errors
+/// What the socket says.
+pub async fn dial(address: &str) -> io::Result<Stream> {
+    if let Some(path) = unix_path(address) {
+        return Ok(Stream::Unix(UnixStream::connect(path).await?));
+    }
+    let socket = TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
+    Ok(Stream::Tcp(socket))
+}
+
+/// Says to whoever listens there what to cancel, and waits until it has closed: PostgreSQL does once its signal is
+/// sent.
+///
+/// # Errors
+/// What the socket says.
+///
+/// # Panics
+/// With a secret that is no cancel key.
+pub async fn say_cancel(address: &str, pid: u32, secret: &[u8]) -> io::Result<()> {
+    let mut line = Line::new(dial(address).await?);
+    let mut bytes = Vec::new();
+    wire::start::ask::cancel(pid, secret, &mut bytes);
+    line.tell(&bytes).await?;
+    poll_fn(|cx| line.poll_fill(cx)).await.map(drop)
+}
+
+/// The socket that `/folder:port` means, as PostgreSQL names it.
+#[must_use]
+pub fn unix_path(address: &str) -> Option<PathBuf> {
+    let (folder, port) = address.rsplit_once(':').filter(|_| address.starts_with('/'))?;
+    Some(Path::new(folder).join(format!(".s.PGSQL.{port}")))
+}
+
+/// Whether an address is `host:port` or `/folder:port`.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check_address(address: &str) -> Result<(), &'static str> {
+    if !address.starts_with('/') {
+        return api::host_config::check_address(address);
+    }
+    let path =
+        unix_path(address).ok_or("a folder of sockets needs a port behind it: /run/postgresql:5432")?;
+    if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        return Err("the path of its socket is too long");
+    }
+    let port = address.rsplit_once(':').map_or("", |(_, port)| port);
+    port.parse::<u16>().map(drop).map_err(|_| "its port is no number from 0 to 65535")
+}
+
+/// A socket that belongs to no thread.
+pub enum Bare {
+    /// TCP in clear.
+    Tcp(net::TcpStream),
+    /// A unix socket.
+    Unix(unix::net::UnixStream),
+}
+
+impl Bare {
+    /// Takes a socket out of this thread's poll; `None` for one in TLS, and for one that is broken.
+    #[must_use]
+    pub fn of(stream: Stream) -> Option<Bare> {
+        match stream {
+            Stream::Tcp(s) => s.into_std().ok().map(Bare::Tcp),
+            Stream::Unix(s) => s.into_std().ok().map(Bare::Unix),
+            Stream::Accepted(_) | Stream::Connected(_) => None,
+        }
+    }
+
+    /// Puts it into this thread's poll.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn into_stream(self) -> io::Result<Stream> {
+        match self {
+            Bare::Tcp(s) => TcpStream::from_std(s).map(Stream::Tcp),
+            Bare::Unix(s) => UnixStream::from_std(s).map(Stream::Unix),
+        }
+    }
+}
+
 impl Stream {
     /// Whether nobody on the way can read along.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         matches!(self, Stream::Accepted(_) | Stream::Connected(_))
+    }
+
+    /// Whether it is a socket of this host's file system.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        matches!(self, Stream::Unix(_))
+    }
+
+    /// The common name in the certificate that a client showed, which TLS has checked.
+    #[must_use]
+    pub fn client_name(&self) -> Option<String> {
+        let Stream::Accepted(tls) = self else { return None };
+        tls.get_ref().1.peer_certificates()?.first().and_then(crate::certificate::common_name)
+    }
+
+    /// The user as which a client's process runs; unix sockets only.
+    #[must_use]
+    pub fn client_uid(&self) -> Option<u32> {
+        match self {
+            Stream::Unix(s) => s.peer_cred().ok().map(|who| who.uid()),
+            Stream::Tcp(_) | Stream::Accepted(_) | Stream::Connected(_) => None,
+        }
     }
 
     /// Whether the other end is on this host.
@@ -105,6 +219,28 @@ impl Stream {
             Stream::Unix(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Accepted(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
             Stream::Connected(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_addresses_too() {
+        assert_eq!(unix_path("/run/pg:5432"), Some(PathBuf::from("/run/pg/.s.PGSQL.5432")));
+        assert_eq!(unix_path("db:5432"), None);
+        let long = format!("/{}:5432", "a".repeat(SOCKET_PATH_BYTES_MAX));
+        for (address, good) in [
+            ("db:5432", true),
+            ("/run/pg:5432", true),
+            ("/run/pg", false),
+            ("/run/pg:x", false),
+            ("nowhere", false),
+            (long.as_str(), false),
+        ] {
+            assert_eq!(check_address(address).is_ok(), good, "{address}");
         }
     }
 }

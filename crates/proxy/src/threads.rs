@@ -149,6 +149,17 @@ impl Threads {
         answers
     }
 
+    /// Asks one thread; `None` if it does not answer.
+    pub async fn ask_one<T: Send + 'static>(
+        &self,
+        to: usize,
+        what: impl FnOnce(&Rc<Reactor>) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (tell, told) = oneshot::channel();
+        self.post(to, move |reactor| drop(tell.send(what(reactor))));
+        timeout(ANSWER_LIMIT, told).await.ok()?.ok()
+    }
+
     /// The thread with the fewest clients: the next is for that one. Those who are on their way in are not
     /// counted yet, so among equals they take turns.
     #[must_use]

@@ -18,6 +18,7 @@ pub const KEPT: Duration = Duration::from_secs(5);
 const USERS_MAX: usize = 10_000;
 
 /// Asks and keeps.
+#[derive(Clone)]
 pub struct Verifiers {
     identity: peers::Identity,
     agents: Vec<String>,
@@ -46,7 +47,7 @@ impl Verifiers {
             match ask(&self.identity, agent, user).await {
                 Ok(answer) => {
                     let verifier = answer.and_then(|text| Verifier::parse(&text).ok());
-                    let secret = verifier.map(|verifier| Secret { verifier, password: None });
+                    let secret = verifier.map(Secret::Scram);
                     self.keep(user, secret.clone());
                     return Ok(secret);
                 }

@@ -37,6 +37,15 @@ pub struct Waiter {
     control: Rc<Control>,
 }
 
+/// Leaves the queue when it is dropped.
+pub struct Leaves<'a>(pub &'a Waiter);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.0.gone.set(true);
+    }
+}
+
 impl Waiter {
     /// One whose `control` is told when something came of it.
     #[must_use]

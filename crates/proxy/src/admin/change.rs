@@ -7,14 +7,13 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::command::{Command, Refused, Show};
 use super::show::pin_words;
 use super::{Interrupt, May};
-use crate::config::AuthKind;
+use crate::client_tls::FrontTls;
 use crate::control::{Control, Order};
 use crate::gates::Stop;
 use crate::live::{keep, read_again};
 use crate::pool::Pool;
 use crate::reactor::Reactor;
-use crate::run::acceptor;
-use crate::secrets::Secrets;
+use crate::secrets::Common;
 
 /// Clients that an error names.
 const NAMED_MAX: usize = 5;
@@ -63,6 +62,13 @@ pub async fn run(
         Command::One => return Ok("SELECT 1"),
         Command::Ignored(tag) => return Ok(tag),
         _ => tracing::info!(?command, "a command of an administrator"),
+    }
+    // A cancel that came before anything was done is not for this. One that comes from here on is: what others see of
+    // a command, they may cancel.
+    tokio::select! {
+        biased;
+        () = interrupt.notified() => {}
+        () = std::future::ready(()) => {}
     }
     match command {
         Command::Pause(database) => pause(reactor, database.as_deref(), interrupt).await.map(|()| "PAUSE"),
@@ -191,12 +197,6 @@ async fn wait_until(
     holds: impl Fn(&Rc<Reactor>) -> bool + Clone + Send + 'static,
 ) -> Result<(), Vain> {
     let end = Instant::now() + reactor.config.admin.pause_timeout;
-    // A cancel that came before anything was waited for is not for this.
-    tokio::select! {
-        biased;
-        () = interrupt.notified() => {}
-        () = std::future::ready(()) => {}
-    }
     loop {
         let changed = reactor.threads.emptied.notified();
         let answers = reactor.threads.ask(holds.clone()).await;
@@ -346,21 +346,14 @@ pub fn reload(reactor: &Rc<Reactor>) -> Result<(), Refused> {
             ..Refused::new("F0000", "RELOAD failed, see logs for additional details: nothing was changed")
         }
     };
-    let config = &read_again(&reactor.config).map_err(refused)?;
-    let secrets = match config.auth.kind {
-        AuthKind::File => Some(Secrets::list(&config.auth).map_err(refused)?),
-        // Asked of the cluster anew every few seconds.
-        AuthKind::Cluster | AuthKind::Trust => None,
-    };
-    let tls = config.tls.as_ref().map(acceptor).transpose().map_err(|e| refused(e.to_string()))?;
-    let config = keep(config.clone()).map_err(refused)?;
+    let config = read_again(&reactor.config).map_err(refused)?;
+    let common = Common::load(&config).map_err(refused)?;
+    let tls = config.tls.as_ref().map(FrontTls::load).transpose().map_err(|e| refused(e.to_string()))?;
+    let config = keep(config).map_err(refused)?;
     let here = move |reactor: &Rc<Reactor>| {
-        if let Some(secrets) = &secrets {
-            *reactor.secrets.borrow_mut() = Rc::new(Secrets::List(secrets.clone()));
-        }
-        if tls.is_some() {
-            reactor.client_tls.borrow_mut().clone_from(&tls);
-        }
+        let secrets = reactor.secrets.borrow().with(config.auth.kind, common.clone());
+        *reactor.secrets.borrow_mut() = Rc::new(secrets);
+        reactor.client_tls.borrow_mut().clone_from(&tls);
         reactor.reconfigure(config);
     };
     here(reactor);

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::set::is_changeable;
 use super::table::{Column, Kind, Row};
+use crate::client_tls::Verify;
 use crate::config::{AuthKind, Config, PoolMode, PoolRules};
+use crate::hba::Method;
 
 /// Its columns.
 pub const COLUMNS: [Column; 4] =
@@ -21,11 +23,20 @@ pub fn mode_word(mode: PoolMode) -> &'static str {
     }
 }
 
-fn auth_word(kind: AuthKind) -> &'static str {
-    match kind {
-        AuthKind::Cluster => "cluster",
-        AuthKind::File => "scram-sha-256",
-        AuthKind::Trust => "trust",
+/// PgBouncer's word for how clients prove themselves; ours where it has none.
+fn auth_word(config: &Config) -> &'static str {
+    if config.auth.hba_file.is_some() || !config.hba.is_empty() {
+        return "hba";
+    }
+    match (config.auth.kind, config.auth.method()) {
+        (AuthKind::Cluster, _) => "cluster",
+        (_, Method::Trust) => "trust",
+        (_, Method::Reject) => "reject",
+        (_, Method::Scram) => "scram-sha-256",
+        (_, Method::Md5) => "md5",
+        (_, Method::Password) => "plain",
+        (_, Method::Cert) => "cert",
+        (_, Method::Peer) => "peer",
     }
 }
 
@@ -45,11 +56,19 @@ fn theirs(config: &Config) -> Vec<Setting> {
     let rules = PoolRules::default();
     let hold = crate::config::Hold::default();
     let (hosts, port) = listens(&config.listen);
+    let query = config.auth.query.clone().unwrap_or_else(|| crate::lookup::QUERY.to_string());
     vec![
         ("listen_addr", hosts, "127.0.0.1".to_string()),
         ("listen_port", port, "6432".to_string()),
-        ("auth_type", auth_word(config.auth.kind).to_string(), "cluster".to_string()),
+        ("auth_type", auth_word(config).to_string(), "cluster".to_string()),
         ("auth_file", file(config.auth.file.as_deref()), String::new()),
+        ("auth_hba_file", file(config.auth.hba_file.as_deref()), String::new()),
+        ("auth_ident_file", file(config.auth.ident_file.as_deref()), String::new()),
+        ("auth_user", config.auth.query_user.clone().unwrap_or_default(), String::new()),
+        ("auth_dbname", config.auth.query_database.clone().unwrap_or_default(), String::new()),
+        ("auth_query", query, crate::lookup::QUERY.to_string()),
+        ("unix_socket_dir", file(config.unix_socket.as_ref().map(|u| u.dir.as_path())), String::new()),
+        ("peer_id", config.peer_id.to_string(), "0".to_string()),
         ("admin_users", config.admin.users.join(","), String::new()),
         ("stats_users", config.admin.stats_users.join(","), String::new()),
         ("pool_mode", mode_word(config.pool.mode).to_string(), mode_word(rules.mode).to_string()),
@@ -72,6 +91,7 @@ fn theirs(config: &Config) -> Vec<Setting> {
         ("cancel_wait_timeout", seconds(Some(config.timeouts.cancel)), "5".to_string()),
         ("client_tls_sslmode", tls_word(config).to_string(), "disable".to_string()),
         ("client_tls_cert_file", file(config.tls.as_ref().map(|t| t.cert.as_path())), String::new()),
+        ("client_tls_ca_file", file(config.tls.as_ref().and_then(|t| t.client_ca.as_deref())), String::new()),
         ("client_tls_key_file", file(config.tls.as_ref().map(|t| t.key.as_path())), String::new()),
         ("stats_period", crate::reactor::STATS_PERIOD.as_secs().to_string(), "60".to_string()),
     ]
@@ -104,6 +124,7 @@ fn ours(config: &Config) -> Vec<Setting> {
 
 fn tls_word(config: &Config) -> &'static str {
     match &config.tls {
+        Some(tls) if tls.verify == Verify::Required => "verify-full",
         Some(tls) if tls.required => "require",
         Some(_) => "allow",
         None => "disable",

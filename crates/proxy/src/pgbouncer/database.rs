@@ -4,16 +4,13 @@ use std::collections::BTreeSet;
 
 use toml::{Table, Value};
 
-use super::Draft;
 use super::ini::{Entry, File, connection};
 use super::settings::{Settings, mode, number, time};
+use super::{Draft, auth};
 use crate::limits::ANY;
 
 /// Keys that mean nothing here, and why.
-const IDLE: [(&str, &str); 9] = [
-    ("auth_user", "users that are not in auth_file are refused"),
-    ("auth_query", "users that are not in auth_file are refused"),
-    ("auth_dbname", "users that are not in auth_file are refused"),
+const IDLE: [(&str, &str); 6] = [
     ("application_name", "clients name themselves"),
     ("min_pool_size", "connections are opened when they are needed"),
     ("reserve_pool", "there is no reserve: add it to pool_size"),
@@ -84,12 +81,25 @@ fn database(entry: &Entry, settings: &Settings, draft: &mut Draft) -> (Table, Op
             "pool_mode" => drop(mode(&at, value, draft).map(|m| table.insert("mode".to_string(), m.into()))),
             "max_db_connections" => connections = number(&at, value, draft).unwrap_or(0),
             "max_db_client_connections" => clients = number(&at, value, draft).unwrap_or(0),
+            "auth_user" | "auth_dbname" | "auth_query" => match auth::looks_up(draft) {
+                true => drop(table.insert(lookup(key).to_string(), Value::from(value.as_str()))),
+                false => draft.warn(format!("{at}: clients are not asked for a secret")),
+            },
             other => left_out(name, other, draft),
         }
     }
     table.insert("max_connections".to_string(), connections.into());
     table.insert("max_clients".to_string(), clients.into());
     (table, server(name, host.as_deref(), &port, draft))
+}
+
+/// Our name of PgBouncer's key.
+fn lookup(key: &str) -> &'static str {
+    match key {
+        "auth_user" => "query_user",
+        "auth_dbname" => "query_database",
+        _ => "query",
+    }
 }
 
 fn left_out(name: &str, key: &str, draft: &mut Draft) {
@@ -104,17 +114,15 @@ fn left_out(name: &str, key: &str, draft: &mut Draft) {
 
 fn server(name: &str, host: Option<&str>, port: &str, draft: &mut Draft) -> Option<String> {
     let Some(host) = host else {
-        draft.fail(format!("database {name} has no host, which means a unix socket: servers are reached by TCP, say host=127.0.0.1"));
+        draft.fail(format!("database {name} has no host, which means a unix socket somewhere: say host=/run/postgresql, or where it is"));
         return None;
     };
     if host.contains(',') {
         draft.fail(format!("database {name} has several hosts: name each as a [[server]] of our own configuration, replicas with replica = true"));
         return None;
     }
-    if host.starts_with(['/', '@']) {
-        draft.fail(format!(
-            "database {name} is reached by a unix socket: servers are reached by TCP, say host=127.0.0.1"
-        ));
+    if host.starts_with('@') {
+        draft.fail(format!("database {name}: sockets without a file are not known here"));
         return None;
     }
     Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })

@@ -2,8 +2,8 @@
 
 use toml::Value;
 
-use super::Draft;
 use super::ini::File;
+use super::{Draft, auth, doors};
 
 /// What the other sections need to know of this one.
 #[derive(Clone, Debug, Default)]
@@ -43,11 +43,22 @@ const BOUNDED: [&str; 4] =
 const LONGEST_S: f64 = 86_400.0;
 
 /// Keys that are read by name below.
-const READ: [&str; 16] = [
+const READ: [&str; 27] = [
     "listen_addr",
     "listen_port",
     "auth_type",
     "auth_file",
+    "auth_user",
+    "auth_query",
+    "auth_dbname",
+    "auth_hba_file",
+    "auth_ident_file",
+    "unix_socket_dir",
+    "unix_socket_mode",
+    "unix_socket_group",
+    "peer_id",
+    "so_reuseport",
+    "client_tls_ca_file",
     "pool_mode",
     "max_prepared_statements",
     "client_tls_sslmode",
@@ -63,7 +74,7 @@ const READ: [&str; 16] = [
 ];
 
 /// Keys that mean nothing here, and why leaving them out does no harm. The value that says nothing is not worth a word.
-const IDLE: [(&str, &str, &str); 51] = [
+const IDLE: [(&str, &str, &str); 40] = [
     ("pkt_buf", "", "its buffers are of another kind"),
     ("ignore_startup_parameters", "", "every setting of a startup message is applied"),
     ("track_extra_parameters", "", "every setting of a client is followed"),
@@ -80,11 +91,6 @@ const IDLE: [(&str, &str, &str); 51] = [
     ("query_wait_notify", "0", "clients that wait are told nothing until they are served or refused"),
     ("suspend_timeout", "10", "there is no SUSPEND"),
     ("autodb_idle_timeout", "3600", "databases are not forgotten"),
-    ("auth_user", "", "users that are not in auth_file are refused"),
-    ("auth_query", "", "users that are not in auth_file are refused"),
-    ("auth_dbname", "", "users that are not in auth_file are refused"),
-    ("auth_hba_file", "", "it counts with auth_type = hba only"),
-    ("auth_ident_file", "", "it counts with auth_type = hba only"),
     ("auth_ldap_options", "", "it counts with auth_type = ldap only"),
     ("scram_iterations", "4096", "SCRAM has 4096 iterations"),
     ("application_name_add_host", "0", "SHOW CLIENTS has the addresses"),
@@ -103,18 +109,12 @@ const IDLE: [(&str, &str, &str); 51] = [
     ("pidfile", "", "it stays in the foreground: the service manager knows its process"),
     ("user", "", "the service manager chooses its user"),
     ("job_name", "", "it is a service of Windows"),
-    ("unix_socket_dir", "", "it listens on TCP only"),
-    ("unix_socket_mode", "", "it listens on TCP only"),
-    ("unix_socket_group", "", "it listens on TCP only"),
     ("listen_backlog", "", "4096 connections may wait to be accepted"),
-    ("so_reuseport", "0", "one process is enough"),
-    ("peer_id", "0", "one process is enough"),
     ("sbuf_loopcnt", "", "its buffers are of another kind"),
     ("resolv_conf", "", "the system's resolver is asked"),
     ("tcp_user_timeout", "", "a server that falls silent is noticed within 3 s"),
     ("conffile", "", "it is this file"),
     ("load_balance_hosts", "", "there is one host"),
-    ("client_tls_ca_file", "", "certificates of clients are not asked for"),
 ];
 
 /// The same for whole families of keys.
@@ -144,14 +144,15 @@ pub fn translate(file: &File, draft: &mut Draft) -> Settings {
             draft.set(section, ours, s);
         }
     }
-    listen(get("listen_addr"), get("listen_port"), draft);
-    auth(get("auth_type").unwrap_or("md5"), get("auth_file"), draft);
-    client_tls(
-        get("client_tls_sslmode").unwrap_or("disable"),
-        get("client_tls_cert_file"),
-        get("client_tls_key_file"),
-        draft,
-    );
+    doors::listen(&get, draft);
+    auth::translate(file, &get, draft);
+    doors::client_tls(&get, draft);
+    if let Some(id) = get("peer_id").and_then(|v| number("peer_id", v, draft)).filter(|id| *id != 0) {
+        draft.set("", "peer_id", id);
+    }
+    if get("so_reuseport") == Some("1") {
+        draft.set("", "reuse_port", true);
+    }
     server_tls(get("server_tls_sslmode"), draft);
     for (key, ours) in [("admin_users", "users"), ("stats_users", "stats_users")] {
         let names = get(key).unwrap_or_default().split(',').map(str::trim).filter(|n| !n.is_empty());
@@ -236,75 +237,6 @@ pub fn mode(key: &str, value: &str, draft: &mut Draft) -> Option<String> {
     }
     draft.fail(format!("{key} = {value} is no pool mode"));
     None
-}
-
-fn listen(hosts: Option<&str>, port: Option<&str>, draft: &mut Draft) {
-    let Some(hosts) = hosts else {
-        draft.fail("listen_addr is missing, which means unix sockets only: this proxy listens on TCP only, say 127.0.0.1");
-        return;
-    };
-    let port = port.unwrap_or("6432");
-    let mut addresses = Vec::new();
-    for host in hosts.split(',').map(str::trim).filter(|h| !h.is_empty()) {
-        addresses.push(match host {
-            "*" => {
-                draft.warn(
-                    "listen_addr = *: it listens on all addresses of IPv4; add \"[::]\" to `listen` for IPv6",
-                );
-                Value::from(format!("0.0.0.0:{port}"))
-            }
-            v6 if v6.contains(':') => Value::from(format!("[{v6}]:{port}")),
-            host => Value::from(format!("{host}:{port}")),
-        });
-    }
-    draft.set("", "listen", addresses);
-}
-
-fn auth(kind: &str, file: Option<&str>, draft: &mut Draft) {
-    match kind {
-        "trust" => {
-            draft.warn("auth_type = trust: every name is believed, also one that auth_file does not have");
-            return draft.set("auth", "kind", "trust");
-        }
-        "md5" => draft.warn(
-            "auth_type = md5: clients are asked for SCRAM-SHA-256; auth_file must hold passwords or SCRAM verifiers, \
-             md5 secrets are refused at the start",
-        ),
-        "plain" => draft.warn("auth_type = plain: clients are asked for SCRAM-SHA-256, never for a password in clear"),
-        "scram-sha-256" => {}
-        other => {
-            draft.fail(format!("auth_type = {other} can't be done: SCRAM-SHA-256 with auth_file, the cluster's own users, or trust"));
-            return;
-        }
-    }
-    draft.set("auth", "kind", "file");
-    match file {
-        Some(file) => draft.set("auth", "file", file),
-        None => draft.fail("auth_file is missing"),
-    }
-}
-
-fn client_tls(mode: &str, cert: Option<&str>, key: Option<&str>, draft: &mut Draft) {
-    let required = match mode {
-        "disable" => return,
-        "allow" | "prefer" => false,
-        "require" => true,
-        other => {
-            draft.fail(format!(
-                "client_tls_sslmode = {other} can't be done: certificates of clients are not checked"
-            ));
-            return;
-        }
-    };
-    match (cert, key) {
-        (Some(cert), Some(key)) => {
-            draft.set("tls", "cert", cert);
-            draft.set("tls", "key", key);
-            draft.set("tls", "required", required);
-        }
-        _ => draft
-            .fail(format!("client_tls_sslmode = {mode} needs client_tls_cert_file and client_tls_key_file")),
-    }
 }
 
 fn server_tls(mode: Option<&str>, draft: &mut Draft) {

@@ -323,9 +323,7 @@ fn passwords_are_read_anew_or_not_at_all() {
         let error = connect(stage.port, "postgres", "postgres").await.err().unwrap();
         assert_eq!(said(&error).0, "28P01");
         connect_with(stage.port, "postgres", "postgres", "other").await.unwrap();
-        for bad in
-            ["\"boss\" \"secret\"\nnonsense\n", "\"postgres\" \"md5aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"\n"]
-        {
+        for bad in ["\"boss\" \"secret\"\nnonsense\n", "\"postgres\" \"SCRAM-SHA-256$4096:short\"\n"] {
             fs::write(stage.file("users"), bad).unwrap();
             let (code, words) = refused(&boss, "reload").await;
             assert_eq!(code, "F0000");

@@ -4,10 +4,12 @@
 
 mod cluster;
 mod console;
+mod doors;
 mod follow;
 mod limits;
 mod live;
 mod metrics;
+mod proofs;
 mod reads;
 mod replication;
 mod retry;

@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Error, NoTls, SimpleQueryMessage};
 
 /// Generous: what is waited for takes well under a second on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-const BIN: &str = "/usr/lib/postgresql/15/bin";
+pub const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 /// A port that nobody has now.
 pub fn free_port() -> u16 {
@@ -71,7 +71,12 @@ impl Postgres {
         let pgdata = dir.path().join("pgdata");
         let port = free_port();
         let mut command = as_server("postgres");
-        command.arg("-D").arg(&pgdata).args(["-p", &port.to_string(), "-k", ""]).args(["-c", "fsync=off"]);
+        command
+            .arg("-D")
+            .arg(&pgdata)
+            .args(["-p", &port.to_string(), "-k"])
+            .arg(dir.path())
+            .args(["-c", "fsync=off"]);
         command.args(["-c", "shared_buffers=16MB", "-c", "listen_addresses=127.0.0.1"]).current_dir("/");
         command.args(["-c", "wal_level=logical", "-c", "wal_keep_size=64MB"]);
         command.args(["-c", "log_statement=all", "-c", "log_line_prefix="]);
@@ -144,14 +149,22 @@ pub struct Stage {
 impl Stage {
     /// A proxy with these lines in its configuration; `DIR` stands for a folder of the test's own.
     pub async fn open(lines: &str, prepare: impl Fn(&Path)) -> Stage {
-        let postgres = Postgres::start();
+        Stage::before(Postgres::start(), lines, prepare, "127.0.0.1").await
+    }
+
+    /// The same, with the server reached by its unix socket.
+    pub async fn open_by_socket(lines: &str, prepare: impl Fn(&Path)) -> Stage {
+        Stage::before(Postgres::start(), lines, prepare, "DIR").await
+    }
+
+    async fn before(postgres: Postgres, lines: &str, prepare: impl Fn(&Path), host: &str) -> Stage {
         prepare(postgres.dir.path());
         let (port, metrics) = (free_port(), free_port());
         let trust = if lines.contains("auth.") { "" } else { "auth.kind = \"trust\"\n" };
         let text = format!(
             "listen = [\"127.0.0.1:{port}\"]\nthreads = {THREADS}\n{trust}{lines}\n\
              [metrics]\nlisten = \"127.0.0.1:{metrics}\"\n\
-             [[server]]\naddress = \"127.0.0.1:{}\"\n",
+             [[server]]\naddress = \"{host}:{}\"\n",
             postgres.port
         );
         let text = text.replace("DIR", postgres.dir.path().to_str().unwrap());
@@ -166,7 +179,9 @@ impl Stage {
             while connect(port, "postgres", "postgres").await.is_err() {
                 let refused =
                     connect(port, "postgres", "postgres").await.err().and_then(|e| e.code().cloned());
-                if port == self.port && refused.is_some_and(|c| ["28P01", "3D000"].contains(&c.code())) {
+                if port == self.port
+                    && refused.is_some_and(|c| ["28P01", "3D000", "28000", "57P03"].contains(&c.code()))
+                {
                     return; // it is up, and knows them not
                 }
                 assert!(begun.elapsed() < PATIENCE, "nobody listens on port {port}");
@@ -223,6 +238,11 @@ impl Stage {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         proxy.join().unwrap().unwrap();
+    }
+
+    /// The test's own folder; the server's socket is there as well.
+    pub fn dir(&self) -> &Path {
+        self.postgres.dir.path()
     }
 
     pub fn file(&self, name: &str) -> PathBuf {

@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use crate::stage::{Stage, refused, told};
 
@@ -54,8 +55,8 @@ impl ServerCertVerifier for Seen {
     }
 }
 
-/// The certificate that the proxy shows now.
-async fn shown(port: u16) -> Vec<u8> {
+/// A connection in TLS, and the certificate that the proxy shows now.
+pub async fn dial(port: u16) -> (TlsStream<TcpStream>, Vec<u8>) {
     let seen = Arc::new(Seen::default());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config =
@@ -65,10 +66,14 @@ async fn shown(port: u16) -> Vec<u8> {
     socket.write_all(&wire::start::ask::SSL_REQUEST_PACKET).await.unwrap();
     assert_eq!(socket.read_u8().await.unwrap(), b'S');
     let tls = tokio_rustls::TlsConnector::from(Arc::new(config));
-    tls.connect("localhost".try_into().unwrap(), socket).await.unwrap();
+    let stream = tls.connect("localhost".try_into().unwrap(), socket).await.unwrap();
     let cert = seen.0.lock().unwrap().clone();
     assert!(!cert.is_empty());
-    cert
+    (stream, cert)
+}
+
+async fn shown(port: u16) -> Vec<u8> {
+    dial(port).await.1
 }
 
 fn issue(dir: &Path) {

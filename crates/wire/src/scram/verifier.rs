@@ -80,6 +80,11 @@ impl Verifier {
         Ok(Verifier { iterations, salt, stored: client.stored(), server, is_genuine: true })
     }
 
+    /// Whether it was made from this password (after SASLprep). As dear as making one.
+    pub fn is_of_password(&self, password: &[u8]) -> bool {
+        self.fits(&Keys::derive(password, &self.salt, self.iterations))
+    }
+
     /// A fake for the unknown `user`: the same for the same user as long as the cluster's `secret` is the same, so that
     /// asking twice tells nothing. It looks like a user's with PostgreSQL's default iterations and salt.
     pub fn mock(user: &[u8], secret: &[u8]) -> Verifier {
