@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::Late;
 use crate::control::Control;
+use crate::pool::{Key, Pool};
 use crate::reactor::Reactor;
 use crate::routing::Target;
 use crate::server::Server;
@@ -132,6 +133,19 @@ async fn wait(
             );
             Err(Refusal::for_now("57014", message))
         }
+    }
+}
+
+impl Pool {
+    /// The pool of the same user and database for another kind of work.
+    #[must_use]
+    pub fn sibling(self: &Rc<Pool>, reactor: &Rc<Reactor>, target: Target) -> Rc<Pool> {
+        if self.key.target == target {
+            return self.clone();
+        }
+        let other = reactor.pool(&Key { target, ..self.key.clone() });
+        other.credential.borrow_mut().clone_from(&self.credential.borrow());
+        other
     }
 }
 

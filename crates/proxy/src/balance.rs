@@ -10,12 +10,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::pool::Pool;
-use crate::reactor::Reactor;
+use crate::facts::micros;
+use crate::pool::{Pool, Refusal};
+use crate::reactor::{Reactor, TICK};
 use crate::routing::Target;
-use crate::server::Place;
+use crate::server::{Place, Server};
 
 /// Connections of a pool that may be moved to another replica per tick.
 pub const MOVES_MAX: usize = 1;
@@ -79,6 +82,49 @@ impl Load {
     }
 }
 
+/// Where the connections of a pool lead, on all threads together.
+#[derive(Debug, Default)]
+pub struct Spread {
+    counts: Mutex<BTreeMap<String, usize>>,
+    moved_at_us: AtomicU64,
+}
+
+impl Spread {
+    fn change(&self, address: &str, by: isize) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let n = counts.get(address).copied().unwrap_or(0).saturating_add_signed(by);
+        if n == 0 {
+            counts.remove(address);
+        } else {
+            counts.insert(address.to_string(), n);
+        }
+    }
+
+    /// One more, or it is about to be opened.
+    pub fn taken(&self, address: &str) {
+        self.change(address, 1);
+    }
+
+    /// One less.
+    pub fn free(&self, address: &str) {
+        self.change(address, -1);
+    }
+
+    /// How many lead there.
+    #[must_use]
+    pub fn count(&self, address: &str) -> usize {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).get(address).copied().unwrap_or(0)
+    }
+
+    /// Whether this thread may move some now, so many microseconds after the start: one at a time does.
+    #[must_use]
+    pub fn may_move(&self, now_us: u64) -> bool {
+        let last = self.moved_at_us.load(Ordering::Relaxed);
+        let due = now_us >= last.saturating_add(micros(TICK));
+        due && self.moved_at_us.compare_exchange(last, now_us, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
 /// All servers' loads, as one thread knows them.
 #[derive(Debug, Default)]
 pub struct Loads {
@@ -134,6 +180,25 @@ pub fn uneven(candidates: &[Rc<str>], count: impl Fn(&Rc<str>) -> usize) -> Opti
 }
 
 impl Pool {
+    /// Ends when a login at `address` is of no use any more: nothing new may go there.
+    pub(crate) async fn given_up(&self, reactor: &Reactor, address: &Rc<str>) -> Refusal {
+        loop {
+            reactor.threads.emptied.notified().await;
+            if !reactor.routing.borrow().admits(self.wants.get(), address) {
+                return Refusal::for_now(
+                    "08006",
+                    format!("the server at {address} takes no such work any more"),
+                );
+            }
+        }
+    }
+
+    /// Whether this one is not to be kept, for its server has more than its share.
+    pub(crate) fn is_shed(&self, server: &Server) -> bool {
+        let sheds = self.shed.borrow().as_ref() == Some(&server.address) && !self.has_waiters();
+        sheds && self.shed.replace(None).is_some()
+    }
+
     fn may_open(&self, reactor: &Reactor) -> bool {
         !self.paused.get() && reactor.may_log_in()
     }
@@ -148,7 +213,7 @@ impl Pool {
             let moves = {
                 let routing = reactor.routing.borrow();
                 let now = Instant::now();
-                let open = |a: &Rc<str>| self.places(a);
+                let open = |a: &Rc<str>| self.share.spread.count(a);
                 let candidates: Vec<Rc<str>> = routing.candidates(self.wants.get()).to_vec();
                 let up: Vec<Rc<str>> =
                     candidates.into_iter().filter(|a| self.retries.may_try(a, now, 0)).collect();
@@ -158,6 +223,9 @@ impl Pool {
                 self.shed.replace(None);
                 return;
             };
+            if !self.share.spread.may_move(micros(reactor.threads.started.elapsed())) {
+                return;
+            }
             let place = if self.may_open(reactor) { reactor.take_place(self) } else { None };
             if let Some(place) = place {
                 self.open(reactor, &to, Place::of(self, &to, place));
@@ -200,6 +268,19 @@ mod tests {
         let idle = [loads.of(&all[0]), loads.of(&all[1]), loads.of(&all[1]), loads.of(&all[2])];
         assert_eq!(loads.pick(idle.iter()), Some(2));
         assert_eq!(loads.pick([].iter()), None);
+    }
+
+    #[test]
+    fn threads_move_connections_one_after_the_other() {
+        let spread = Spread::default();
+        spread.taken("a");
+        spread.taken("a");
+        spread.taken("b");
+        spread.free("b");
+        spread.free("b");
+        assert_eq!((spread.count("a"), spread.count("b")), (2, 0));
+        let tick = micros(TICK);
+        assert!(spread.may_move(tick) && !spread.may_move(tick + 1) && spread.may_move(2 * tick));
     }
 
     #[test]

@@ -99,8 +99,8 @@ impl Reactor {
             let (database, user) = (&pool.key.database, &pool.key.user);
             let entry = new.database(database);
             pool.share.set_size(new.pool_size(database, user));
-            pool.wants.set(Wants { lag_ms_max: entry.lag_ms_max(new), ..pool.wants.get() });
             pool.timeouts.set(new.timeouts(database, user));
+            pool.wants.set(Wants { lag_ms_max: entry.lag_ms_max(new), ..pool.wants.get() });
             let dbname = entry.dbname(database).to_string();
             if pool.dbname.replace(dbname.clone()) != dbname {
                 self.close_when_free(|server| Rc::ptr_eq(&server.pool, &pool));
@@ -108,6 +108,8 @@ impl Reactor {
         }
         if new.cluster.is_none() {
             self.rerouted(crate::run::fixed(new));
+        } else if let Some(merged) = self.merged() {
+            self.follow(&merged);
         }
         self.pump_all();
     }

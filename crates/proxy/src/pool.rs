@@ -6,12 +6,13 @@
 //! closed and not given out.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::balance::{Opening, Use};
+use crate::config::Config;
 use crate::control::{Control, Order};
 use crate::facts::{Totals, micros};
 use crate::idle::Idle;
@@ -57,8 +58,6 @@ pub struct Pool {
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
     /// Connections that exist or are being opened.
     total: Cell<usize>,
-    /// The same, for each server.
-    places: RefCell<BTreeMap<Rc<str>, usize>>,
     pub(crate) opening: Cell<usize>,
     /// A server that has more than its share: the next connection to it that comes back is not kept.
     pub(crate) shed: RefCell<Option<Rc<str>>>,
@@ -78,7 +77,7 @@ impl Pool {
     /// An empty one.
     #[must_use]
     pub fn new(reactor: &Rc<Reactor>, key: Key) -> Rc<Pool> {
-        let config = &reactor.config;
+        let config: &Config = &reactor.config;
         let place = config.database(&key.database);
         let dbname = place.dbname(&key.database).to_string();
         let share = reactor.threads.share(&key, config.pool_size(&key.database, &key.user));
@@ -93,7 +92,6 @@ impl Pool {
             idle,
             waiters: RefCell::default(),
             total: Cell::new(0),
-            places: RefCell::default(),
             opening: Cell::new(0),
             shed: RefCell::default(),
             warm: Warm::default(),
@@ -108,17 +106,6 @@ impl Pool {
     #[must_use]
     pub fn owner(&self) -> Option<Rc<Reactor>> {
         self.reactor.upgrade()
-    }
-
-    /// The pool of the same user and database for another kind of work.
-    #[must_use]
-    pub fn sibling(self: &Rc<Pool>, reactor: &Rc<Reactor>, target: Target) -> Rc<Pool> {
-        if self.key.target == target {
-            return self.clone();
-        }
-        let other = reactor.pool(&Key { target, ..self.key.clone() });
-        other.credential.borrow_mut().clone_from(&self.credential.borrow());
-        other
     }
 
     /// Connections that exist, that are idle, and clients that wait.
@@ -342,19 +329,6 @@ impl Pool {
         });
     }
 
-    /// Ends when a login at `address` is of no use any more: nothing new may go there.
-    async fn given_up(&self, reactor: &Reactor, address: &Rc<str>) -> Refusal {
-        loop {
-            reactor.threads.emptied.notified().await;
-            if !reactor.routing.borrow().admits(self.wants.get(), address) {
-                return Refusal::for_now(
-                    "08006",
-                    format!("the server at {address} takes no such work any more"),
-                );
-            }
-        }
-    }
-
     pub(crate) fn opened(self: &Rc<Pool>, server: Server) {
         self.share.welcomes.opened(&server.backend.reported);
         self.idle.push(server);
@@ -417,25 +391,13 @@ impl Pool {
     /// There is one connection more, or it is about to be opened, to a server at `address`.
     pub(crate) fn place_taken(&self, address: &Rc<str>) {
         self.total.set(self.total.get() + 1);
-        *self.places.borrow_mut().entry(address.clone()).or_default() += 1;
-    }
-
-    /// Connections to a server, those that are being opened among them.
-    pub(crate) fn places(&self, address: &Rc<str>) -> usize {
-        self.places.borrow().get(address).copied().unwrap_or(0)
+        self.share.spread.taken(address);
     }
 
     /// A connection is gone, or went to another thread.
     pub(crate) fn place_free(&self, address: &Rc<str>) {
         self.total.set(self.total.get() - 1);
-        let mut places = self.places.borrow_mut();
-        if let Some(n) = places.get_mut(address) {
-            *n -= 1;
-            if *n == 0 {
-                places.remove(address);
-            }
-        }
-        drop(places);
+        self.share.spread.free(address);
         let Some(reactor) = self.reactor.upgrade() else { return };
         reactor.threads.emptied.notify_waiters();
         reactor.pump_soon();
@@ -459,12 +421,6 @@ impl Pool {
     /// Closes an idle one that leads to `address`; whether there was one.
     pub(crate) fn close_one_at(&self, address: &Rc<str>) -> bool {
         self.idle.one_at(address).is_some()
-    }
-
-    /// Whether this one is not to be kept, for its server has more than its share.
-    fn is_shed(&self, server: &Server) -> bool {
-        let sheds = self.shed.borrow().as_ref() == Some(&server.address) && !self.has_waiters();
-        sheds && self.shed.replace(None).is_some()
     }
 
     /// Closes all that are idle.

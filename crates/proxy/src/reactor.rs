@@ -219,7 +219,14 @@ impl Reactor {
         }
     }
 
-    fn follow(self: &Rc<Reactor>, merged: &Merged) {
+    /// What the agents say now, if there are any.
+    #[must_use]
+    pub fn merged(&self) -> Option<Arc<Merged>> {
+        self.routes.as_ref().map(|routes| routes.borrow().clone())
+    }
+
+    /// What the agents say is what counts from now on.
+    pub fn follow(self: &Rc<Reactor>, merged: &Merged) {
         let now = Instant::now();
         self.fresh.borrow_mut().note(&merged.members, now);
         let (cut_off, fresh) = (self.links.cut_off(), self.fresh.borrow().clone());

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::balance::Spread;
 use crate::welcomes::Welcomes;
 
 /// How much longer than any of its own somebody on another thread must wait to be served first.
@@ -23,6 +24,8 @@ const NOBODY: u64 = 0;
 pub struct Share {
     /// How its clients are welcomed.
     pub welcomes: Welcomes,
+    /// Where its connections lead.
+    pub spread: Spread,
     size: AtomicUsize,
     taken: AtomicUsize,
     clients: AtomicUsize,
@@ -57,6 +60,7 @@ impl Share {
     pub fn new(size: usize, threads: usize) -> Share {
         Share {
             welcomes: Welcomes::default(),
+            spread: Spread::default(),
             size: AtomicUsize::new(size.max(1)),
             taken: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),

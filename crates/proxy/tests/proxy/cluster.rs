@@ -1,13 +1,12 @@
 //! A leader with two standbys, real ones, whose agents say what a test wants them to, and a proxy before them.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use api::routes::{Role, Routes};
 use tokio_postgres::Client;
 
 use crate::follow::{NAMES, Shop, Talk, node};
-use crate::stage::{PATIENCE, Postgres, connect, free_port};
+use crate::stage::{PATIENCE, Postgres, THREADS, connect, free_port, run_proxy};
 
 pub struct Cluster {
     pub servers: Vec<Postgres>,
@@ -46,9 +45,11 @@ impl Cluster {
     fn start_proxy(&self, lines: &str) {
         let dir = self.shop.dir.path();
         let _ = self.shop.identity("proxy-1");
+        let threads =
+            if lines.contains("threads") { String::new() } else { format!("threads = {THREADS}\n") };
         let text = format!(
             "listen = [\"127.0.0.1:{}\"]\nlisten_read = [\"127.0.0.1:{}\"]\nauth.kind = \"trust\"\n\
-             admin.users = [\"boss\"]\n{lines}\n[cluster]\nagents = [\"{}\"]\n\
+             {threads}admin.users = [\"boss\"]\n{lines}\n[cluster]\nagents = [\"{}\"]\n\
              ca = {:?}\ncert = {:?}\nkey = {:?}\n",
             self.write,
             self.read,
@@ -57,11 +58,7 @@ impl Cluster {
             dir.join("proxy-1.crt"),
             dir.join("proxy-1.key"),
         );
-        let config = proxy::Config::parse(&text, Path::new("test.toml")).unwrap();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(proxy::run(config))
-        });
+        let _ = run_proxy(&text);
     }
 
     /// From now on all agents say that server number `leader` leads this term, changed like this.

@@ -166,12 +166,26 @@ fn a_replica_that_comes_back_gets_its_share() {
             t.rows.iter().filter(is).count()
         };
         wait_until(&console, "show servers", |t| at(t, 2) >= 1 && at(t, 1) <= at(t, 2) + 1).await;
-        // With as much to do they take turns; whoever has more gets less.
-        readers[0].batch_execute("BEGIN").await.unwrap();
-        let busy = cluster.at(&readers[0]).await;
+    });
+}
+
+#[test]
+fn work_goes_to_whoever_has_least_in_use() {
+    told(async {
+        let cluster = Cluster::open("threads = 1\n", |_| {}).await;
+        let (one, two) = (cluster.client(cluster.read).await, cluster.client(cluster.read).await);
+        one.batch_execute("BEGIN").await.unwrap();
+        let busy = cluster.at(&one).await;
         for _ in 0..6 {
-            assert_eq!(cluster.at(&readers[1]).await, 3 - busy);
+            assert_eq!(cluster.at(&two).await, 3 - busy);
         }
+        // Both have a connection now that nobody uses: they take turns.
+        one.batch_execute("COMMIT").await.unwrap();
+        let mut turns = Vec::new();
+        for _ in 0..3 {
+            turns.push(table(&two, "SELECT current_setting('port')").await.rows);
+        }
+        assert!(turns[0] != turns[1] && turns[1] != turns[2], "{turns:?}");
     });
 }
 

@@ -124,7 +124,7 @@ impl Drop for Postgres {
 }
 
 /// More than one, so that what clients of different threads share is met by every test.
-const THREADS: usize = 3;
+pub const THREADS: usize = 3;
 /// A proxy in a thread of its own.
 pub fn run_proxy(text: &str) -> std::thread::JoinHandle<Result<(), proxy::run::RunError>> {
     run_proxy_of(proxy::Config::parse(text, Path::new("test.toml")).unwrap())
