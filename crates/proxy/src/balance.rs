@@ -15,10 +15,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::facts::micros;
-use crate::pool::{Pool, Refusal};
+use crate::pool::Pool;
 use crate::reactor::{Reactor, TICK};
 use crate::routing::Target;
 use crate::server::{Place, Server};
+use crate::waiter::Refusal;
 
 /// Connections of a pool that may be moved to another replica per tick.
 pub const MOVES_MAX: usize = 1;

@@ -217,6 +217,8 @@ pub struct PoolRules {
     pub mode: PoolMode,
     /// Connections for one user and database, to one kind of server.
     pub size: usize,
+    /// Connections that are kept for one user and database while a client is there, if `size` allows it.
+    pub min_size: usize,
     /// Statements kept prepared on one connection.
     pub prepared_max: usize,
     /// Idle connections are closed after so many seconds; 0: never.
@@ -256,6 +258,7 @@ impl Default for PoolRules {
         PoolRules {
             mode: PoolMode::default(),
             size: 20,
+            min_size: 0,
             prepared_max: route::backend::PREPARED_MAX,
             idle_timeout: Some(Duration::from_secs(600)),
             lifetime: Some(Duration::from_secs(3600)),

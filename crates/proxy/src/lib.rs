@@ -8,6 +8,7 @@
 pub mod accept;
 pub mod admin;
 pub mod after;
+pub mod age;
 pub mod auth;
 pub mod balance;
 pub mod balancer;

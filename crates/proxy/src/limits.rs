@@ -32,6 +32,12 @@ pub struct Database {
     /// Instead of `pool.size`.
     #[serde(default)]
     pub pool_size: Option<usize>,
+    /// Instead of `pool.min_size`.
+    #[serde(default)]
+    pub min_pool_size: Option<usize>,
+    /// Instead of `pool.lifetime_s`; 0: connections are never closed for their age.
+    #[serde(default, rename = "lifetime_s", deserialize_with = "crate::timeouts::own")]
+    pub lifetime: Option<Option<std::time::Duration>>,
     /// Instead of `pool.mode`.
     #[serde(default)]
     pub mode: Option<PoolMode>,
@@ -225,12 +231,16 @@ impl Reactor {
             |ours: &dyn Fn(&Key) -> bool| self.threads.sum(ours, Share::clients) - usize::from(seated);
         let most = self.config.database(database).0.map_or(0, |d| d.max_clients);
         if is_full(most, clients(&|key| key.database == database)) {
-            let words = format!("too many clients for database \"{database}\" already");
+            let words =
+                format!("too many clients for database \"{database}\" already (max_db_client_connections)");
             return Err(Denied::Told("53300", words));
         }
         let most = self.config.user(user).map_or(0, |u| u.max_clients);
         if is_full(most, clients(&|key| key.user == user)) {
-            return Err(Denied::Told("53300", format!("too many clients of user \"{user}\" already")));
+            return Err(Denied::Told(
+                "53300",
+                format!("too many clients of user \"{user}\" already (max_user_client_connections)"),
+            ));
         }
         self.has_seat(seated)
     }
@@ -241,7 +251,10 @@ impl Reactor {
     /// 53300 if not.
     pub fn has_seat(&self, seated: bool) -> Result<(), Denied> {
         if self.threads.clients() - usize::from(seated) >= self.config.clients_max {
-            return Err(Denied::Told("53300", "sorry, too many clients already".to_string()));
+            return Err(Denied::Told(
+                "53300",
+                "sorry, too many clients already (max_client_conn)".to_string(),
+            ));
         }
         Ok(())
     }

@@ -101,6 +101,7 @@ impl Reactor {
             pool.share.set_size(new.pool_size(database, user));
             pool.timeouts.set(new.timeouts(database, user));
             pool.wants.set(Wants { lag_ms_max: entry.lag_ms_max(new), ..pool.wants.get() });
+            pool.age.set(new.age(database));
             let dbname = entry.dbname(database).to_string();
             if pool.dbname.replace(dbname.clone()) != dbname {
                 self.close_when_free(|server| Rc::ptr_eq(&server.pool, &pool));

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_whole_file_is_understood() {
-        let text = "; ours\n# yours\n[databases]\nshop = host=10.0.0.1 dbname='my shop' pool_size=5 pool_mode=session\n\
+        let text = "; ours\n# yours\n[databases]\nshop = host=10.0.0.1 dbname='my shop' pool_size=5 pool_mode=session min_pool_size=2 server_lifetime=9\n\
             \"odd \"\"name\"\"\" = host=10.0.0.1 max_db_connections=9\n\
             [users]\nclerk = max_user_connections=3 max_user_client_connections=30 query_timeout=2.5 pool_mode=statement pool_size=2\n\
             [pgbouncer]\nlisten_addr = 127.0.0.1, ::1\nlisten_port = 7000\nauth_type = scram-sha-256\n\
@@ -166,6 +166,8 @@ mod tests {
             (PoolMode::Statement, 2)
         );
         assert_eq!((config.mode("shop", "x"), config.pool_size("shop", "x")), (PoolMode::Session, 5));
+        let nine = crate::age::Age { lifetime: Some(Duration::from_secs(9)), least: 2 };
+        assert_eq!((config.age("shop"), config.age("else").lifetime), (nine, None));
         let of_clerk = config.timeouts("shop", "clerk");
         assert_eq!(of_clerk.query, Some(Duration::from_millis(2500)));
         assert_eq!(of_clerk.idle_transaction, Some(Duration::from_secs(7)));

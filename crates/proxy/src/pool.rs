@@ -11,6 +11,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::age::Age;
 use crate::balance::{Opening, Use};
 use crate::config::Config;
 use crate::control::{Control, Order};
@@ -65,6 +66,8 @@ pub struct Pool {
     pub(crate) warm: Warm,
     /// Stands still on request (PAUSE).
     pub paused: Cell<bool>,
+    /// How old its connections may become, and how few they may be.
+    pub age: Cell<Age>,
     /// What its clients may take.
     pub timeouts: Cell<Timeouts>,
     /// Addresses that have just refused it.
@@ -96,6 +99,7 @@ impl Pool {
             shed: RefCell::default(),
             warm: Warm::default(),
             paused: Cell::new(false),
+            age: Cell::default(),
             timeouts: Cell::default(),
             retries: Retries::default(),
             credential: RefCell::default(),
@@ -193,7 +197,7 @@ impl Pool {
             routing.admits(self.wants.get(), &server.address)
         };
         server.in_use = None;
-        let old = reactor.config.pool.lifetime.is_some_and(|limit| server.opened.elapsed() > limit);
+        let old = self.age.get().is_old(server.opened);
         server.facts.client.set(0);
         let too_many = self.share.taken() > self.share.size();
         let unwanted =
@@ -275,24 +279,32 @@ impl Pool {
     fn open_missing(self: &Rc<Pool>, reactor: &Rc<Reactor>) {
         loop {
             let missing = self.waiters.borrow().len() > self.opening.get();
-            if !missing || self.paused.get() || !reactor.may_log_in() {
+            if !missing || !self.open_one(reactor) {
                 return;
             }
-            let least = {
-                let routing = reactor.routing.borrow();
-                if routing.holds(self.wants.get()) {
-                    return;
-                }
-                let (now, under_way) = (Instant::now(), self.opening.get());
-                let candidates = routing.candidates(self.wants.get()).iter();
-                reactor.loads.least(candidates.filter(|a| self.retries.may_try(a, now, under_way)))
-            };
-            // When the pause of the last of them is over, it is looked again.
-            let Some((address, load)) = least else { return };
-            let Some(place) = reactor.take_place(self) else { return };
-            reactor.loads.took(&load);
-            self.open(reactor, &address, Place::of(self, &address, place));
         }
+    }
+
+    /// Begins to open one connection more, if that may be now.
+    pub(crate) fn open_one(self: &Rc<Pool>, reactor: &Rc<Reactor>) -> bool {
+        if self.paused.get() || !reactor.may_log_in() {
+            return false;
+        }
+        let least = {
+            let routing = reactor.routing.borrow();
+            if routing.holds(self.wants.get()) {
+                return false;
+            }
+            let (now, under_way) = (Instant::now(), self.opening.get());
+            let candidates = routing.candidates(self.wants.get()).iter();
+            reactor.loads.least(candidates.filter(|a| self.retries.may_try(a, now, under_way)))
+        };
+        // When the pause of the last of them is over, it is looked again.
+        let Some((address, load)) = least else { return false };
+        let Some(place) = reactor.take_place(self) else { return false };
+        reactor.loads.took(&load);
+        self.open(reactor, &address, Place::of(self, &address, place));
+        true
     }
 
     pub(crate) fn open(self: &Rc<Pool>, reactor: &Rc<Reactor>, address: &Rc<str>, place: Place) {
@@ -364,11 +376,12 @@ impl Pool {
         let Some(reactor) = self.reactor.upgrade() else { return };
         let idle = self.idle.take();
         let routing = reactor.routing.borrow();
-        let limit = reactor.config.pool.idle_timeout;
+        let (limit, age) = (reactor.config.pool.idle_timeout, self.age.get());
         let kept = idle.into_iter().filter_map(|mut server| {
-            let fresh = limit.is_none_or(|limit| server.used.elapsed() < limit);
-            (routing.admits(self.wants.get(), &server.address) && fresh && server.is_alive())
-                .then_some(server)
+            let needed = self.share.taken() <= age.least;
+            let fresh = needed || limit.is_none_or(|limit| server.used.elapsed() < limit);
+            let good = fresh && !age.is_old(server.opened);
+            (routing.admits(self.wants.get(), &server.address) && good && server.is_alive()).then_some(server)
         });
         self.idle.put_back(kept.collect());
     }

@@ -298,6 +298,7 @@ impl Reactor {
             };
             pool.refuse_late(limit, &Refusal::for_now("57P03", why));
             pool.rebalance(self);
+            pool.keep_least();
             if tidy {
                 pool.tidy();
             }
@@ -397,6 +398,7 @@ impl Reactor {
         let pool = Pool::new(self, key.clone());
         pool.paused.set(self.threads.gates.is_paused(&key.database));
         pool.timeouts.set(self.config.timeouts(&key.database, &key.user));
+        pool.age.set(self.config.age(&key.database));
         self.pools.borrow_mut().insert(key.clone(), pool.clone());
         pool
     }

@@ -92,7 +92,11 @@ pub struct Own {
     pub client_idle: Option<Option<Duration>>,
 }
 
-fn own<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<Duration>>, D::Error> {
+/// A time in seconds that stands instead of another; 0: none.
+///
+/// # Errors
+/// What is no time.
+pub fn own<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<Duration>>, D::Error> {
     seconds(from).map(Some)
 }
 
@@ -157,17 +161,25 @@ pub enum Late {
 
 impl Late {
     /// What this client is told at its end, which is logged, too: PostgreSQL's own words (`ProcessInterrupts` in
-    /// tcop/postgres.c), but for the first, which has none there.
+    /// tcop/postgres.c), but for the first, which has none there, and the name by which PgBouncer knows the limit, so
+    /// that nobody looks for it in PostgreSQL.
     #[must_use]
     pub fn words(self, client: u32, key: &Key) -> Words<'static> {
         tracing::info!(client, user = key.user, database = key.database, late = ?self, "a client took too long");
         match self {
             Late::Query => Words::fatal("57014", QUERY),
-            Late::IdleTransaction => {
-                Words::fatal("25P03", "terminating connection due to idle-in-transaction timeout")
-            }
-            Late::Transaction => Words::fatal("25P04", "terminating connection due to transaction timeout"),
-            Late::ClientIdle => Words::fatal("57P05", "terminating connection due to idle-session timeout"),
+            Late::IdleTransaction => Words::fatal(
+                "25P03",
+                "terminating connection due to idle-in-transaction timeout (idle_transaction_timeout)",
+            ),
+            Late::Transaction => Words::fatal(
+                "25P04",
+                "terminating connection due to transaction timeout (transaction_timeout)",
+            ),
+            Late::ClientIdle => Words::fatal(
+                "57P05",
+                "terminating connection due to idle-session timeout (client_idle_timeout)",
+            ),
         }
     }
 }

@@ -73,7 +73,7 @@ fn theirs(config: &Config) -> Vec<Setting> {
         ("stats_users", config.admin.stats_users.join(","), String::new()),
         ("pool_mode", mode_word(config.pool.mode).to_string(), mode_word(rules.mode).to_string()),
         ("default_pool_size", config.pool.size.to_string(), rules.size.to_string()),
-        ("min_pool_size", "0".to_string(), "0".to_string()),
+        ("min_pool_size", config.pool.min_size.to_string(), "0".to_string()),
         ("reserve_pool_size", "0".to_string(), "0".to_string()),
         ("max_client_conn", config.clients_max.to_string(), "10000".to_string()),
         ("max_db_connections", "0".to_string(), "0".to_string()),

@@ -14,9 +14,10 @@ const LONGEST: Duration = Duration::from_secs(86_400);
 type Change = fn(&mut Config, &str) -> Option<()>;
 
 /// What can be set.
-const KEYS: [(&str, Change); 16] = [
+const KEYS: [(&str, Change); 17] = [
     ("pool_mode", |c, v| mode(v).map(|m| c.pool.mode = m)),
     ("default_pool_size", |c, v| number(v).filter(|n| *n > 0).map(|n| c.pool.size = n)),
+    ("min_pool_size", |c, v| number(v).map(|n| c.pool.min_size = n)),
     ("max_client_conn", |c, v| number(v).map(|n| c.clients_max = n)),
     ("max_prepared_statements", |c, v| match number(v)? {
         // Statements follow their clients anyway.

@@ -10,12 +10,10 @@ use super::{Draft, auth};
 use crate::limits::ANY;
 
 /// Keys that mean nothing here, and why.
-const IDLE: [(&str, &str); 6] = [
+const IDLE: [(&str, &str); 4] = [
     ("application_name", "clients name themselves"),
-    ("min_pool_size", "connections are opened when they are needed"),
     ("reserve_pool", "there is no reserve: add it to pool_size"),
     ("reserve_pool_size", "there is no reserve: add it to pool_size"),
-    ("server_lifetime", "[pgbouncer] server_lifetime is for all"),
     ("load_balance_hosts", "there is one host"),
 ];
 
@@ -77,6 +75,12 @@ fn database(entry: &Entry, settings: &Settings, draft: &mut Draft) -> (Table, Op
             "port" => port.clone_from(value),
             "pool_size" => {
                 drop(number(&at, value, draft).map(|n| table.insert("pool_size".to_string(), n.into())))
+            }
+            "min_pool_size" => {
+                drop(number(&at, value, draft).map(|n| table.insert("min_pool_size".to_string(), n.into())))
+            }
+            "server_lifetime" => {
+                drop(time(&at, value, draft).map(|s| table.insert("lifetime_s".to_string(), s.into())))
             }
             "pool_mode" => drop(mode(&at, value, draft).map(|m| table.insert("mode".to_string(), m.into()))),
             "max_db_connections" => connections = number(&at, value, draft).unwrap_or(0),

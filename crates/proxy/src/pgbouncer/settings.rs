@@ -21,8 +21,11 @@ pub struct Settings {
 }
 
 /// Numbers and times: PgBouncer's key, our section and key, PgBouncer's default where ours is another.
-const NUMBERS: [(&str, &str, &str, Option<i64>); 2] =
-    [("default_pool_size", "pool", "size", None), ("max_client_conn", "", "clients_max", Some(100))];
+const NUMBERS: [(&str, &str, &str, Option<i64>); 3] = [
+    ("default_pool_size", "pool", "size", None),
+    ("min_pool_size", "pool", "min_size", None),
+    ("max_client_conn", "", "clients_max", Some(100)),
+];
 const TIMES: [(&str, &str, &str, Option<f64>); 10] = [
     ("server_idle_timeout", "pool", "idle_timeout_s", None),
     ("server_lifetime", "pool", "lifetime_s", None),
@@ -74,7 +77,7 @@ const READ: [&str; 27] = [
 ];
 
 /// Keys that mean nothing here, and why leaving them out does no harm. The value that says nothing is not worth a word.
-const IDLE: [(&str, &str, &str); 40] = [
+const IDLE: [(&str, &str, &str); 39] = [
     ("pkt_buf", "", "its buffers are of another kind"),
     ("ignore_startup_parameters", "", "every setting of a startup message is applied"),
     ("track_extra_parameters", "", "every setting of a client is followed"),
@@ -85,7 +88,6 @@ const IDLE: [(&str, &str, &str); 40] = [
     ("server_fast_close", "0", "servers are closed as soon as they are free"),
     ("server_login_retry", "15", "a server that refuses is tried again within 0.25 s"),
     ("server_round_robin", "0", "the connection used last is used next"),
-    ("min_pool_size", "0", "connections are opened when they are needed"),
     ("reserve_pool_size", "0", "there is no reserve: add it to default_pool_size"),
     ("reserve_pool_timeout", "5", "there is no reserve"),
     ("query_wait_notify", "0", "clients that wait are told nothing until they are served or refused"),

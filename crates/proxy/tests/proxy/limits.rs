@@ -20,6 +20,14 @@ mode = "session"
 name = "narrow"
 dbname = "postgres"
 max_clients = 1
+[[database]]
+name = "warm"
+dbname = "postgres"
+min_pool_size = 3
+[[database]]
+name = "brief"
+dbname = "postgres"
+lifetime_s = 0.2
 [[user]]
 name = "postgres"
 max_clients = 100
@@ -81,5 +89,25 @@ fn databases_have_names_and_limits() {
         })
         .await;
         stage.client("postgres", "narrow").await.simple_query("select 1").await.unwrap();
+    });
+}
+
+#[test]
+fn pools_are_kept_warm_and_their_connections_grow_old() {
+    told(async {
+        let stage = Stage::open(LINES, |_| {}).await;
+        let boss = stage.console("boss").await;
+        let warm = stage.client("postgres", "warm").await;
+        warm.simple_query("select 1").await.unwrap();
+        wait_until(&boss, "show pools", |t| t.number("database", "warm", "sv_idle") == 3).await;
+        let shown = table(&boss, "show databases").await;
+        assert_eq!(shown.number("name", "warm", "min_pool_size"), 3);
+        // One that rests is closed for its age, and so is one that is in use, once it is free.
+        let brief = stage.client("postgres", "brief").await;
+        let pid = table(&brief, "select pg_backend_pid()").await.rows;
+        wait_until(&boss, "show pools", |t| t.number("database", "brief", "sv_idle") == 0).await;
+        let next = table(&brief, "select pg_backend_pid(), pg_sleep(0.3)").await.rows;
+        assert_ne!(next[0][0], pid[0][0]);
+        assert_ne!(table(&brief, "select pg_backend_pid()").await.rows[0][0], next[0][0]);
     });
 }

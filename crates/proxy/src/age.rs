@@ -1,0 +1,50 @@
+//! Connections that are kept though nobody needs them now, and those that have become too old.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::pool::Pool;
+
+/// How old the connections of a pool may become, and how few they may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Age {
+    /// Those that are older are closed, once they are free; `None`: never.
+    pub lifetime: Option<Duration>,
+    /// So many are kept while a client is there.
+    pub least: usize,
+}
+
+impl Age {
+    /// Whether a connection that was opened then is too old.
+    #[must_use]
+    pub fn is_old(self, opened: Instant) -> bool {
+        self.lifetime.is_some_and(|limit| opened.elapsed() > limit)
+    }
+}
+
+impl Config {
+    /// Of the pools of a database.
+    #[must_use]
+    pub fn age(&self, database: &str) -> Age {
+        let own = self.database(database).0;
+        Age {
+            lifetime: own.and_then(|d| d.lifetime).unwrap_or(self.pool.lifetime),
+            least: own.and_then(|d| d.min_pool_size).unwrap_or(self.pool.min_size),
+        }
+    }
+}
+
+impl Pool {
+    /// Opens one connection if there are fewer than are to be kept: on each tick one, so that no server is stormed.
+    pub fn keep_least(self: &Rc<Pool>) {
+        let too_few = self.share.taken() < self.age.get().least;
+        if too_few
+            && self.share.clients() > 0
+            && self.logins() == 0
+            && let Some(reactor) = self.owner()
+        {
+            self.open_one(&reactor);
+        }
+    }
+}
