@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::pool::Pool;
+use crate::server::Server;
 
 /// How old the connections of a pool may become, and how few they may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +37,27 @@ impl Config {
 }
 
 impl Pool {
+    /// Closes idle connections that nobody may use any more, or that nobody has used for long.
+    pub fn tidy(&self) {
+        let Some(reactor) = self.owner() else { return };
+        let idle = self.idle.take();
+        let routing = reactor.routing.borrow();
+        let (limit, age) = (reactor.config.pool.idle_timeout, self.age.get());
+        let kept = idle.into_iter().filter_map(|mut server| {
+            let needed = self.share.taken() <= age.least;
+            let fresh = needed || limit.is_none_or(|limit| server.used.elapsed() < limit);
+            let good = fresh && !age.is_old(server.opened);
+            (routing.admits(self.wants.get(), &server.address) && good && server.is_alive()).then_some(server)
+        });
+        self.idle.put_back(kept.collect());
+    }
+
+    /// Closes those that are idle and wanted no more.
+    pub fn close_unwanted(&self) {
+        let wanted = |server: &Server| !server.facts.close_needed.get();
+        self.idle.put_back(self.idle.take().into_iter().filter(wanted).collect());
+    }
+
     /// Opens one connection if there are fewer than are to be kept: on each tick one, so that no server is stormed.
     pub fn keep_least(self: &Rc<Pool>) {
         let too_few = self.share.taken() < self.age.get().least;

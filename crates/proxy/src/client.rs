@@ -22,6 +22,7 @@ use crate::cancel;
 use crate::control::{Control, Order};
 use crate::facts::{ClientFacts, Count};
 use crate::line::Line;
+use crate::patience;
 use crate::pool::Pool;
 use crate::reactor::Reactor;
 use crate::server::Server;
@@ -210,6 +211,9 @@ impl Client {
         if self.control.take(Order::Late) {
             self.end_if_late(cx)?;
         }
+        if self.control.take(Order::Wait) && self.waiting.is_some() {
+            self.last_words(cx, &patience::words(&self.reactor, &self.pool));
+        }
         Ok(true)
     }
 
@@ -234,6 +238,7 @@ impl Client {
         }
     }
 
+    /// Says something of ours, mostly the last.
     fn last_words(&mut self, cx: &mut Context<'_>, words: &Words<'_>) {
         let mut bytes = Vec::new();
         words.put(&mut bytes);

@@ -302,13 +302,16 @@ pub struct Hold {
     /// Longest wait for a connection, in seconds; then the client gets an error and may go on.
     #[serde(rename = "timeout_s", deserialize_with = "needed_seconds")]
     pub timeout: Duration,
+    /// A client that waits for longer is told so, by a NOTICE, in seconds; 0: never.
+    #[serde(rename = "notify_s", deserialize_with = "seconds")]
+    pub notify: Option<Duration>,
     /// Clients that may wait at a time; more are refused at once.
     pub clients_max: usize,
 }
 
 impl Default for Hold {
     fn default() -> Hold {
-        Hold { timeout: Duration::from_secs(60), clients_max: 10_000 }
+        Hold { timeout: Duration::from_secs(60), notify: Some(Duration::from_secs(5)), clients_max: 10_000 }
     }
 }
 

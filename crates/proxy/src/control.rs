@@ -25,6 +25,8 @@ pub enum Order {
     Leave = 16,
     /// It has taken too long over something.
     Late = 32,
+    /// It waits for long: its client is to be told.
+    Wait = 64,
     /// Look again: something that it waits for has come.
     Look = 8,
 }

@@ -36,6 +36,7 @@ pub mod merge;
 pub mod metrics;
 pub mod network;
 pub mod origin;
+pub mod patience;
 pub mod peering;
 pub mod pgbouncer;
 pub mod pool;

@@ -55,8 +55,8 @@ pub struct Pool {
     /// What was done here.
     pub totals: Totals,
     reactor: Weak<Reactor>,
-    idle: Idle,
-    waiters: RefCell<VecDeque<Rc<Waiter>>>,
+    pub(crate) idle: Idle,
+    pub(crate) waiters: RefCell<VecDeque<Rc<Waiter>>>,
     /// Connections that exist or are being opened.
     total: Cell<usize>,
     pub(crate) opening: Cell<usize>,
@@ -347,45 +347,6 @@ impl Pool {
         self.pump();
     }
 
-    /// Nobody here can be served.
-    pub fn refuse_all(&self, refusal: &Refusal) {
-        let all = std::mem::take(&mut *self.waiters.borrow_mut());
-        all.iter().filter(|w| !w.gone.get()).for_each(|w| w.give(Err(refusal.clone())));
-    }
-
-    /// Whoever has waited longer than `limit` is refused.
-    pub fn refuse_late(&self, limit: Duration, refusal: &Refusal) {
-        loop {
-            let first = {
-                let mut waiters = self.waiters.borrow_mut();
-                match waiters.front() {
-                    Some(first) if first.gone.get() || first.since.elapsed() > limit => waiters.pop_front(),
-                    _ => None,
-                }
-            };
-            match first {
-                Some(first) if !first.gone.get() => first.give(Err(refusal.clone())),
-                Some(_) => {}
-                None => return,
-            }
-        }
-    }
-
-    /// Closes idle connections that nobody may use any more, or that nobody has used for long.
-    pub fn tidy(&self) {
-        let Some(reactor) = self.reactor.upgrade() else { return };
-        let idle = self.idle.take();
-        let routing = reactor.routing.borrow();
-        let (limit, age) = (reactor.config.pool.idle_timeout, self.age.get());
-        let kept = idle.into_iter().filter_map(|mut server| {
-            let needed = self.share.taken() <= age.least;
-            let fresh = needed || limit.is_none_or(|limit| server.used.elapsed() < limit);
-            let good = fresh && !age.is_old(server.opened);
-            (routing.admits(self.wants.get(), &server.address) && good && server.is_alive()).then_some(server)
-        });
-        self.idle.put_back(kept.collect());
-    }
-
     /// A place for a connection to `address` that is for one client only, if there is room; an idle one makes room.
     pub(crate) fn take_place(self: &Rc<Pool>, address: &Rc<str>) -> Option<Place> {
         let reactor = self.reactor.upgrade()?;
@@ -423,12 +384,6 @@ impl Pool {
     /// Closes the idle one that was unused longest; whether there was one.
     pub fn close_oldest(&self) -> bool {
         self.idle.oldest().is_some()
-    }
-
-    /// Closes those that are idle and wanted no more.
-    pub fn close_unwanted(&self) {
-        let wanted = |server: &Server| !server.facts.close_needed.get();
-        self.idle.put_back(self.idle.take().into_iter().filter(wanted).collect());
     }
 
     /// Closes an idle one that leads to `address`; whether there was one.

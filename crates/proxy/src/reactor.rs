@@ -299,6 +299,7 @@ impl Reactor {
             pool.refuse_late(limit, &Refusal::for_now("57P03", why));
             pool.rebalance(self);
             pool.keep_least();
+            self.config.hold.notify.into_iter().for_each(|notify| pool.tell_waiting(notify));
             if tidy {
                 pool.tidy();
             }

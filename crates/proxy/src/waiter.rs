@@ -34,7 +34,9 @@ pub struct Waiter {
     pub gone: Cell<bool>,
     /// Since when.
     pub since: Instant,
-    control: Rc<Control>,
+    /// It was told that it waits.
+    pub(crate) told: Cell<bool>,
+    pub(crate) control: Rc<Control>,
 }
 
 /// Leaves the queue when it is dropped.
@@ -54,6 +56,7 @@ impl Waiter {
             got: RefCell::new(None),
             gone: Cell::new(false),
             since: Instant::now(),
+            told: Cell::new(false),
             control: control.clone(),
         })
     }

@@ -82,6 +82,7 @@ fn theirs(config: &Config) -> Vec<Setting> {
         ("server_idle_timeout", seconds(config.pool.idle_timeout), seconds(rules.idle_timeout)),
         ("server_lifetime", seconds(config.pool.lifetime), seconds(rules.lifetime)),
         ("query_wait_timeout", seconds(Some(config.hold.timeout)), seconds(Some(hold.timeout))),
+        ("query_wait_notify", seconds(config.hold.notify), seconds(hold.notify)),
         ("query_timeout", seconds(config.timeouts.query), "0".to_string()),
         ("idle_transaction_timeout", seconds(config.timeouts.idle_transaction), "0".to_string()),
         ("transaction_timeout", seconds(config.timeouts.transaction), "0".to_string()),

@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(86_400);
 type Change = fn(&mut Config, &str) -> Option<()>;
 
 /// What can be set.
-const KEYS: [(&str, Change); 17] = [
+const KEYS: [(&str, Change); 18] = [
     ("pool_mode", |c, v| mode(v).map(|m| c.pool.mode = m)),
     ("default_pool_size", |c, v| number(v).filter(|n| *n > 0).map(|n| c.pool.size = n)),
     ("min_pool_size", |c, v| number(v).map(|n| c.pool.min_size = n)),
@@ -30,6 +30,7 @@ const KEYS: [(&str, Change); 17] = [
     ("server_idle_timeout", |c, v| time(v).map(|t| c.pool.idle_timeout = t)),
     ("server_lifetime", |c, v| time(v).map(|t| c.pool.lifetime = t)),
     ("query_wait_timeout", |c, v| time(v).map(|t| c.hold.timeout = t.unwrap_or(LONGEST))),
+    ("query_wait_notify", |c, v| time(v).map(|t| c.hold.notify = t)),
     ("query_timeout", |c, v| time(v).map(|t| c.timeouts.query = t)),
     ("idle_transaction_timeout", |c, v| time(v).map(|t| c.timeouts.idle_transaction = t)),
     ("transaction_timeout", |c, v| time(v).map(|t| c.timeouts.transaction = t)),

@@ -26,10 +26,11 @@ const NUMBERS: [(&str, &str, &str, Option<i64>); 3] = [
     ("min_pool_size", "pool", "min_size", None),
     ("max_client_conn", "", "clients_max", Some(100)),
 ];
-const TIMES: [(&str, &str, &str, Option<f64>); 10] = [
+const TIMES: [(&str, &str, &str, Option<f64>); 11] = [
     ("server_idle_timeout", "pool", "idle_timeout_s", None),
     ("server_lifetime", "pool", "lifetime_s", None),
     ("query_wait_timeout", "hold", "timeout_s", Some(120.0)),
+    ("query_wait_notify", "hold", "notify_s", None),
     ("query_timeout", "timeouts", "query_s", None),
     ("idle_transaction_timeout", "timeouts", "idle_transaction_s", None),
     ("transaction_timeout", "timeouts", "transaction_s", None),
@@ -77,7 +78,7 @@ const READ: [&str; 27] = [
 ];
 
 /// Keys that mean nothing here, and why leaving them out does no harm. The value that says nothing is not worth a word.
-const IDLE: [(&str, &str, &str); 39] = [
+const IDLE: [(&str, &str, &str); 38] = [
     ("pkt_buf", "", "its buffers are of another kind"),
     ("ignore_startup_parameters", "", "every setting of a startup message is applied"),
     ("track_extra_parameters", "", "every setting of a client is followed"),
@@ -90,7 +91,6 @@ const IDLE: [(&str, &str, &str); 39] = [
     ("server_round_robin", "0", "the connection used last is used next"),
     ("reserve_pool_size", "0", "there is no reserve: add it to default_pool_size"),
     ("reserve_pool_timeout", "5", "there is no reserve"),
-    ("query_wait_notify", "0", "clients that wait are told nothing until they are served or refused"),
     ("suspend_timeout", "10", "there is no SUSPEND"),
     ("autodb_idle_timeout", "3600", "databases are not forgotten"),
     ("auth_ldap_options", "", "it counts with auth_type = ldap only"),

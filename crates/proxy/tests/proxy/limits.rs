@@ -1,5 +1,7 @@
 //! Databases with names and limits of their own.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use crate::stage::{Stage, connect, said, table, told, wait_until};
 
 const LINES: &str = r#"
@@ -109,5 +111,32 @@ fn pools_are_kept_warm_and_their_connections_grow_old() {
         let next = table(&brief, "select pg_backend_pid(), pg_sleep(0.3)").await.rows;
         assert_ne!(next[0][0], pid[0][0]);
         assert_ne!(table(&brief, "select pg_backend_pid()").await.rows[0][0], next[0][0]);
+    });
+}
+
+#[test]
+fn whoever_waits_for_long_is_told_so_each_time() {
+    told(async {
+        let lines = format!("hold.notify_s = 0.2\n{LINES}");
+        let stage = Stage::open(&lines, |_| {}).await;
+        let (holder, boss) = (stage.client("postgres", "shop").await, stage.console("boss").await);
+        let mut waiting = stage.raw("postgres", "shop").await;
+        for _ in 0..2 {
+            holder.batch_execute("begin").await.unwrap();
+            waiting.write_all(b"Q\0\0\0\x0dselect 1\0").await.unwrap();
+            let mut said = Vec::new();
+            while !String::from_utf8_lossy(&said).contains("all are in use") {
+                said.push(waiting.read_u8().await.unwrap());
+            }
+            assert_eq!(table(&boss, "show pools").await.number("database", "shop", "cl_waiting"), 1);
+            holder.batch_execute("commit").await.unwrap();
+            // Once, and then what it asked for.
+            let mut rest = Vec::new();
+            while !rest.ends_with(b"Z\0\0\0\x05I") {
+                rest.push(waiting.read_u8().await.unwrap());
+            }
+            let rest = String::from_utf8_lossy(&rest).into_owned();
+            assert!(rest.contains("SELECT 1") && !rest.contains("all are in use"), "{rest}");
+        }
     });
 }
