@@ -26,7 +26,7 @@ use crate::patience;
 use crate::pool::Pool;
 use crate::reactor::Reactor;
 use crate::server::Server;
-use crate::waiter::Waiter;
+use crate::waiter::{Held, Waiter};
 
 mod lost;
 
@@ -428,15 +428,30 @@ impl Client {
     }
 
     fn wait(&mut self) -> Result<(), End> {
-        if self.pool.counts().2 >= self.reactor.config.hold.clients_max {
-            self.session.refuse(Words::error("53300", "too many clients wait for a connection to a server"));
-            self.unread = true;
-            self.control.give(Order::Look);
+        let hold = &self.reactor.config.hold;
+        if self.pool.counts().2 >= hold.clients_max {
+            self.refuse("53300", "too many clients wait for a connection to a server");
             return Ok(());
         }
+        let said = self.line.input.filled().len();
+        let Some(held) = Held::take(&self.reactor.threads, said, hold.bytes_max) else {
+            self.refuse(
+                "53200",
+                "the statements that wait for a connection to a server take too much memory",
+            );
+            return Ok(());
+        };
         self.line.input.park();
-        self.waiting = Some(self.pool.wait(&self.control));
+        let waiter = self.pool.wait(&self.control);
+        waiter.held.replace(Some(held));
+        self.waiting = Some(waiter);
         Ok(())
+    }
+
+    fn refuse(&mut self, code: &str, message: &str) {
+        self.session.refuse(Words::error(code, message));
+        self.unread = true;
+        self.control.give(Order::Look);
     }
 
     fn feed(&mut self, cx: &mut Context<'_>) -> Result<(Step, io::Result<()>), End> {

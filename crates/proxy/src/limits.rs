@@ -20,6 +20,20 @@ use std::rc::Rc;
 /// The name that stands for every database, or user, that has no entry.
 pub const ANY: &str = "*";
 
+/// The section `[limits]`: what counts where a `[[database]]` or a `[[user]]` says nothing; 0: no limit.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections to servers for one database, of all its users together.
+    pub database_connections: usize,
+    /// Clients of one database.
+    pub database_clients: usize,
+    /// Connections to servers for one user, for all databases together.
+    pub user_connections: usize,
+    /// Clients of one user.
+    pub user_clients: usize,
+}
+
 /// One database as clients name it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,10 +60,10 @@ pub struct Database {
     pub lag_ms_max: Option<u64>,
     /// Connections to servers at most, of all its users together; 0: no limit. Warm ones are not counted.
     #[serde(default)]
-    pub max_connections: usize,
+    pub max_connections: Option<usize>,
     /// Clients at most; 0: no limit.
     #[serde(default)]
-    pub max_clients: usize,
+    pub max_clients: Option<usize>,
     /// Timeouts of its clients.
     #[serde(default)]
     pub timeouts: Own,
@@ -72,10 +86,10 @@ pub struct UserLimits {
     pub name: String,
     /// Connections to servers at most, for all databases together; 0: no limit.
     #[serde(default)]
-    pub max_connections: usize,
+    pub max_connections: Option<usize>,
     /// Clients at most; 0: no limit.
     #[serde(default)]
-    pub max_clients: usize,
+    pub max_clients: Option<usize>,
     /// Connections of each of its pools, before those of its databases.
     #[serde(default)]
     pub pool_size: Option<usize>,
@@ -129,6 +143,31 @@ impl Config {
     #[must_use]
     pub fn has_database(&self, name: &str) -> bool {
         self.databases.is_empty() || self.database(name).0.is_some()
+    }
+
+    /// Connections to servers for a database at most; 0: no limit.
+    #[must_use]
+    pub fn connections_of_database(&self, name: &str) -> usize {
+        let own = self.database(name).0.and_then(|d| d.max_connections);
+        own.unwrap_or(self.limits.database_connections)
+    }
+
+    /// Clients of a database at most; 0: no limit.
+    #[must_use]
+    pub fn clients_of_database(&self, name: &str) -> usize {
+        self.database(name).0.and_then(|d| d.max_clients).unwrap_or(self.limits.database_clients)
+    }
+
+    /// Connections to servers for a user at most; 0: no limit.
+    #[must_use]
+    pub fn connections_of_user(&self, name: &str) -> usize {
+        self.user(name).and_then(|u| u.max_connections).unwrap_or(self.limits.user_connections)
+    }
+
+    /// Clients of a user at most; 0: no limit.
+    #[must_use]
+    pub fn clients_of_user(&self, name: &str) -> usize {
+        self.user(name).and_then(|u| u.max_clients).unwrap_or(self.limits.user_clients)
     }
 
     /// What clients of a user of a database may take.
@@ -229,13 +268,13 @@ impl Reactor {
         }
         let clients =
             |ours: &dyn Fn(&Key) -> bool| self.threads.sum(ours, Share::clients) - usize::from(seated);
-        let most = self.config.database(database).0.map_or(0, |d| d.max_clients);
+        let most = self.config.clients_of_database(database);
         if is_full(most, clients(&|key| key.database == database)) {
             let words =
                 format!("too many clients for database \"{database}\" already (max_db_client_connections)");
             return Err(Denied::Told("53300", words));
         }
-        let most = self.config.user(user).map_or(0, |u| u.max_clients);
+        let most = self.config.clients_of_user(user);
         if is_full(most, clients(&|key| key.user == user)) {
             return Err(Denied::Told(
                 "53300",
@@ -263,8 +302,8 @@ impl Reactor {
     /// those has as many as it may, a connection that is idle in another of its pools makes room.
     #[must_use]
     pub fn take_place(&self, pool: &Rc<Pool>) -> Option<share::Place> {
-        let of_database = self.config.database(&pool.key.database).0.map_or(0, |d| d.max_connections);
-        let of_user = self.config.user(&pool.key.user).map_or(0, |u| u.max_connections);
+        let of_database = self.config.connections_of_database(&pool.key.database);
+        let of_user = self.config.connections_of_user(&pool.key.user);
         let [database, user] = [pool.key.database.clone(), pool.key.user.clone()];
         let same_database = move |key: &Key| key.database == database;
         let same_user = move |key: &Key| key.user == user;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -185,6 +186,8 @@ fn cluster(page: &mut Page, reactor: &Reactor, sums: &Sums) {
         let holds = routing.holds(Wants { target: kind, lag_ms_max });
         page.value("holding", &[("target", target(kind))], u8::from(holds));
     }
+    let held = reactor.threads.held.load(Ordering::Relaxed);
+    page.one("held_bytes", "gauge", "Bytes of statements that wait for a server.", held);
     page.one("busy_clients", "gauge", "Clients with a transaction on the primary.", sums.busy);
 }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 use wire::back::{Severity, Words};
 
 use crate::control::Order;
-use crate::pool::{Pool, Refusal};
+use crate::pool::Pool;
 use crate::reactor::Reactor;
+use crate::waiter::Refusal;
 
 impl Pool {
     /// Nobody here can be served.

@@ -77,8 +77,8 @@ impl Draft {
 pub fn import(path: &Path) -> Result<Import, ConfigError> {
     let file = ini::read(path)?;
     let mut draft = Draft::default();
-    let settings = settings::translate(&file, &mut draft);
-    database::translate(&file, &settings, &mut draft);
+    settings::translate(&file, &mut draft);
+    database::translate(&file, &mut draft);
     peers::translate(&file, &mut draft);
     for section in file.sections() {
         match section {
@@ -158,9 +158,9 @@ mod tests {
             (shop.dbname("shop"), shop.size(&config), shop.mode(&config)),
             ("my shop", 5, PoolMode::Session)
         );
-        assert_eq!(config.database("odd \"name\"").0.map(|d| d.max_connections), Some(9));
-        assert_eq!(config.user("clerk").map(|u| (u.max_connections, u.max_clients)), Some((3, 30)));
-        assert_eq!(config.user("another").map(|u| u.max_connections), Some(50));
+        assert_eq!(config.connections_of_database("odd \"name\""), 9);
+        assert_eq!((config.connections_of_user("clerk"), config.clients_of_user("clerk")), (3, 30));
+        assert_eq!(config.connections_of_user("another"), 50);
         assert_eq!(
             (config.mode("shop", "clerk"), config.pool_size("shop", "clerk")),
             (PoolMode::Statement, 2)

@@ -44,6 +44,8 @@ pub struct Threads {
     shares: Mutex<BTreeMap<Key, Arc<Share>>>,
     drained: Mutex<Drained>,
     follower: Option<Follower>,
+    /// Bytes that clients have said who wait for a server.
+    pub held: AtomicUsize,
     /// What an administrator has closed.
     pub gates: Gates,
     /// A connection to a server has ended, or a client has left, or a tick has passed.
@@ -91,6 +93,7 @@ impl Threads {
             shares: Mutex::default(),
             drained: Mutex::new(Drained { threads: vec![None; count].into(), told: None }),
             follower,
+            held: AtomicUsize::new(0),
             gates: Gates::default(),
             emptied: Notify::new(),
             stops: Notify::new(),

@@ -2,10 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::control::{Control, Order};
 use crate::server::Server;
+use crate::threads::Threads;
 
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Waiter {
     pub since: Instant,
     /// It was told that it waits.
     pub(crate) told: Cell<bool>,
+    /// What it has said and nobody has heard yet.
+    pub(crate) held: RefCell<Option<Held>>,
     pub(crate) control: Rc<Control>,
 }
 
@@ -48,6 +53,25 @@ impl Drop for Leaves<'_> {
     }
 }
 
+/// Bytes that wait with their client, counted for as long as they do.
+pub struct Held(Arc<Threads>, usize);
+
+impl Held {
+    /// So many more, unless that is too much for the proxy.
+    #[must_use]
+    pub fn take(threads: &Arc<Threads>, bytes: usize, bytes_max: usize) -> Option<Held> {
+        let more = |held: usize| held.checked_add(bytes).filter(|all| *all <= bytes_max);
+        threads.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Held(threads.clone(), bytes))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
 impl Waiter {
     /// One whose `control` is told when something came of it.
     #[must_use]
@@ -57,6 +81,7 @@ impl Waiter {
             gone: Cell::new(false),
             since: Instant::now(),
             told: Cell::new(false),
+            held: RefCell::default(),
             control: control.clone(),
         })
     }
@@ -65,5 +90,20 @@ impl Waiter {
     pub fn give(&self, got: Result<Server, Refusal>) {
         *self.got.borrow_mut() = Some(got);
         self.control.give(Order::Look);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_wait_have_a_limit() {
+        let (threads, _inboxes) = Threads::new(1, None);
+        let one = Held::take(&threads, 60, 100);
+        assert!(one.is_some() && Held::take(&threads, 41, 100).is_none());
+        assert!(Held::take(&threads, usize::MAX, 100).is_none());
+        drop(one);
+        assert!(Held::take(&threads, 100, 100).is_some());
     }
 }

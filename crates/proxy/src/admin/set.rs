@@ -14,11 +14,15 @@ const LONGEST: Duration = Duration::from_secs(86_400);
 type Change = fn(&mut Config, &str) -> Option<()>;
 
 /// What can be set.
-const KEYS: [(&str, Change); 18] = [
+const KEYS: [(&str, Change); 22] = [
     ("pool_mode", |c, v| mode(v).map(|m| c.pool.mode = m)),
     ("default_pool_size", |c, v| number(v).filter(|n| *n > 0).map(|n| c.pool.size = n)),
     ("min_pool_size", |c, v| number(v).map(|n| c.pool.min_size = n)),
     ("max_client_conn", |c, v| number(v).map(|n| c.clients_max = n)),
+    ("max_db_connections", |c, v| number(v).map(|n| c.limits.database_connections = n)),
+    ("max_db_client_connections", |c, v| number(v).map(|n| c.limits.database_clients = n)),
+    ("max_user_connections", |c, v| number(v).map(|n| c.limits.user_connections = n)),
+    ("max_user_client_connections", |c, v| number(v).map(|n| c.limits.user_clients = n)),
     ("max_prepared_statements", |c, v| match number(v)? {
         // Statements follow their clients anyway.
         0 => Some(()),

@@ -231,9 +231,9 @@ fn database(reactor: &Rc<Reactor>, name: &str, tally: &Tally) -> Row {
         reactor.config.age(name).lifetime.map_or(0, |l| l.as_secs()).into(),
         entry.0.and_then(|d| d.mode).map(config::mode_word).into(),
         Value::Null,
-        entry.0.map_or(0, |d| d.max_connections).into(),
+        reactor.config.connections_of_database(name).into(),
         tally.servers().into(),
-        entry.0.map_or(0, |d| d.max_clients).into(),
+        reactor.config.clients_of_database(name).into(),
         tally.clients.into(),
         reactor.threads.gates.is_paused(name).into(),
         reactor.threads.gates.is_disabled(name).into(),
@@ -249,15 +249,16 @@ fn users(reactor: &Rc<Reactor>, tallies: &Tallies) -> Vec<Row> {
     let all = tally::by(tallies, |key| key.user.clone());
     let row = |name: String| {
         let limits = reactor.config.user(&name);
+        let most = (reactor.config.connections_of_user(&name), reactor.config.clients_of_user(&name));
         let tally = all.get(&name).copied().unwrap_or_default();
         vec![
             name.into(),
             limits.and_then(|u| u.pool_size).map_or(String::new(), |n| n.to_string()).into(),
             "".into(),
             limits.and_then(|u| u.mode).map_or(Value::Null, |m| config::mode_word(m).into()),
-            limits.map_or(0, |u| u.max_connections).into(),
+            most.0.into(),
             tally.servers().into(),
-            limits.map_or(0, |u| u.max_clients).into(),
+            most.1.into(),
             tally.clients.into(),
         ]
     };

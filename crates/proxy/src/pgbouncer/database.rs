@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 use super::ini::{Entry, File, connection};
-use super::settings::{Settings, mode, number, time};
+use super::settings::{mode, number, time};
 use super::{Draft, auth};
-use crate::limits::ANY;
 
 /// Keys that mean nothing here, and why.
 const IDLE: [(&str, &str); 4] = [
@@ -32,12 +31,12 @@ const TIMEOUTS: [&str; 4] =
     ["query_timeout", "idle_transaction_timeout", "transaction_timeout", "client_idle_timeout"];
 
 /// Translates both sections.
-pub fn translate(file: &File, settings: &Settings, draft: &mut Draft) {
+pub fn translate(file: &File, draft: &mut Draft) {
     let mut servers = BTreeSet::new();
     let mut some = false;
     for entry in file.of("databases") {
         some = true;
-        let (table, server) = database(entry, settings, draft);
+        let (table, server) = database(entry, draft);
         draft.push("database", table);
         servers.extend(server);
     }
@@ -55,10 +54,10 @@ pub fn translate(file: &File, settings: &Settings, draft: &mut Draft) {
             ));
         }
     }
-    users(file, settings, draft);
+    users(file, draft);
 }
 
-fn database(entry: &Entry, settings: &Settings, draft: &mut Draft) -> (Table, Option<String>) {
+fn database(entry: &Entry, draft: &mut Draft) -> (Table, Option<String>) {
     let name = entry.key.as_str();
     let mut table = Table::from_iter([("name".to_string(), Value::from(name))]);
     let pairs = connection(&entry.value).unwrap_or_else(|why| {
@@ -66,7 +65,6 @@ fn database(entry: &Entry, settings: &Settings, draft: &mut Draft) -> (Table, Op
         Vec::new()
     });
     let (mut host, mut port) = (None, "5432".to_string());
-    let (mut connections, mut clients) = (settings.max_db_connections, settings.max_db_clients);
     for (key, value) in &pairs {
         let at = format!("database {name}: {key}");
         match key.as_str() {
@@ -83,8 +81,10 @@ fn database(entry: &Entry, settings: &Settings, draft: &mut Draft) -> (Table, Op
                 drop(time(&at, value, draft).map(|s| table.insert("lifetime_s".to_string(), s.into())))
             }
             "pool_mode" => drop(mode(&at, value, draft).map(|m| table.insert("mode".to_string(), m.into()))),
-            "max_db_connections" => connections = number(&at, value, draft).unwrap_or(0),
-            "max_db_client_connections" => clients = number(&at, value, draft).unwrap_or(0),
+            "max_db_connections" | "max_db_client_connections" => {
+                let ours = if key == "max_db_connections" { "max_connections" } else { "max_clients" };
+                drop(number(&at, value, draft).map(|n| table.insert(ours.to_string(), n.into())))
+            }
             "auth_user" | "auth_dbname" | "auth_query" => match auth::looks_up(draft) {
                 true => drop(table.insert(lookup(key).to_string(), Value::from(value.as_str()))),
                 false => draft.warn(format!("{at}: clients are not asked for a secret")),
@@ -92,8 +92,6 @@ fn database(entry: &Entry, settings: &Settings, draft: &mut Draft) -> (Table, Op
             other => left_out(name, other, draft),
         }
     }
-    table.insert("max_connections".to_string(), connections.into());
-    table.insert("max_clients".to_string(), clients.into());
     (table, server(name, host.as_deref(), &port, draft))
 }
 
@@ -132,17 +130,9 @@ fn server(name: &str, host: Option<&str>, port: &str, draft: &mut Draft) -> Opti
     Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
 }
 
-fn users(file: &File, settings: &Settings, draft: &mut Draft) {
-    let push = |draft: &mut Draft, name: &str, connections: i64, clients: i64, own: Table| {
-        let mut table = own;
-        table.insert("name".to_string(), Value::from(name));
-        table.insert("max_connections".to_string(), connections.into());
-        table.insert("max_clients".to_string(), clients.into());
-        draft.push("user", table);
-    };
+fn users(file: &File, draft: &mut Draft) {
     for entry in file.of("users") {
         let name = entry.key.as_str();
-        let (mut connections, mut clients) = (settings.max_user_connections, settings.max_user_clients);
         let (mut own, mut timeouts) = (Table::new(), Table::new());
         let pairs = connection(&entry.value).unwrap_or_else(|why| {
             draft.fail(format!("user {name}: {why}"));
@@ -151,8 +141,10 @@ fn users(file: &File, settings: &Settings, draft: &mut Draft) {
         for (key, value) in &pairs {
             let at = format!("user {name}: {key}");
             match key.as_str() {
-                "max_user_connections" => connections = number(&at, value, draft).unwrap_or(0),
-                "max_user_client_connections" => clients = number(&at, value, draft).unwrap_or(0),
+                "max_user_connections" | "max_user_client_connections" => {
+                    let ours = if key == "max_user_connections" { "max_connections" } else { "max_clients" };
+                    drop(number(&at, value, draft).map(|n| own.insert(ours.to_string(), n.into())));
+                }
                 "pool_mode" => {
                     drop(mode(&at, value, draft).map(|m| own.insert("mode".to_string(), m.into())))
                 }
@@ -170,9 +162,7 @@ fn users(file: &File, settings: &Settings, draft: &mut Draft) {
         if !timeouts.is_empty() {
             own.insert("timeouts".to_string(), timeouts.into());
         }
-        push(draft, name, connections, clients, own);
-    }
-    if settings.max_user_connections > 0 || settings.max_user_clients > 0 {
-        push(draft, ANY, settings.max_user_connections, settings.max_user_clients, Table::new());
+        own.insert("name".to_string(), Value::from(name));
+        draft.push("user", own);
     }
 }

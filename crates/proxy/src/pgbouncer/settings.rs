@@ -5,26 +5,15 @@ use toml::Value;
 use super::ini::File;
 use super::{Draft, auth, doors};
 
-/// What the other sections need to know of this one.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Mode of pools that say nothing else.
-    pub pool_mode: String,
-    /// Connections of one database; 0: no limit.
-    pub max_db_connections: i64,
-    /// Clients of one database; 0: no limit.
-    pub max_db_clients: i64,
-    /// Connections of one user; 0: no limit.
-    pub max_user_connections: i64,
-    /// Clients of one user; 0: no limit.
-    pub max_user_clients: i64,
-}
-
 /// Numbers and times: PgBouncer's key, our section and key, PgBouncer's default where ours is another.
-const NUMBERS: [(&str, &str, &str, Option<i64>); 3] = [
+const NUMBERS: [(&str, &str, &str, Option<i64>); 7] = [
     ("default_pool_size", "pool", "size", None),
     ("min_pool_size", "pool", "min_size", None),
     ("max_client_conn", "", "clients_max", Some(100)),
+    ("max_db_connections", "limits", "database_connections", None),
+    ("max_db_client_connections", "limits", "database_clients", None),
+    ("max_user_connections", "limits", "user_connections", None),
+    ("max_user_client_connections", "limits", "user_clients", None),
 ];
 const TIMES: [(&str, &str, &str, Option<f64>); 11] = [
     ("server_idle_timeout", "pool", "idle_timeout_s", None),
@@ -47,7 +36,7 @@ const BOUNDED: [&str; 4] =
 const LONGEST_S: f64 = 86_400.0;
 
 /// Keys that are read by name below.
-const READ: [&str; 27] = [
+const READ: [&str; 23] = [
     "listen_addr",
     "listen_port",
     "auth_type",
@@ -71,10 +60,6 @@ const READ: [&str; 27] = [
     "server_tls_sslmode",
     "admin_users",
     "stats_users",
-    "max_db_connections",
-    "max_db_client_connections",
-    "max_user_connections",
-    "max_user_client_connections",
 ];
 
 /// Keys that mean nothing here, and why leaving them out does no harm. The value that says nothing is not worth a word.
@@ -128,7 +113,7 @@ const IDLE_FAMILIES: [(&str, &str); 4] = [
 ];
 
 /// Translates the section.
-pub fn translate(file: &File, draft: &mut Draft) -> Settings {
+pub fn translate(file: &File, draft: &mut Draft) {
     let get = |key: &str| {
         file.of("pgbouncer").find(|e| e.key == key).map(|e| e.value.as_str()).filter(|v| !v.is_empty())
     };
@@ -168,14 +153,6 @@ pub fn translate(file: &File, draft: &mut Draft) -> Settings {
     let pool_mode = get("pool_mode").unwrap_or("session").to_string();
     if let Some(mode) = mode("pool_mode", &pool_mode, draft) {
         draft.set("pool", "mode", mode);
-    }
-    let mut limit = |key: &str| get(key).and_then(|v| number(key, v, draft)).unwrap_or(0);
-    Settings {
-        max_db_connections: limit("max_db_connections"),
-        max_db_clients: limit("max_db_client_connections"),
-        max_user_connections: limit("max_user_connections"),
-        max_user_clients: limit("max_user_client_connections"),
-        pool_mode,
     }
 }
 

@@ -41,6 +41,14 @@ fn set_and_reload_change_what_counts() {
         assert_eq!(refused(&boss, "set listen_port = 1").await.0, "0A000");
         // What is read anew takes its place, and connections go where they lead now.
         let client = connect(port, "postgres", "shop").await.unwrap();
+        boss.batch_execute("set max_user_client_connections = 1").await.unwrap();
+        let (code, words) = said(&connect(port, "postgres", "shop").await.err().unwrap());
+        assert_eq!(
+            (code.as_str(), words.contains("max_user_client_connections")),
+            ("53300", true),
+            "{words}"
+        );
+        boss.batch_execute("set max_user_client_connections = 0").await.unwrap();
         write(&format!(
             "{}[[database]]\nname = \"new\"\ndbname = \"postgres\"\n",
             shop("dbname = \"template1\"")
