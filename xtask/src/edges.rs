@@ -15,7 +15,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("route", &["wire", "cluster"]),
     // Hands: they touch the world and decide nothing.
-    ("api", &["cluster"]),
+    ("api", &["route", "cluster"]),
     ("peers", &["cluster"]),
     ("postgres", &["cluster"]),
     ("rds", &["cluster"]),

@@ -4,12 +4,11 @@
 pub mod client;
 pub mod host_config;
 mod problems;
-pub mod routes;
 pub mod status;
 pub mod verbs;
 pub mod verifier;
 
 pub use client::{Client, ClientError};
 pub use host_config::HostConfig;
-pub use routes::Routes;
+pub use route::routes::{self, Routes};
 pub use status::{Status, status};

@@ -14,8 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::problems::{one_copy, problems, stall};
 use crate::verbs::Problem;
 
-/// A report older than this says nothing about now, in milliseconds.
-pub const REPORT_AGE_MS_MAX: u64 = 2_000;
+pub use crate::routes::REPORT_AGE_MS_MAX;
 
 /// The document.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::merge::{Merged, Word, merge};
+use route::merge::{Merged, Word, merge};
 
 /// First and longest wait between two tries to connect to an agent.
 pub const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));

@@ -32,7 +32,6 @@ pub mod links;
 pub mod live;
 pub mod login;
 pub mod lookup;
-pub mod merge;
 pub mod metrics;
 pub mod network;
 pub mod origin;
@@ -61,4 +60,5 @@ pub mod warm;
 pub mod welcomes;
 
 pub use config::{Config, ConfigError};
+pub use route::merge;
 pub use run::run;

@@ -21,8 +21,8 @@ use api::routes::Role;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::merge::Merged;
 use crate::reactor::Reactor;
+use route::merge::Merged;
 
 /// An agent that was heard less long ago is not asked after: it has missed one push at most.
 pub const SILENCE: Duration = Duration::from_millis(550);

@@ -21,12 +21,12 @@ use crate::fresh::Fresh;
 use crate::gates::Stop;
 use crate::links::Links;
 use crate::live::Live;
-use crate::merge::Merged;
 use crate::pool::{Key, Pool};
 use crate::routing::{Choice, Routing, Wants};
 use crate::secrets::Secrets;
 use crate::threads::{Job, Threads};
 use crate::waiter::Refusal;
+use route::merge::Merged;
 
 /// Logins at servers that are under way at a time, of all threads: after a failover all pools are empty at once.
 pub const LOGINS_MAX: usize = 16;

@@ -15,7 +15,7 @@ use std::time::Instant;
 use api::routes::{Opening, Role, RouteMember};
 
 use crate::fresh::Fresh;
-use crate::merge::Merged;
+use route::merge::Merged;
 
 /// What clients of a listener want, unless they ask for something else when they log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -208,8 +208,8 @@ fn readers(all: &[Readable<'_>], choice: &Choice<'_>, handing_over: bool) -> BTr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::merge::Leader;
     use cluster::NodeId;
+    use route::merge::Leader;
 
     const LIMIT: u64 = 1_000;
 

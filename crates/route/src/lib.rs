@@ -5,6 +5,8 @@
 //! what a client takes with it from server to server, and what is certain about
 //! a statement that was under way when its server went.
 //!
+//! And where the servers are: what agents push (`routes`), and one picture out of all of it (`merge`).
+//!
 //! Never reads a clock or a socket, and never looks into rows.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -12,9 +14,11 @@ extern crate alloc;
 
 pub mod backend;
 pub mod expect;
+pub mod merge;
 pub mod pin;
 pub mod plan;
 pub mod prepared;
+pub mod routes;
 pub mod session;
 pub mod settings;
 pub mod sql;

@@ -5,7 +5,9 @@
 //!
 //! Never an opinion: what is agreed, and what members said of themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use cluster::command::{Kind, Member, MemberState};
 use cluster::report::{Leading, Report, ServerState};
@@ -13,10 +15,10 @@ use cluster::state::{Election, Phase};
 use cluster::{ClusterState, Lsn, MemberId, NodeId, Term};
 use serde::{Deserialize, Serialize};
 
-use crate::status::REPORT_AGE_MS_MAX;
-
 /// So many of the newest terms are told, for the fate of a COMMIT (C-17).
 pub const OPENINGS_MAX: usize = 16;
+/// A report that is older says nothing about now, in milliseconds.
+pub const REPORT_AGE_MS_MAX: u64 = 2_000;
 
 /// The picture of one agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,12 +10,15 @@
 //!
 //! Reads no clock: how old each word is is handed in.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
 
-use api::routes::{Opening, RouteMember, Routes};
 use cluster::NodeId;
 use cluster::state::Phase;
+
+use crate::routes::{Opening, RouteMember, Routes};
 
 /// A word that is older says nothing about now: its agent has missed four keep-alives.
 pub const WORD_AGE_MAX: Duration = Duration::from_secs(1);
@@ -138,7 +141,10 @@ fn leader(words: &BTreeMap<NodeId, Word>, own: Option<&Word>, top: Option<(u64, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::routes::Role;
+    use crate::routes::Role;
+    use alloc::format;
+    use alloc::string::ToString;
+    use alloc::vec;
 
     fn node(name: &str) -> NodeId {
         NodeId::new(name).expect("a good name")
@@ -219,7 +225,7 @@ mod tests {
         assert_eq!(merged(&[open("n2", 4, "n1", 0), open("n3", 5, "n2", 200)], &known), led(5, "n2"));
         // Nor does a phase: n3 has not heard of the opening yet.
         let behind = says("n3", 5, Phase::Elected, "n2", 0);
-        assert_eq!(merged(std::slice::from_ref(&behind), &known), (5, None));
+        assert_eq!(merged(core::slice::from_ref(&behind), &known), (5, None));
         assert_eq!(merged(&[behind, open("n2", 5, "n2", 300)], &known), led(5, "n2"));
         let lost = merge(&[open("n1", 4, "n1", 0)].into(), &known);
         assert_eq!((lost.phase, lost.members.len(), lost.cluster.as_str()), (Phase::Open, 3, "shop"));
