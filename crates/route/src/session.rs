@@ -86,6 +86,8 @@ struct Batch {
     keeps: bool,
     /// The bytes, while there is one request that may be run again.
     again: Vec<u8>,
+    /// What names of the client's stood for before it, the newest change last.
+    renamed: Vec<(Box<[u8]>, Option<Arc<Statement>>)>,
     /// The client has got something of the answer.
     answered: bool,
     /// Something in the extended batch that is open may end the transaction.
@@ -128,6 +130,8 @@ struct Part {
     failed: bool,
     /// What has succeeded of it has ended the transaction so, and the client was told.
     ended: Ends,
+    /// It has begun a block.
+    begun: bool,
 }
 
 /// A message of which a part has passed.

@@ -33,6 +33,7 @@ impl Session {
             self.part.ended = self.part.ended.then(ends);
         }
         if message.header.tag == back::COMMAND_COMPLETE {
+            self.part.begun |= begins(message.body().unwrap_or_default());
             self.doubts(ends);
             if let Some(reply) = self.rolled_back_unasked(message, ends, out) {
                 return reply;
@@ -70,4 +71,9 @@ impl Session {
             _ => {}
         }
     }
+}
+
+/// Whether a statement of that tag has begun a block.
+fn begins(tag: &[u8]) -> bool {
+    matches!(tag, b"BEGIN\0" | b"START TRANSACTION\0")
 }

@@ -37,14 +37,14 @@ impl Session {
             Some(Expect::Query(Asker::Client(_))) | None => !self.wrapped && self.commits_now(ends),
             Some(_) => !self.wrapped && self.is_for_client() && self.commits_now(ends),
         };
-        if self.rules.rides && commits && (self.cancelled || self.is_mute() && !self.only_reads()) {
+        if self.rules.rides && commits && (self.cancelled || self.is_mute()) && !self.only_reads() {
             self.cancelled = false;
             self.tainted = true;
         }
     }
 
     fn commits_now(&self, ends: Ends) -> bool {
-        self.transaction == Transaction::Idle || ends != Ends::No
+        self.transaction == Transaction::Idle && !self.part.begun || ends != Ends::No
     }
 
     fn is_mute(&self) -> bool {

@@ -105,6 +105,24 @@ impl Session {
         self.changes.push_back(Change { batch: self.batch.number, id, name: name.into() });
     }
 
+    /// Should the request be run again, or fail without a word of it having been shown, its names mean what
+    /// they did before.
+    fn renames(&mut self, name: &[u8], old: Option<Arc<Statement>>) {
+        if self.batch.keeps && self.batch.requests == 0 && !name.is_empty() {
+            self.batch.renamed.push((name.into(), old));
+        }
+    }
+
+    /// The client has seen nothing of the first request, and it left nothing behind.
+    pub(super) fn rename_back(&mut self) {
+        while let Some((name, old)) = self.batch.renamed.pop() {
+            match old {
+                Some(old) => drop(self.names.insert(name, old)),
+                None => drop(self.names.remove(&name)),
+            }
+        }
+    }
+
     fn parse(&mut self, message: &Message<'_>, turn: &mut Turn<'_>) -> Next {
         let Some(parse) = message.body().and_then(Parse::read) else {
             // Too long to keep, or none: the server knows better, under the client's own name.
@@ -139,6 +157,7 @@ impl Session {
         self.counts.parses = self.counts.parses.wrapping_add(1);
         let name: Box<[u8]> = parse.name.into();
         self.names.insert(name.clone(), statement.clone());
+        self.renames(&name, None);
         self.changes(statement.id, &name);
         let undo = Undo::Name(name, None);
         if !turn.backend.has(statement.id) {
@@ -319,6 +338,7 @@ impl Session {
                 self.unnamed_changed = Some(self.batch.number);
             }
             let old = self.forget(name);
+            self.renames(name, old.clone());
             let undo = Undo::Name(name.into(), old);
             self.say(back::CLOSE_COMPLETE, Some(undo), turn.out);
             return dropped(message);

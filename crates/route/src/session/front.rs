@@ -268,6 +268,7 @@ impl Session {
             self.batch.answered = false;
             self.batch.keeps = self.rules.rides && self.transaction == Transaction::Idle;
             self.batch.again.clear();
+            self.batch.renamed.clear();
             if self.transaction == Transaction::Idle {
                 self.xid = None;
             }

@@ -139,6 +139,7 @@ impl Session {
             }
             Fate::NotCommitted if again => {
                 self.take_all_back();
+                self.rename_back();
                 self.at_rest();
                 return Outcome::Again;
             }

@@ -81,6 +81,9 @@ impl Session {
             self.keep_first();
         }
         self.take_all_back();
+        if matches!(first, Verdict::Error(_)) && !self.batch.answered {
+            self.rename_back();
+        }
         self.at_rest();
     }
 

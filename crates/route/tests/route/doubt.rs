@@ -102,6 +102,38 @@ fn a_block_that_a_question_of_ours_has_ended_says_so() {
     assert_eq!(readable(&pair.client), ["E 57014 canceled", "Z I"]);
 }
 
+/// A cancel that meets the beginning of a block, or what only reads, puts no commit in doubt.
+#[test]
+fn what_commits_nothing_needs_no_proof_when_it_was_cancelled() {
+    let begun = [("BEGIN", "BEGIN"), ("START TRANSACTION", "START TRANSACTION")];
+    for (text, tag) in begun {
+        let mut pair = Pair::new();
+        pair.says(Say::default().query(text));
+        pair.session.cancelled();
+        pair.answers(|to| done(to, tag, Transaction::Open));
+        assert_eq!(readable(&pair.client), [format!("C {tag}"), "Z T".to_string()]);
+    }
+    let mut pair = Pair::new();
+    pair.says(Say::default().query("BEGIN; INSERT INTO t VALUES (1)"));
+    pair.session.cancelled();
+    pair.answers(|to| back::command_complete(to, b"BEGIN"));
+    pair.answers(|to| done(to, "INSERT 0 1", Transaction::Open));
+    assert_eq!(readable(&pair.client), ["C BEGIN", "C INSERT 0 1", "Z T"]);
+    let mut pair = Pair::new();
+    pair.says(Say::default().query("SELECT 1"));
+    pair.session.cancelled();
+    pair.answers(|to| done(to, "SELECT 1", Transaction::Idle));
+    assert_eq!(readable(&pair.client), ["C SELECT 1", "Z I"]);
+    // Its next commit is as certain as any other.
+    pair.client.clear();
+    pair.says(Say::default().query("INSERT INTO t VALUES (1)"));
+    pair.answers(|to| done(to, "BEGIN", Transaction::Open));
+    pair.answers(|to| done(to, "INSERT 0 1", Transaction::Open));
+    pair.answers(|to| back::ready(to, Transaction::Open));
+    pair.answers(|to| done(to, "COMMIT", Transaction::Idle));
+    assert_eq!(readable(&pair.client), ["C INSERT 0 1", "Z I"]);
+}
+
 /// A commit whose wait for the standbys was cut short is shown once a later one has waited.
 #[test]
 fn a_commit_that_did_not_wait_is_proven_before_it_is_shown() {

@@ -68,6 +68,20 @@ fn extended() -> Vec<Step1> {
     ]
 }
 
+/// Statements that are prepared, closed and prepared anew in the request that may be run again.
+fn names() -> Vec<Step1> {
+    let close = |name| Say::default().of_statement(wire::front::CLOSE, name);
+    let insert = |say: Say, row| {
+        say.parse("a", &format!("INSERT INTO t VALUES ({row})")).bind("", "a").execute("", 0).sync()
+    };
+    vec![
+        step(insert(Say::default(), 1), &[1], false),
+        step(insert(close("a"), 2), &[2], false),
+        step(close("a").sync(), &[], false),
+        step(insert(Say::default(), 4), &[4], false),
+    ]
+}
+
 fn odd() -> Vec<Step1> {
     vec![
         step(query("INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)"), &[1, 2], false),
@@ -325,6 +339,7 @@ fn judge(steps: &[Step1], rules: Rules, death: Death, world: &World) {
                 Some(_) => assert!(!there, "row {row} is there after an error: {}", tell()),
             }
         }
+        assert!(code != Some("42P05"), "a name that nobody has is taken: {}", tell());
         let last = step.block && !step.rows.is_empty();
         if code == Some("08007")
             && rules.settle_commits
@@ -407,7 +422,7 @@ fn all_rules() -> impl Iterator<Item = Rules> {
 #[test]
 fn a_server_that_ends_between_messages() {
     for rules in all_rules() {
-        for steps in [simple(), extended(), odd()] {
+        for steps in [simple(), extended(), names(), odd()] {
             every_death(&steps, rules, false);
         }
     }
@@ -416,7 +431,7 @@ fn a_server_that_ends_between_messages() {
 #[test]
 fn a_server_that_ends_while_commits_are_not_proven() {
     for rules in all_rules() {
-        for steps in [simple(), extended(), odd()] {
+        for steps in [simple(), extended(), names(), odd()] {
             every_death(&steps, rules, true);
         }
     }
@@ -425,7 +440,7 @@ fn a_server_that_ends_while_commits_are_not_proven() {
 #[test]
 fn a_server_that_goes_silent_at_any_byte() {
     for rules in all_rules().filter(|rules| rules.settle_commits) {
-        for steps in [simple(), extended(), odd()] {
+        for steps in [simple(), extended(), names(), odd()] {
             every_byte(&steps, rules);
         }
     }
