@@ -34,7 +34,7 @@ use alloc::vec::Vec;
 use wire::back::{Transaction, Words};
 
 use crate::backend::Backend;
-use crate::expect::{Asker, Ends, Expect, Owed};
+use crate::expect::{Asker, Ends, Expect, Owed, Undo};
 use crate::pin::{Pin, Pins};
 use crate::plan::Out;
 use crate::prepared::Statement;
@@ -87,7 +87,7 @@ struct Batch {
     /// The bytes, while there is one request that may be run again.
     again: Vec<u8>,
     /// What names of the client's stood for before it, the newest change last.
-    renamed: Vec<(Box<[u8]>, Option<Arc<Statement>>)>,
+    renamed: Vec<Undo>,
     /// The client has got something of the answer.
     answered: bool,
     /// Something in the extended batch that is open may end the transaction.

@@ -165,6 +165,7 @@ impl World {
             return;
         }
         self.breathe(at);
+        self.publish(at, false);
         let tick = self.pace(at).next_turn();
         self.hosts[at].agent.tick = tick;
         self.turn_in(at, tick);
@@ -310,6 +311,7 @@ impl World {
         let Some(report) = self.hosts[at].agent.controller.next_report(now) else { return };
         self.judge(&Moment::Spoke { at, misses: report.misses.is_some() });
         let report = Rc::new(report);
+        self.remember_said(at, &report);
         for to in 0..self.hosts.len() {
             if to == at || !self.network.passes(at, to) || !self.hosts[to].up {
                 continue;

@@ -27,7 +27,7 @@ impl World {
         let s = &mut self.hosts[at].server;
         s.wal.append(id, Some(write));
         let count = s.wal.records.len();
-        s.flushing.push_back(Waiter { count, write, client });
+        s.flushing.push_back(Waiter { count, write, client, conn: None });
         let (xid, ran_in) = (s.wal.next_xid() - 1, self.hosts[at].ghost.leads);
         self.writes[write as usize].place(at, ran_in, (count, id), xid);
         self.sync(at);
@@ -45,7 +45,7 @@ impl World {
         count
     }
 
-    fn sync(&mut self, at: At) {
+    pub(crate) fn sync(&mut self, at: At) {
         if self.hosts[at].server.syncing {
             return;
         }
@@ -81,6 +81,7 @@ impl World {
         if more {
             self.sync(at);
         }
+        self.cut_cancelled(at);
         self.pump_all(at);
     }
 
@@ -124,7 +125,10 @@ impl World {
     /// The backend says COMMIT to its client.
     pub(crate) fn acknowledge(&mut self, at: At, waiter: Waiter) {
         self.judge(&Moment::Acked { at, write: waiter.write });
-        self.client_hears(waiter.client, waiter.write);
+        match waiter.conn {
+            None => self.client_hears(waiter.client, waiter.write),
+            Some(conn) => self.released(conn, waiter.write, false),
+        }
     }
 
     /// The checkpointer reads its settings again: whether backends wait is its word.

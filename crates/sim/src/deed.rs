@@ -88,6 +88,7 @@ impl World {
     /// Begins a deed, breaking off the one that runs.
     pub(crate) fn begin(&mut self, at: At, action: Action) {
         self.note(Some(at), || format!("begins {action:?}"));
+        self.forget_hand_over(at);
         self.next_deed += 1;
         let number = self.next_deed;
         let deed = Deed { action, number, step: 0, since: self.now, found: Found::default() };
@@ -319,6 +320,9 @@ impl World {
             0 => {
                 if !self.hosts[at].server.is_primary() {
                     return failed("it is no primary", false);
+                }
+                if self.waits_for_proxies(at, term, waited) {
+                    return Next::Again(LOOK);
                 }
                 self.hosts[at].server.shutting_down = true;
                 let life = self.hosts[at].server.life;

@@ -22,6 +22,8 @@ pub mod cover;
 pub mod deed;
 pub mod disk;
 pub mod fault;
+pub mod front;
+pub mod fronted;
 mod guard;
 pub mod host;
 pub mod late;

@@ -9,13 +9,14 @@ use std::time::Instant;
 use sim::mutation::{self, Mutation};
 use sim::runner::{Failure, told};
 use sim::world::{Counts, World};
-use sim::{shrink, storm};
+use sim::{fronted, shrink, storm};
 
 const USAGE: &str = "\
 usage: sim --seeds A..B [--mutation NAME] [--stop-at-first] [--threads N] [--marks]
+           [--front]                           with proxies before the servers, and applications before these
            [--stories DIR]                     tells the stories that are there, too
            [--reached FILE]                    fails if a mark that FILE names was not reached
-       sim --replay SEED [--mutation NAME]     tells one storm with its trace; shrinks it if it fails
+       sim --replay SEED [--front] [--mutation NAME]  tells one storm with its trace; shrinks it if it fails
        sim --story FILE [--mutation NAME]      tells a story with its trace
        sim --list-mutations";
 
@@ -29,6 +30,13 @@ struct Wanted {
     marks: bool,
     stories: Option<String>,
     reached: Option<String>,
+    front: bool,
+}
+
+impl Wanted {
+    fn storm(&self, seed: u64) -> String {
+        if self.front { fronted::story(seed) } else { storm::story(seed) }
+    }
 }
 
 fn main() -> ExitCode {
@@ -44,7 +52,7 @@ fn main() -> ExitCode {
         }
         Ok(w) => match (&w.story, w.replay) {
             (Some(path), _) => tell_file(path, w.mutation),
-            (None, Some(seed)) => replay(seed, w.mutation),
+            (None, Some(seed)) => replay(seed, &w),
             (None, None) => run(&w),
         },
     }
@@ -61,6 +69,7 @@ fn wanted(words: &[String]) -> Result<Wanted, String> {
         marks: false,
         stories: None,
         reached: None,
+        front: false,
     };
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -81,6 +90,7 @@ fn wanted(words: &[String]) -> Result<Wanted, String> {
             "--threads" => w.threads = value()?.parse().map_err(|_| "--threads N")?,
             "--stop-at-first" => w.first = true,
             "--marks" => w.marks = true,
+            "--front" => w.front = true,
             "--stories" => w.stories = Some(value()?.clone()),
             "--reached" => w.reached = Some(value()?.clone()),
             other => return Err(format!("'{other}' is not known")),
@@ -105,8 +115,8 @@ fn tell_file(path: &str, mutation: Option<Mutation>) -> ExitCode {
     }
 }
 
-fn replay(seed: u64, mutation: Option<Mutation>) -> ExitCode {
-    let story = storm::story(seed);
+fn replay(seed: u64, w: &Wanted) -> ExitCode {
+    let (story, mutation) = (w.storm(seed), w.mutation);
     let (world, outcome) = told(&story, mutation, true);
     print!("{}", world.trace.text());
     let Err(failure) = outcome else {
@@ -209,14 +219,17 @@ fn work(w: &Wanted, next: &AtomicU64, tally: &Mutex<Tally>) {
         if seed >= w.seeds.end {
             return;
         }
-        let story = storm::story(seed);
+        let story = w.storm(seed);
         let (world, outcome) = told(&story, w.mutation, false);
         let Ok(mut tally) = tally.lock() else { return };
         tally.add(seed, &world, &outcome);
         if let Err(failure) = outcome {
             let mutation = w.mutation.map(|m| format!(" --mutation {}", m.name())).unwrap_or_default();
             let first = failure.text.lines().nth(1).unwrap_or("").trim();
-            println!("seed {seed}: {first}\n  cargo run --release -p sim -- --replay {seed}{mutation}");
+            let front = if w.front { " --front" } else { "" };
+            println!(
+                "seed {seed}: {first}\n  cargo run --release -p sim -- --replay {seed}{front}{mutation}"
+            );
             if w.first {
                 next.store(w.seeds.end, Ordering::Relaxed);
             }

@@ -52,6 +52,14 @@ env! {
     GuardUnarmed "guard-unarmed" "A server is promoted though its guard was never given a deadline (C-25).",
     GuardSleeps "guard-sleeps" "The guard never kills a server whose deadline has passed (C-25).",
     LatenessIgnored "lateness-ignored" "A loop that ran late does not count that time as heard (decision 8).",
+    HoldForgotten "hold-forgotten" "A proxy goes on giving a leader new transactions that hands over (6.1).",
+    OldServerKept "old-server-kept" "A proxy lets clients go on at a server after it knows of a newer leader (6).",
+    StandbyTaken "standby-taken" "A proxy gives writers a server that has just come back as a standby (C-20).",
+    AgainUnproven "again-unproven" "A statement whose fate is open is run again without asking (6.2).",
+    NoticeLost "notice-lost" "A commit whose wait was cut short is taken for one like any other (6.3).",
+    SilenceIsAnEnd "silence-is-an-end" "A connection that went dark is taken for one that has delivered everything (6.2).",
+    XidCompared "xid-compared" "The number of a lost transaction is not compared with that of the next opening (C-17).",
+    StatusUnproven "status-unproven" "A transaction's status is believed without a barrier before it (C-17).",
     FateGuessed "fate-guessed" "A lost connection is reported as a failed write (6.2).",
 }
 

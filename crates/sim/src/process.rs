@@ -173,6 +173,7 @@ impl World {
         self.hosts[at].server.vanish();
         self.hosts[at].server.orphans = 0;
         self.clients_lose(at);
+        self.end_backends(at, false);
         self.again(at);
     }
 
@@ -183,8 +184,11 @@ impl World {
             return;
         }
         let s = &self.hosts[at].server;
-        let busy: Vec<Waiter> =
-            if s.is_primary() && !s.defined { s.flushing.iter().copied().collect() } else { Vec::new() };
+        let busy: Vec<Waiter> = if s.is_primary() && !s.defined {
+            s.flushing.iter().filter(|w| w.conn.is_none()).copied().collect()
+        } else {
+            Vec::new()
+        };
         self.kill_server(at);
         if !busy.is_empty() {
             let life = self.hosts[at].server.life;
@@ -218,6 +222,7 @@ impl World {
         self.hosts[at].server.waiting.clear();
         self.hosts[at].server.flushing.clear();
         self.clients_lose(at);
+        self.end_backends(at, true);
     }
 
     /// A signal lets processes run again.

@@ -121,6 +121,7 @@ impl Teller {
                 w.truth.members.get(&n.name).map(|m| (&m.state, m.reinit, m.leaving)),
             );
         }
+        out.push_str(&w.front.describe());
         let _ = writeln!(out, "  last refusal: {:?}", w.refused);
         out
     }
@@ -374,6 +375,9 @@ type Check = Box<dyn Fn(&World) -> bool>;
 /// What an `expect` line asks of the world.
 fn condition(line: &Line) -> Result<Check, String> {
     let word = line.word(2).to_string();
+    if let Some(check) = crate::front::words::condition(line) {
+        return Ok(check);
+    }
     Ok(match line.word(1) {
         "term" | "leader" => leads(line)?,
         "no" => Box::new(|w| w.open_leader().is_none()),

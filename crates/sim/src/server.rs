@@ -69,6 +69,8 @@ pub struct Waiter {
     pub write: u32,
     /// Which client.
     pub client: usize,
+    /// The connection of a proxy whose backend it is, if it is one's.
+    pub conn: Option<u64>,
 }
 
 /// A walreceiver that has a connection.

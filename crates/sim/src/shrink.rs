@@ -45,7 +45,7 @@ pub fn shrink(story: &str, mutation: Option<Mutation>) -> String {
 }
 
 fn is_head(line: &str) -> bool {
-    ["seed", "cluster", "lead", "late", "load", "calm", "maybe resume", "expect", "end"]
+    ["seed", "cluster", "lead", "late", "load", "proxy", "apps", "calm", "maybe resume", "expect", "end"]
         .iter()
         .any(|w| line.starts_with(w))
 }

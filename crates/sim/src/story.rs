@@ -27,6 +27,7 @@
 //! rehearse kill leader within 9s          an outage that lasts, of a whole cluster: after that time it serves again
 //! end                                     clients stop, and the laws look at what is left
 //! ```
+//! Proxies and applications have words of their own (`front/words.rs`).
 //! Faults are the words of `fault`, one kind a file there; any of them, as
 //! `kill n1 postmaster` or `cut n1 > n2 for 2s`, is a line of a story.
 

@@ -12,6 +12,18 @@ pub const RECORD: u64 = 100;
 /// the segment of the switch once more, from its beginning.
 pub const SEGMENT: usize = 64;
 
+/// What a record does for the write that it belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Step {
+    /// Everything: a transaction of one record.
+    #[default]
+    Whole,
+    /// It is the first of its transaction, which has its number from then on.
+    Begins,
+    /// It commits one that has begun before.
+    Commits,
+}
+
 /// One record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -19,8 +31,24 @@ pub struct Record {
     pub id: u32,
     /// The timeline that wrote it.
     pub timeline: Timeline,
-    /// The client's write that it commits; `None` for the server's own.
+    /// The client's write that it belongs to; `None` for the server's own.
     pub write: Option<u32>,
+    /// What it does for that.
+    pub step: Step,
+}
+
+impl Record {
+    /// The write whose transaction has its number by this record.
+    #[must_use]
+    pub fn begins(&self) -> Option<u32> {
+        self.write.filter(|_| self.step != Step::Commits)
+    }
+
+    /// The write that it commits.
+    #[must_use]
+    pub fn commits(&self) -> Option<u32> {
+        self.write.filter(|_| self.step != Step::Begins)
+    }
 }
 
 /// A directory's log and past.
@@ -81,7 +109,12 @@ impl Wal {
 
     /// Writes a record on the newest timeline.
     pub fn append(&mut self, id: u32, write: Option<u32>) {
-        self.records.push(Record { id, timeline: self.lineage.timeline, write });
+        self.append_step(id, write, Step::Whole);
+    }
+
+    /// Writes a record that is one step of its transaction.
+    pub fn append_step(&mut self, id: u32, write: Option<u32>, step: Step) {
+        self.records.push(Record { id, timeline: self.lineage.timeline, write, step });
     }
 
     /// Leaves the timeline for `next` at the log's end.
@@ -121,12 +154,20 @@ impl Wal {
     /// Whether it holds the record that commits `write`.
     #[must_use]
     pub fn holds(&self, write: u32) -> bool {
-        self.records.iter().any(|r| r.write == Some(write))
+        self.records.iter().any(|r| r.commits() == Some(write))
     }
 
     /// The first transaction id that has not been given out in this past.
     #[must_use]
     pub fn next_xid(&self) -> u64 {
-        3 + self.records.iter().filter(|r| r.write.is_some()).count() as u64
+        3 + self.records.iter().filter(|r| r.begins().is_some()).count() as u64
+    }
+
+    /// Whether the transaction of that number has committed in this past; `None` for one that was
+    /// never given out in it.
+    #[must_use]
+    pub fn status(&self, xid: u64) -> Option<bool> {
+        let nth = usize::try_from(xid.checked_sub(3)?).ok()?;
+        self.records.iter().filter_map(Record::begins).nth(nth).map(|write| self.holds(write))
     }
 }

@@ -23,6 +23,7 @@ use failover::Event;
 
 use crate::client::{Client, Write};
 use crate::clock::{Us, us};
+use crate::front::Front;
 use crate::host::Host;
 use crate::law::{Broken, Moment, Witnessed};
 use crate::mutation::{Env, Mutation};
@@ -125,6 +126,8 @@ pub enum What {
     RaftPassOn(At, u32, Box<cluster::command::Command>),
     /// An agent reads from the group.
     RaftRead(At, u32),
+    /// Something before the servers.
+    Front(Box<crate::front::Due>),
     /// A fault that lasts, begun after so many calms, is over.
     Over(u32, Box<crate::fault::Over>),
 }
@@ -225,6 +228,8 @@ pub struct World {
     pub load: bool,
     /// What is asked right now is no agent's own idea.
     pub rogue: bool,
+    /// Those who come through proxies.
+    pub front: Front,
 }
 
 impl World {
@@ -261,6 +266,7 @@ impl World {
             counts: Counts::default(),
             load: false,
             rogue: false,
+            front: Front::new(seed),
         }
     }
 
@@ -280,6 +286,7 @@ impl World {
             self.hosts.push(host);
             self.network.resize(self.hosts.len());
             self.places.insert(name.clone(), at);
+            self.watch_new_agent(at);
         }
         self.start_agent(at);
         at
@@ -385,6 +392,7 @@ impl World {
             What::RaftSubmit(at, life, change) => self.raft_submit(at, life, *change),
             What::RaftPassOn(at, life, command) => self.raft_pass_on(at, life, *command, false),
             What::RaftRead(at, life) => self.raft_read(at, life),
+            What::Front(due) => self.front(*due),
             What::Over(calms, over) => crate::fault::end(self, calms, *over),
         }
     }

@@ -109,16 +109,17 @@ impl Session {
     /// they did before.
     fn renames(&mut self, name: &[u8], old: Option<Arc<Statement>>) {
         if self.batch.keeps && self.batch.requests == 0 && !name.is_empty() {
-            self.batch.renamed.push((name.into(), old));
+            self.batch.renamed.push(Undo::Name(name.into(), old));
         }
     }
 
     /// The client has seen nothing of the first request, and it left nothing behind.
     pub(super) fn rename_back(&mut self) {
-        while let Some((name, old)) = self.batch.renamed.pop() {
-            match old {
-                Some(old) => drop(self.names.insert(name, old)),
-                None => drop(self.names.remove(&name)),
+        while let Some(undo) = self.batch.renamed.pop() {
+            match undo {
+                Undo::Name(name, Some(old)) => drop(self.names.insert(name, old)),
+                Undo::Name(name, None) => drop(self.names.remove(&name)),
+                Undo::Prepared(_) | Undo::Unnamed => {}
             }
         }
     }

@@ -257,6 +257,6 @@ impl crate::host::Host {
     /// The next transaction id as far as replay has come.
     fn xid_replayed(&self) -> u64 {
         let wal = &self.server.wal;
-        3 + wal.records.iter().take(self.server.replayed).filter(|r| r.write.is_some()).count() as u64
+        3 + wal.records.iter().take(self.server.replayed).filter(|r| r.begins().is_some()).count() as u64
     }
 }

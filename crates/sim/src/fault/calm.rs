@@ -19,6 +19,7 @@ fn calm(world: &mut World) {
     world.raft_calm();
     world.calms += 1;
     world.network.heal();
+    world.calm_front();
     world.network.weather = Weather { loss: 0, twice: 0, stray: 0, ..world.network.weather };
     (world.store.leaderless_until, world.store.lost_replies, world.store.late_news) = (0, 0, 0);
     world.store.slow_reload = 0;

@@ -43,6 +43,7 @@ pub(super) fn off(world: &mut World, at: usize) {
     world.hosts[at].up = false;
     world.hosts[at].paused = false;
     world.kill_server(at);
+    world.proxies_lost(at);
     let chancy = world.chancy;
     let s = &mut world.hosts[at].server;
     let unsynced = s.wal.records.len().saturating_sub(s.wal.flushed);
@@ -68,4 +69,5 @@ pub(super) fn on(world: &mut World, at: usize) {
     }
     world.hosts[at].restart_agent(now);
     world.start_agent(at);
+    world.proxies_back(at);
 }

@@ -144,6 +144,10 @@ pub enum Over {
     Rogue(u64),
     /// There is room again.
     Room(At),
+    /// The link between a proxy and a server works again.
+    ProxyLink(usize, At),
+    /// A proxy hears agents again.
+    ProxyHears(usize),
 }
 
 /// Does what a line says.
@@ -162,6 +166,11 @@ pub fn act(world: &mut World, line: &Line) -> Result<(), String> {
             }
             return done;
         }
+    }
+    if let Some(done) = crate::front::words::act(world, line) {
+        let words = line.words.join(" ");
+        world.note(None, || format!("! {words}"));
+        return done;
     }
     Err(format!("'{}' is no verb of stories", line.words.join(" ")))
 }
@@ -195,6 +204,8 @@ pub(crate) fn end(world: &mut World, calms: u32, over: Over) {
         Over::Restart(at, life) => guard::restart(world, at, life),
         Over::Rogue(number) => drop(rogue::go(world, number)),
         Over::Room(at) => world.hosts[at].disk.full = false,
+        Over::ProxyLink(proxy, at) => world.mend_proxy_link(proxy, at),
+        Over::ProxyHears(proxy) => world.front.proxies[proxy].deaf = false,
     }
 }
 

@@ -6,16 +6,20 @@
 //! below it is whatever `pg_xact_status` says, which knows numbers only. Before all
 //! that: where the write's own timeline is not in the surviving past, it is lost.
 
+use std::collections::BTreeSet;
+
 use super::Moment;
 use crate::client::Fate;
-use crate::wal::Wal;
+use crate::wal::{Record, Wal};
 use crate::world::World;
 
 pub(super) fn judge(world: &World, moment: &Moment) -> Option<String> {
     let Moment::Ended = moment else { return None };
     let at = *world.places.get(&world.truth.ctl.leader.as_ref()?.node)?;
     let wal = &world.hosts[at].server.wal;
-    let by_xid: Vec<u32> = wal.records.iter().filter_map(|r| r.write).collect();
+    let by_xid: Vec<u32> = wal.records.iter().filter_map(Record::begins).collect();
+    let committed: BTreeSet<u32> = wal.records.iter().filter_map(Record::commits).collect();
+    let by_xid: Vec<bool> = by_xid.into_iter().map(|w| committed.contains(&w)).collect();
     world.writes.iter().enumerate().find_map(|(n, w)| {
         let asked = w.fate == Fate::Ambiguous && w.on.is_some();
         let verdict = if asked { verdict(world, wal, w.ran_in, w.xid, &by_xid)? } else { return None };
@@ -33,14 +37,14 @@ pub(super) fn judge(world: &World, moment: &Moment) -> Option<String> {
 }
 
 /// Whether it would be called committed; nothing where that is unknown (08007).
-fn verdict(world: &World, wal: &Wal, ran_in: cluster::Term, xid: u64, by_xid: &[u32]) -> Option<bool> {
+fn verdict(world: &World, wal: &Wal, ran_in: cluster::Term, xid: u64, by_xid: &[bool]) -> Option<bool> {
     let lineage = &wal.lineage;
     let own = world.truth.elections.iter().find(|e| e.term == ran_in)?;
     if !lineage.contains(own.tli) {
         return Some(false);
     }
     let mut later = world.truth.elections.iter().filter(|e| e.term > ran_in && lineage.contains(e.tli));
-    let status = usize::try_from(xid - 3).is_ok_and(|i| i < by_xid.len());
+    let status = usize::try_from(xid - 3).ok().and_then(|i| by_xid.get(i)).copied().unwrap_or(false);
     match later.next() {
         None => Some(status),
         Some(h) => {

@@ -1,9 +1,10 @@
-//! The laws: I1 to I15 of docs/protocol.md, one file each, looked at in every
-//! moment of a world.
+//! The laws: I1 to I15 of docs/protocol.md, one file each, and F1 to F7 for those who
+//! come through a proxy, looked at in every moment of a world.
 //!
 //! A law sees what really happened, not what agents believe. It never looks into
 //! the thinking code's own checks: a mistake there must show in the world.
 
+mod front;
 mod i01_ack_durable;
 mod i02_one_acker;
 mod i03_term_leader;
@@ -103,6 +104,29 @@ pub enum Moment {
         /// Where.
         at: At,
     },
+    /// A proxy gives a server an application, or something of what it wants.
+    Sent {
+        /// Whose it is.
+        app: usize,
+        /// To which server.
+        to: At,
+        /// In which term it was taken from the pool.
+        term: Term,
+        /// It has only now got that server.
+        new: bool,
+    },
+    /// A server has written the commit of an application's operation.
+    Committed {
+        /// Where.
+        at: At,
+        /// Which.
+        op: usize,
+    },
+    /// An application was told what became of its operation.
+    Told {
+        /// Which.
+        op: usize,
+    },
     /// All faults are over and the cluster was given time.
     Ended,
 }
@@ -119,7 +143,7 @@ pub struct Broken {
 type Judge = fn(&World, &Moment) -> Option<String>;
 
 /// Every law, by the name that docs/protocol.md gives it.
-pub const LAWS: [(&str, Judge); 15] = [
+pub const LAWS: [(&str, Judge); 22] = [
     ("I1 AckDurable", i01_ack_durable::judge),
     ("I2 OneAcker", i02_one_acker::judge),
     ("I3 TermLeader", i03_term_leader::judge),
@@ -135,6 +159,13 @@ pub const LAWS: [(&str, Judge); 15] = [
     ("I13 Resolve", i13_resolve::judge),
     ("I14 Progress", i14_progress::judge),
     ("I15 SlotSafe", i15_slot_safe::judge),
+    ("F1 Done", front::done),
+    ("F2 Refused", front::refused),
+    ("F3 Unknown", front::unknown),
+    ("F4 Once", front::once),
+    ("F5 Sent", front::sent),
+    ("F6 Stays", front::stays),
+    ("F7 Held", front::held),
 ];
 
 /// What every law says of a moment.
