@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::routes::{Drained, Fate, OPENINGS_MAX, Opening, Own, Role, Routes, fate, routes};
+use api::routes::{Drained, Fate, OPENINGS_MAX, Opening, Own, RanIn, Role, Routes, fate, fate_of, routes};
 use cluster::command::{Kind, Member, MemberState};
 use cluster::report::{Leading, Report, ServerReport, ServerState};
 use cluster::state::{Control, Election, Phase, Switchover};
@@ -17,7 +17,22 @@ fn id(name: &str) -> MemberId {
 }
 
 fn opening(term: u64, next_xid: Option<u64>, survives: bool) -> Opening {
-    Opening { term, next_xid, survives }
+    Opening { term, timeline: 1 + 2 * u32::try_from(term).expect("small"), next_xid, survives }
+}
+
+/// A proxy that has heard no agent for a moment goes on with n1, which was killed and leads again.
+#[test]
+fn c17_it_ran_where_its_server_says_and_not_where_a_proxy_believed() {
+    let all = [opening(5, Some(700), true), opening(6, Some(800), true)];
+    let (old, new) = (all[0].timeline, all[1].timeline);
+    let believed = |timeline| RanIn { term: 5, timeline };
+    assert_eq!(fate_of(&all, believed(0), 800, 0), Some(Fate::NotCommitted), "nobody was asked");
+    assert_eq!(fate_of(&all, believed(new), 800, new), Some(Fate::AskXactStatus));
+    assert_eq!(fate_of(&all, believed(old), 800, new), Some(Fate::NotCommitted));
+    assert_eq!(fate_of(&all, believed(77), 800, new), Some(Fate::Unknown), "a timeline of nobody's");
+    // Who would be asked is not the leader of which these tell: it may have given out the number again.
+    assert_eq!(fate_of(&all[..1], believed(old), 700, new), None);
+    assert_eq!(fate_of(&[], believed(old), 700, new), None, "no term is open");
 }
 
 #[test]

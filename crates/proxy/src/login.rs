@@ -18,6 +18,7 @@ use wire::start::ask::{self, SslAnswer};
 use crate::line::Line;
 use crate::pool::Pool;
 use crate::reactor::Reactor;
+use crate::routing::Target;
 use crate::secrets::Proof;
 use crate::server::{Place, Server};
 use crate::stream::{self, Stream};
@@ -63,10 +64,10 @@ pub async fn open_with(
         let facts = reactor.register(pool, address.clone(), line.stream(), key.0);
         let (address, cancels) = (address.clone(), facts.cancels.clone());
         let load = reactor.loads.of(&address);
-        Ok(Server {
+        let server = Server {
             line,
             backend,
-            address,
+            address: address.clone(),
             is_local,
             key,
             opened: now,
@@ -78,11 +79,29 @@ pub async fn open_with(
             led: false,
             replayed: 0,
             place,
-        })
+        };
+        let leads = reactor.rules.rides && pool.key.target == Target::Primary && more.is_empty();
+        if leads { prove_leader(server, &address).await } else { Ok(server) }
     };
     timeout(reactor.config.timeouts.server_connect, opening)
         .await
         .map_err(|_| unreachable_at(&address, &io::ErrorKind::TimedOut.into()))?
+}
+
+/// Takes for the leader only what takes writes, and learns in whose term it does: where routes are late, an older
+/// leader may be back as a standby, or lead again (C-20).
+async fn prove_leader(mut server: Server, address: &str) -> Result<Server, Refusal> {
+    match server.timeline().await {
+        Ok(Some(timeline)) => {
+            server.backend.timeline = timeline;
+            Ok(server)
+        }
+        Ok(None) => {
+            let message = format!("the server at {address} is in recovery, and does not lead");
+            Err(Refusal::for_now("57P03", message))
+        }
+        Err(why) => Err(unreachable_at(address, &why)),
+    }
 }
 
 fn unreachable_at(address: &str, why: &io::Error) -> Refusal {

@@ -17,6 +17,9 @@ use crate::share;
 
 /// A client's good-bye.
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
+/// The timeline stands in the first eight digits of a WAL file's name (`XLogFileName` in access/xlog_internal.h).
+const TIMELINE: &str = "SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.substr(\
+    pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END";
 
 /// What a server says against a query of ours.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -151,6 +154,24 @@ impl Server {
             self.backend.settings = settings.clone();
         }
         Ok(())
+    }
+
+    /// The timeline that it writes on; `None` while it is in recovery, and 0 where its user may not ask.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub async fn timeline(&mut self) -> io::Result<Option<u32>> {
+        let rows = match self.ask(TIMELINE).await {
+            Ok(rows) => rows,
+            Err(why) if why.get_ref().is_some_and(|e| e.is::<Refused>()) => {
+                tracing::debug!(%why, "a server does not tell its timeline");
+                let standby = self.backend.reported.get("in_hot_standby").is_some_and(|v| v == "on");
+                return Ok((!standby).then_some(0));
+            }
+            Err(why) => return Err(why),
+        };
+        let said = rows.into_iter().flatten().flatten().next();
+        Ok(said.map(|digits| u32::from_str_radix(&digits, 16).unwrap_or(0)))
     }
 
     /// Takes everything out of it that a client may have left, also what nobody can see from outside.

@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use api::routes;
+use api::routes::{self, RanIn};
 use route::session::Fate;
 use tokio::time::{Instant, sleep};
 
@@ -20,12 +20,18 @@ use crate::server::Server;
 /// Between two looks, while the transaction is still under way.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Begins to ask; the answer is put where it is looked for, and `control` is told.
-pub fn begin(pool: &Rc<Pool>, term: u64, xid: u64, control: &Rc<Control>) -> Rc<RefCell<Option<Fate>>> {
+pub fn begin(pool: &Rc<Pool>, ran_in: RanIn, xid: u64, control: &Rc<Control>) -> Rc<RefCell<Option<Fate>>> {
     let place = Rc::new(RefCell::new(None));
     let (pool, control, found) = (pool.clone(), control.clone(), place.clone());
     tokio::task::spawn_local(async move {
-        let fate = ask(&pool, term, xid).await;
-        tracing::info!(term, xid, ?fate, "settled a commit whose answer was lost");
+        let fate = ask(&pool, ran_in, xid).await;
+        tracing::info!(
+            term = ran_in.term,
+            timeline = ran_in.timeline,
+            xid,
+            ?fate,
+            "settled a commit whose answer was lost"
+        );
         if let Some(reactor) = pool.owner() {
             let [committed, not_committed, unknown] = &reactor.counters.settled;
             crate::facts::count(match fate {
@@ -40,7 +46,7 @@ pub fn begin(pool: &Rc<Pool>, term: u64, xid: u64, control: &Rc<Control>) -> Rc<
     place
 }
 
-async fn ask(pool: &Rc<Pool>, term: u64, xid: u64) -> Fate {
+async fn ask(pool: &Rc<Pool>, ran_in: RanIn, xid: u64) -> Fate {
     let Some(reactor) = pool.owner() else { return Fate::Unknown };
     // Only the leader knows; a reader may have written there while no replica would do.
     let pool = &pool.sibling(&reactor, Target::Primary);
@@ -48,8 +54,9 @@ async fn ask(pool: &Rc<Pool>, term: u64, xid: u64) -> Fate {
     while Instant::now() < end {
         let Ok(mut server) = pool.get().await else { return Fate::Unknown };
         let openings = reactor.routing.borrow().openings.clone();
-        if !openings.is_empty() {
-            match routes::fate(&openings, term, xid) {
+        // Nobody's while no term is open, or while this is not the server that leads it.
+        if let Some(fate) = routes::fate_of(&openings, ran_in, xid, server.backend.timeline) {
+            match fate {
                 routes::Fate::NotCommitted => {
                     pool.give_back(server);
                     return Fate::NotCommitted;

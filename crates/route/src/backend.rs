@@ -8,6 +8,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::routes::RanIn;
 use crate::settings::Settings;
 
 /// Statements that a server keeps prepared unless its pool says otherwise.
@@ -18,6 +19,9 @@ pub const PREPARED_MAX: usize = 200;
 pub struct Backend {
     /// The term in which it was opened; 0 for a server that no cluster manages.
     pub term: u64,
+    /// The timeline that its server writes on, as it said itself; 0 where it was not asked. A term that a proxy
+    /// believes in may be over: only this tells in which a transaction ran.
+    pub timeline: u32,
     /// What it reports of itself (ParameterStatus).
     pub reported: Arc<BTreeMap<String, String>>,
     /// What its present or last client has set.
@@ -39,6 +43,7 @@ impl Backend {
     pub fn new(term: u64, reported: BTreeMap<String, String>, prepared_max: usize) -> Backend {
         Backend {
             term,
+            timeline: 0,
             reported: Arc::new(reported),
             settings: Arc::default(),
             clean: true,
@@ -48,6 +53,12 @@ impl Backend {
             stale: Vec::new(),
             clock: 0,
         }
+    }
+
+    /// Where what it runs now is run.
+    #[must_use]
+    pub fn ran_in(&self) -> RanIn {
+        RanIn { term: self.term, timeline: self.timeline }
     }
 
     /// Whether statement `id` is prepared; marks it as just used.

@@ -179,7 +179,7 @@ mod tests {
             handing_over: false,
             paused: false,
             members: ["n1", "n2", "n3"].map(|n| member(n, role(n))).into(),
-            openings: vec![Opening { term, next_xid: Some(term * 100), survives: true }],
+            openings: vec![Opening { term, timeline: 2, next_xid: Some(term * 100), survives: true }],
         };
         (node(from), Word { routes, age: Duration::from_millis(age_ms) })
     }

@@ -92,6 +92,8 @@ pub struct RouteMember {
 pub struct Opening {
     /// Which term.
     pub term: u64,
+    /// The timeline that its leader writes on; no other term's does (I7).
+    pub timeline: u32,
     /// The first transaction id that it could give out; `None` if that is not known.
     pub next_xid: Option<u64>,
     /// Its timeline is in the past of the leader that is open now, or is that leader's.
@@ -134,6 +136,31 @@ pub fn fate(openings: &[Opening], ran_in: u64, xid: u64) -> Fate {
         Some(Some(first)) if xid >= first => Fate::NotCommitted,
         Some(Some(_)) => Fate::AskXactStatus,
     }
+}
+
+/// Where a transaction ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RanIn {
+    /// The term that was believed in then.
+    pub term: u64,
+    /// The timeline that its server wrote on, as it said itself; 0 where it was not asked.
+    pub timeline: u32,
+}
+
+/// The same, where a proxy may have believed in a term that was over; `asks` is the timeline of the server that
+/// would be asked. `None` while that is not the leader that these tell of.
+///
+/// Say n1 led term 1, and leads term 2 from number 7 on, and a proxy that has heard no agent meanwhile goes on
+/// with it. The transaction that it calls 'number 7 of term 1' is of term 2, and committed.
+#[must_use]
+pub fn fate_of(openings: &[Opening], ran_in: RanIn, xid: u64, asks: u32) -> Option<Fate> {
+    let present = openings.last()?;
+    if asks != 0 && asks != present.timeline {
+        return None;
+    }
+    let own = openings.iter().find(|o| o.timeline == ran_in.timeline).map(|o| o.term);
+    let term = if ran_in.timeline == 0 { Some(ran_in.term) } else { own };
+    Some(term.map_or(Fate::Unknown, |term| fate(openings, term, xid)))
 }
 
 /// What an agent knows of itself before its own report says it.
@@ -220,6 +247,7 @@ fn openings(elections: &[Election]) -> Vec<Opening> {
     let newest = elections.iter().skip(elections.len().saturating_sub(OPENINGS_MAX));
     let told = newest.map(|e| Opening {
         term: e.term.0,
+        timeline: e.tli.0,
         next_xid: e.opened.map(|o| o.next_xid).filter(|xid| *xid != 0),
         survives: past.contains(&e.term),
     });

@@ -2,6 +2,7 @@
 
 use std::task::Context;
 
+use route::routes::RanIn;
 use route::session::{Loss, Outcome};
 
 use super::{Client, End};
@@ -18,7 +19,7 @@ impl Client {
         let outcome = self.session.settled(fate, &mut out);
         self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
         drop(out);
-        self.after_loss(outcome, 0, cx)?;
+        self.after_loss(outcome, RanIn::default(), cx)?;
         Ok(true)
     }
 
@@ -30,7 +31,7 @@ impl Client {
         last_words: Option<&[u8]>,
     ) -> Result<(), End> {
         let Some(server) = self.server.take() else { return Ok(()) };
-        let term = server.backend.term;
+        let ran_in = server.backend.ran_in();
         drop(server);
         let reactor = self.reactor.clone();
         let mut out = reactor.out.borrow_mut();
@@ -38,10 +39,10 @@ impl Client {
         let outcome = self.session.lost(loss, last_words, &mut out);
         self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
         drop(out);
-        self.after_loss(outcome, term, cx)
+        self.after_loss(outcome, ran_in, cx)
     }
 
-    fn after_loss(&mut self, outcome: Outcome, term: u64, cx: &mut Context<'_>) -> Result<(), End> {
+    fn after_loss(&mut self, outcome: Outcome, ran_in: RanIn, cx: &mut Context<'_>) -> Result<(), End> {
         self.unread = true;
         match outcome {
             Outcome::Goes => Ok(()),
@@ -55,7 +56,7 @@ impl Client {
                 Ok(())
             }
             Outcome::Settle(xid) => {
-                self.settling = Some(settle::begin(&self.pool, term, xid, &self.control));
+                self.settling = Some(settle::begin(&self.pool, ran_in, xid, &self.control));
                 Ok(())
             }
         }

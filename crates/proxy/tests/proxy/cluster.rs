@@ -69,7 +69,8 @@ impl Cluster {
                 member.postgres.clone_from(address);
                 member.replay_lag_ms = (member.role == Role::Standby).then_some(0);
             }
-            routes.openings = vec![api::routes::Opening { term, next_xid: Some(3), survives: true }];
+            routes.openings =
+                vec![api::routes::Opening { term, timeline: 1, next_xid: Some(3), survives: true }];
             change(routes);
         });
         self.talk = Some(talk);

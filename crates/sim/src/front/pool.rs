@@ -150,6 +150,7 @@ impl World {
         self.front.proxies[proxy].opening -= 1;
         let serves = matches!(s.state, ServerState::Primary | ServerState::Standby) && !s.shutting_down;
         let standby = s.state == ServerState::Standby;
+        let timeline = if self.is(Env::TermBelieved) { 0 } else { s.wal.lineage.timeline.0 };
         let known = self.is(Env::StandbyTaken);
         let Some(conn) = self.front.conns.get_mut(&id) else { return };
         // A leader that was just demoted may be back as a standby, and its routes on their way.
@@ -162,6 +163,7 @@ impl World {
             let reported = reported.map(|(n, v)| (n.to_string(), v.to_string())).into();
             let term = self.front.proxies[proxy].merged.term;
             conn.known = route::Backend::new(term, reported, PREPARED_MAX);
+            conn.known.timeline = timeline;
             conn.open = true;
             self.front.proxies[proxy].idle.push(id);
         }

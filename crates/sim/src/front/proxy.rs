@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cluster::NodeId;
 use route::merge::{Merged, Word, merge};
-use route::routes::Routes;
+use route::routes::{RanIn, Routes};
 use route::session::{Fate, Heard, Loss, Outcome, Step};
 use route::{Out, Rules, Shelf};
 use wire::frame::HEADER_BYTES;
@@ -363,15 +363,18 @@ impl World {
     pub(super) fn lose(&mut self, app: usize, loss: Loss, last_words: Option<&[u8]>) {
         let Some(id) = self.front.apps[app].conn.take() else { return };
         let mut out = Out::default();
-        let (term, unanswered) =
-            self.front.conns.get(&id).map_or((0, false), |c| (c.known.term, c.numbers.0 > c.numbers.1));
+        let (ran_in, unanswered) = self
+            .front
+            .conns
+            .get(&id)
+            .map_or_else(Default::default, |c| (c.known.ran_in(), c.numbers.0 > c.numbers.1));
         self.remember_loss(app, loss, unanswered);
         let loss = if self.is(Env::SilenceIsAnEnd) { Loss::Ended } else { loss };
         self.close_conn(id);
         let outcome = self.front.apps[app].session.lost(loss, last_words, &mut out);
         self.note(None, || format!("app {app} loses its server ({loss:?}): {outcome:?}"));
         self.hand_on(app, &out, &[], &[]);
-        self.after_loss(app, outcome, term);
+        self.after_loss(app, outcome, ran_in);
     }
 
     /// What became of its transaction is known, or is not.
@@ -382,10 +385,10 @@ impl World {
         let mut out = Out::default();
         let outcome = self.front.apps[app].session.settled(fate, &mut out);
         self.hand_on(app, &out, &[], &[]);
-        self.after_loss(app, outcome, 0);
+        self.after_loss(app, outcome, RanIn::default());
     }
 
-    fn after_loss(&mut self, app: usize, outcome: Outcome, term: u64) {
+    fn after_loss(&mut self, app: usize, outcome: Outcome, ran_in: RanIn) {
         match outcome {
             Outcome::Goes => {}
             Outcome::End => self.front.apps[app].closed = true,
@@ -397,7 +400,7 @@ impl World {
                 a.input = again;
             }
             Outcome::Settle(xid) => {
-                self.front.apps[app].settling = Some(Settling::new(term, xid, self.now));
+                self.front.apps[app].settling = Some(Settling::new(ran_in, xid, self.now));
                 self.ask_fate(app);
             }
         }

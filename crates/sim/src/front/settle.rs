@@ -1,6 +1,6 @@
 //! Finds out what became of a COMMIT whose answer was lost (`proxy::settle`, call for call).
 
-use route::routes;
+use route::routes::{self, RanIn};
 use route::session::{BARRIER, Fate};
 use wire::back;
 use wire::frame::{HEADER_BYTES, Header};
@@ -19,7 +19,7 @@ const LOOK_AGAIN: Us = ms(20);
 /// What is being found out.
 #[derive(Clone, Debug)]
 pub struct Settling {
-    term: u64,
+    ran_in: RanIn,
     xid: u64,
     end: Us,
     /// The barrier is proven; now its status is asked for.
@@ -29,8 +29,8 @@ pub struct Settling {
 }
 
 impl Settling {
-    pub(super) fn new(term: u64, xid: u64, now: Us) -> Settling {
-        Settling { term, xid, end: now + HOLD_LIMIT, proven: false, failed: false, said: None }
+    pub(super) fn new(ran_in: RanIn, xid: u64, now: Us) -> Settling {
+        Settling { ran_in, xid, end: now + HOLD_LIMIT, proven: false, failed: false, said: None }
     }
 }
 
@@ -60,14 +60,14 @@ impl World {
     pub(super) fn fate_server(&mut self, app: usize, id: u64) {
         let proxy = self.front.apps[app].proxy;
         let Some(settling) = self.front.apps[app].settling.as_mut() else { return self.give_back(id) };
+        (settling.proven, settling.failed, settling.said) = (false, false, None);
+        let (ran_in, xid) = (settling.ran_in, settling.xid);
         let openings = &self.front.proxies[proxy].merged.openings;
-        if openings.is_empty() {
+        let asks = self.front.conns.get(&id).map_or(0, |c| c.known.timeline);
+        let Some(mut fate) = routes::fate_of(openings, ran_in, xid, asks) else {
             self.give_back(id);
             return self.after(LOOK_AGAIN, What::Front(Box::new(Due::LookAgain(app))));
-        }
-        (settling.proven, settling.failed, settling.said) = (false, false, None);
-        let (term, xid) = (settling.term, settling.xid);
-        let mut fate = routes::fate(openings, term, xid);
+        };
         if self.is(Env::XidCompared) && fate == routes::Fate::NotCommitted {
             fate = routes::Fate::AskXactStatus;
         }
