@@ -15,6 +15,7 @@ mod guard;
 mod members;
 mod network;
 mod proxy;
+mod reads;
 mod refusals;
 mod routes;
 mod story;
