@@ -261,11 +261,12 @@ impl Door {
         let target = asked.or(by_name).unwrap_or(self.way.target);
         let asker = Asker { origin, user: &user, database: meant, target };
         let credential = auth::authenticate(&self.reactor, line, asker).await?;
+        let (user, forced) = self.reactor.at_servers(meant, &user);
         self.reactor.may_enter(meant, &user, false)?;
         let key = Key { database: meant.to_string(), user, target };
         let pool = self.reactor.pool(&key);
-        if credential.is_some() {
-            *pool.credential.borrow_mut() = credential;
+        if let Some(proof) = forced.or(credential) {
+            *pool.credential.borrow_mut() = Some(proof);
         }
         let settings = Arc::new(settings);
         let told = welcome(&pool, &settings).await?;

@@ -1,5 +1,7 @@
 //! The configuration of a proxy: TOML, unknown keys refused.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use crate::pgbouncer;
 use crate::threads::THREADS_MAX;
 use crate::timeouts;
 use crate::unix_door::UnixSocket;
-use crate::{lookup, stream};
+use crate::{forced, lookup, stream};
 
 mod auth;
 mod pool;
@@ -253,14 +255,22 @@ impl Config {
     /// # Errors
     /// `Unreadable` or `Wrong`, in one sentence.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let unreadable =
+            |e: std::io::Error| ConfigError::Unreadable { path: path.to_owned(), why: e.to_string() };
+        let wrong = |why: String| ConfigError::Wrong { path: path.to_owned(), why };
         if path.extension().is_some_and(|end| end == "ini") {
             let import = pgbouncer::import(path)?;
             import.warnings.iter().for_each(|warning| tracing::warn!("{}: {warning}", path.display()));
-            return Config::parse(&import.toml, path).map(|c| Config { path: Some(path.to_owned()), ..c });
+            let config = Config::parse(&import.toml, path)?;
+            let file = File::open(path).map_err(unreadable)?;
+            forced::check_file(&config, &file).map_err(wrong)?;
+            return Ok(Config { path: Some(path.to_owned()), ..config });
         }
-        let unreadable =
-            |e: std::io::Error| ConfigError::Unreadable { path: path.to_owned(), why: e.to_string() };
-        let config = Config::parse(&std::fs::read_to_string(path).map_err(unreadable)?, path)?;
+        let mut file = File::open(path).map_err(unreadable)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(unreadable)?;
+        let config = Config::parse(&text, path)?;
+        forced::check_file(&config, &file).map_err(wrong)?;
         Ok(Config { path: Some(path.to_owned()), ..config })
     }
 
@@ -364,6 +374,7 @@ impl Config {
         self.check_doors()?;
         peering::check(self.peer_id, &self.peers)?;
         lookup::check(self)?;
+        forced::check(self)?;
         limits::check(self)
     }
 

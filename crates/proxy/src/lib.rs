@@ -21,6 +21,7 @@ pub mod config;
 pub mod control;
 pub mod facts;
 pub mod follow;
+pub mod forced;
 pub mod fresh;
 pub mod gates;
 pub mod hand_over;

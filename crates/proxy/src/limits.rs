@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::auth::Denied;
 use crate::config::{Config, PoolMode};
+use crate::forced::Password;
 use crate::gates::Stop;
 use crate::pool::{Key, Pool};
 use crate::reactor::Reactor;
@@ -43,6 +44,12 @@ pub struct Database {
     /// Its name at the servers; without it the same.
     #[serde(default)]
     pub dbname: Option<String>,
+    /// Who its clients are at the servers; without it each is itself.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// That user's password, where `auth.file` does not have it.
+    #[serde(default)]
+    pub password: Option<Password>,
     /// Instead of `pool.size`.
     #[serde(default)]
     pub pool_size: Option<usize>,

@@ -203,7 +203,6 @@ mod tests {
             ("[databases]\nb = dbname=b\n", "has no host"),
             ("[databases]\nb = host=@tmp\n", "without a file"),
             ("[databases]\nb = host=db,db2 port=5433\n", "several hosts"),
-            ("[databases]\nb = host=db port=5433 user=x\n", "user="),
             ("[databases]\nb = host=db port=5433 connect_query='set x'\n", "connect_query="),
             ("[databases]\nb = host=db port=5433 colour=red\n", "colour"),
             ("[databases]\nb = host=db port\n", "port"),

@@ -81,10 +81,11 @@ async fn enter(
     reactor.has_seat(false)?;
     let asker = Asker { origin, user: &user, database: &database, target: door.way.target };
     let credential = auth::authenticate(reactor, line, asker).await?;
+    let (user, forced) = reactor.at_servers(&database, &user);
     reactor.may_enter(&database, &user, false)?;
     let pool = reactor.pool(&Key { database, user, target: door.way.target });
-    if credential.is_some() {
-        *pool.credential.borrow_mut() = credential;
+    if let Some(proof) = forced.or(credential) {
+        *pool.credential.borrow_mut() = Some(proof);
     }
     let server = open(reactor, &pool, startup).await?;
     let name = startup.parameter(b"application_name").unwrap_or_default();
@@ -123,7 +124,9 @@ async fn wait_for_place(reactor: &Rc<Reactor>, pool: &Rc<Pool>, address: &Rc<str
 /// Logs in at a server that may be had for this; waits for one while nobody leads.
 async fn open(reactor: &Rc<Reactor>, pool: &Rc<Pool>, startup: &Startup) -> Result<Server, Denied> {
     let ours = |name: &[u8]| OURS.contains(&name) || name.starts_with(PROTOCOL_OPTION);
-    let pairs: Vec<(&[u8], &[u8])> = startup.pairs().filter(|(name, _)| !ours(name)).collect();
+    // Who it is there is the pool's to say.
+    let own = |(name, value)| (name, if name == b"user" { pool.key.user.as_bytes() } else { value });
+    let pairs: Vec<(&[u8], &[u8])> = startup.pairs().filter(|(name, _)| !ours(name)).map(own).collect();
     let end = Instant::now() + reactor.config.hold.timeout;
     loop {
         let refusal = match next(reactor, pool) {

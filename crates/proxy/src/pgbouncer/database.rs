@@ -17,9 +17,7 @@ const IDLE: [(&str, &str); 4] = [
 ];
 
 /// Keys that change what clients get, and can't be done.
-const IMPOSSIBLE: [(&str, &str); 6] = [
-    ("user", "clients are themselves at the server"),
-    ("password", "clients are themselves at the server"),
+const IMPOSSIBLE: [(&str, &str); 4] = [
     ("connect_query", "nothing is run for a client; ALTER DATABASE ... SET may do"),
     ("client_encoding", "ALTER DATABASE ... SET does the same"),
     ("datestyle", "ALTER DATABASE ... SET does the same"),
@@ -68,6 +66,7 @@ fn database(entry: &Entry, draft: &mut Draft) -> (Table, Option<String>) {
     for (key, value) in &pairs {
         let at = format!("database {name}: {key}");
         match key.as_str() {
+            "user" | "password" => drop(table.insert(key.clone(), Value::from(value.as_str()))),
             "dbname" => drop(table.insert("dbname".to_string(), Value::from(value.as_str()))),
             "host" => host = Some(value.clone()),
             "port" => port.clone_from(value),

@@ -6,6 +6,7 @@ mod cluster;
 mod console;
 mod doors;
 mod follow;
+mod forced;
 mod limits;
 mod live;
 mod metrics;
