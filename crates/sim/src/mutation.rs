@@ -54,6 +54,7 @@ env! {
     LatenessIgnored "lateness-ignored" "A loop that ran late does not count that time as heard (decision 8).",
     HoldForgotten "hold-forgotten" "A proxy goes on giving a leader new transactions that hands over (6.1).",
     OldServerKept "old-server-kept" "A proxy lets clients go on at a server after it knows of a newer leader (6).",
+    TermOutlived "term-outlived" "A client's open transaction goes on at a server whose term is known to be over (6).",
     TermBelieved "term-believed" "A transaction is taken for one of the term that its proxy believed in, which may be over (C-17, C-20).",
     StandbyTaken "standby-taken" "A proxy gives writers a server that has just come back as a standby (C-20).",
     AgainUnproven "again-unproven" "A statement whose fate is open is run again without asking (6.2).",

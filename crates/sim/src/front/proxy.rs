@@ -20,6 +20,7 @@ use super::Due;
 use super::conn::Up;
 use super::pool::{Waiter, Who};
 use super::settle::Settling;
+use super::told::Sends;
 
 /// How often queues are looked through and words grow older (`reactor::TICK`).
 const TICK: Us = ms(100);
@@ -229,19 +230,19 @@ impl World {
         let a = &mut self.front.apps[app];
         a.session.attach(&mut conn.known, &mut out);
         (a.conn, a.fresh) = (Some(id), true);
-        self.judge_sent(app, id, true);
-        self.hand_on(app, &out, &[], &[]);
+        self.judge_sent(app, id, Sends::First);
+        self.hand_on(app, &out, &[], &[], Sends::Ours);
     }
 
     /// Sends what a call of the session has made.
-    fn hand_on(&mut self, app: usize, out: &Out, to_client: &[u8], to_server: &[u8]) {
+    fn hand_on(&mut self, app: usize, out: &Out, to_client: &[u8], to_server: &[u8], sends: Sends) {
         let a = &mut self.front.apps[app];
         out.to_client.slices(to_client).for_each(|bytes| a.heard.extend_from_slice(bytes));
         let id = a.conn;
         let bytes: Vec<u8> = out.to_server.slices(to_server).flatten().copied().collect();
         if let Some(id) = id.filter(|_| !bytes.is_empty()) {
             self.front.apps[app].fresh = false;
-            self.judge_sent(app, id, false);
+            self.judge_sent(app, id, sends);
             self.send_up(id, Up::Bytes(bytes));
         }
     }
@@ -264,6 +265,21 @@ impl World {
                     }
                     continue;
                 }
+                let over = self
+                    .front
+                    .conns
+                    .get(&id)
+                    .is_some_and(|c| c.known.term != self.front.proxies[proxy].merged.term);
+                if over && !self.is(Env::TermOutlived) {
+                    // What is under way may still be answered; nothing else is.
+                    if !self.front.apps[app].session.is_busy() {
+                        self.mark("front: a block was ended with its term");
+                        self.lose(app, Loss::Silent, None);
+                        continue;
+                    }
+                    break;
+                }
+                let a = &self.front.apps[app];
                 // A cancel that comes too late must not meet its next request either.
                 let late = self.front.conns.get(&id).is_some_and(|c| c.cancels > 0);
                 if late && !a.session.is_busy() {
@@ -305,7 +321,7 @@ impl World {
         let taken = a.session.front(&mut proxies[a.proxy].shelf, known, &came_in, &mut out);
         a.input = came_in[taken.bytes..].to_vec();
         a.fresh &= out.to_client.is_empty();
-        self.hand_on(app, &out, &[], &came_in);
+        self.hand_on(app, &out, &[], &came_in, Sends::Clients);
         taken.step
     }
 
@@ -327,7 +343,7 @@ impl World {
         let came_in = std::mem::take(&mut conn.came_in);
         let (used, heard) = apps[app].session.back(&mut conn.known, &came_in, &mut out);
         conn.came_in = came_in[used..].to_vec();
-        self.hand_on(app, &out, &came_in, &[]);
+        self.hand_on(app, &out, &came_in, &[], Sends::Ours);
         match heard {
             Heard::Fatal(n) => {
                 let words = came_in[used + HEADER_BYTES..used + n].to_vec();
@@ -373,7 +389,7 @@ impl World {
         self.close_conn(id);
         let outcome = self.front.apps[app].session.lost(loss, last_words, &mut out);
         self.note(None, || format!("app {app} loses its server ({loss:?}): {outcome:?}"));
-        self.hand_on(app, &out, &[], &[]);
+        self.hand_on(app, &out, &[], &[], Sends::Ours);
         self.after_loss(app, outcome, ran_in);
     }
 
@@ -384,7 +400,7 @@ impl World {
         self.note(None, || format!("app {app}: {fate:?}"));
         let mut out = Out::default();
         let outcome = self.front.apps[app].session.settled(fate, &mut out);
-        self.hand_on(app, &out, &[], &[]);
+        self.hand_on(app, &out, &[], &[], Sends::Ours);
         self.after_loss(app, outcome, RanIn::default());
     }
 

@@ -76,6 +76,17 @@ pub struct Loss {
     pub unsettled: Option<&'static str>,
 }
 
+/// What a proxy sends to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sends {
+    /// An application has only now got that server.
+    First,
+    /// What the application has said.
+    Clients,
+    /// What the proxy adds to what is under way.
+    Ours,
+}
+
 impl World {
     /// A server is lost with what an application has under way.
     pub(super) fn remember_loss(&mut self, app: usize, loss: session::Loss, unanswered: bool) {
@@ -129,15 +140,9 @@ impl World {
     }
 
     /// A proxy gives a server work of an application's.
-    pub(super) fn judge_sent(&mut self, app: usize, conn: u64, new: bool) {
+    pub(super) fn judge_sent(&mut self, app: usize, conn: u64, sends: Sends) {
         let Some(c) = self.front.conns.get(&conn) else { return };
-        let p = &self.front.proxies[c.proxy];
         let (to, term) = (c.at, Term(c.known.term));
-        let known = Term(p.merged.term);
-        let nobody = p.merged.leader.is_none() && known > term;
-        if nobody && !new {
-            self.mark("front: a block goes on while nobody leads");
-        }
-        self.judge(&Moment::Sent { app, to, term, new });
+        self.judge(&Moment::Sent { app, to, term, sends });
     }
 }

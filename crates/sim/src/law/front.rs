@@ -10,7 +10,7 @@ use cluster::command::Change;
 use super::Moment;
 use crate::clock::{Us, ms};
 use crate::front::app::Kind;
-use crate::front::told::UNKNOWN;
+use crate::front::told::{Sends, UNKNOWN};
 use crate::front::{Op, Told};
 use crate::network::At;
 use crate::wal::Record;
@@ -102,13 +102,15 @@ pub(super) fn once(world: &World, moment: &Moment) -> Option<String> {
 }
 
 /// F5 Sent: nothing new goes to anybody but the leader of the newest term that the proxy knows, nor to
-/// one that hands over; and nothing at all to an older one once it knows the newer leader.
+/// one that hands over; nothing that a client says goes anywhere once that term is known to be over, and nothing
+/// at all to an older leader once it knows the newer.
 pub(super) fn sent(world: &World, moment: &Moment) -> Option<String> {
-    let Moment::Sent { app, to, term, new } = moment else { return None };
+    let Moment::Sent { app, to, term, sends } = moment else { return None };
     let p = &world.front.proxies[world.front.apps[*app].proxy];
     let leads = p.merged.leader.as_ref().and_then(|l| world.places.get(&l.name).copied());
-    let held = *new && (leads != Some(*to) || p.merged.handing_over);
-    let old = leads.is_some() && leads != Some(*to);
+    let held = *sends == Sends::First && (leads != Some(*to) || p.merged.handing_over);
+    let over = *sends != Sends::Ours && p.merged.term != term.0;
+    let old = over || leads.is_some() && leads != Some(*to);
     (held || old).then(|| {
         format!(
             "{} sends app {app}'s to {} in term {term}, and knows term {} with leader {:?}, handing over {}",

@@ -112,8 +112,8 @@ pub enum Moment {
         to: At,
         /// In which term it was taken from the pool.
         term: Term,
-        /// It has only now got that server.
-        new: bool,
+        /// What.
+        sends: crate::front::told::Sends,
     },
     /// A server has written the commit of an application's operation.
     Committed {
