@@ -39,10 +39,16 @@ pub async fn open(
     address: Rc<str>,
     place: Place,
 ) -> Result<Server, Refusal> {
-    open_with(reactor, pool, address, place, &[]).await
+    let server = open_with(reactor, pool, address.clone(), place, &[]).await?;
+    if !reactor.rules.rides || pool.key.target != Target::Primary {
+        return Ok(server);
+    }
+    timeout(reactor.config.timeouts.server_connect, prove_leader(server, &address))
+        .await
+        .map_err(|_| unreachable_at(&address, &io::ErrorKind::TimedOut.into()))?
 }
 
-/// The same, with more in its startup message than user and database.
+/// The same at any server, with more in its startup message than user and database.
 ///
 /// # Errors
 /// As `open`.
@@ -64,10 +70,10 @@ pub async fn open_with(
         let facts = reactor.register(pool, address.clone(), line.stream(), key.0);
         let (address, cancels) = (address.clone(), facts.cancels.clone());
         let load = reactor.loads.of(&address);
-        let server = Server {
+        Ok(Server {
             line,
             backend,
-            address: address.clone(),
+            address,
             is_local,
             key,
             opened: now,
@@ -79,9 +85,7 @@ pub async fn open_with(
             led: false,
             replayed: 0,
             place,
-        };
-        let leads = reactor.rules.rides && pool.key.target == Target::Primary && more.is_empty();
-        if leads { prove_leader(server, &address).await } else { Ok(server) }
+        })
     };
     timeout(reactor.config.timeouts.server_connect, opening)
         .await

@@ -102,7 +102,8 @@ impl Pool {
         self.warm.opening.set(self.warm.opening.get() + 1);
         let (pool, reactor, login) = (self.clone(), reactor.clone(), reactor.log_in());
         tokio::task::spawn_local(async move {
-            let opened = login::open(&reactor, &pool, address.clone(), Place::beside(&pool, &address)).await;
+            let opened =
+                login::open_with(&reactor, &pool, address.clone(), Place::beside(&pool, &address), &[]).await;
             drop(login);
             pool.warm.opening.set(pool.warm.opening.get() - 1);
             match opened {
@@ -147,8 +148,8 @@ impl Pool {
 /// `in_hot_standby` is off.
 async fn leads(server: &mut Server) -> io::Result<()> {
     loop {
-        let rows = server.ask("SELECT pg_catalog.pg_is_in_recovery()").await?;
-        if rows.into_iter().flatten().flatten().next().as_deref() == Some("f") {
+        if let Some(timeline) = server.timeline().await? {
+            server.backend.timeline = timeline;
             return Ok(());
         }
         sleep(ASK_AGAIN).await;

@@ -7,6 +7,7 @@ mod console;
 mod doors;
 mod follow;
 mod forced;
+mod leader;
 mod limits;
 mod live;
 mod metrics;
