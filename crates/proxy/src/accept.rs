@@ -17,6 +17,7 @@ use crate::auth::{self, Asker, Denied};
 use crate::balancer;
 use crate::cancel_key::{self, Owner};
 use crate::client::Client;
+use crate::client::serving::Serving;
 use crate::client_tls::{ClientTls, FrontTls};
 use crate::control::{Control, Order};
 use crate::facts::{ClientFacts, count};
@@ -226,10 +227,8 @@ impl Door {
             Ok(Ok((pool, session, listed, seat))) => {
                 let reactor = self.reactor.clone();
                 // A task of its own: this one has room for a login, which an idle client must not keep.
-                tokio::task::spawn_local(async move {
-                    Client::new(reactor, pool, line, session, listed).serve().await;
-                    drop(seat);
-                });
+                let client = Client::new(reactor, pool, line, session, listed);
+                tokio::task::spawn_local(Serving::new(client, seat));
                 return;
             }
             Ok(Err(denied)) => {

@@ -7,7 +7,6 @@
 mod link;
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -29,6 +28,7 @@ use crate::server::Server;
 use crate::waiter::{Held, Waiter};
 
 mod lost;
+pub(crate) mod serving;
 
 /// Longest that last words may take to be sent.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
@@ -98,15 +98,6 @@ impl Client {
             busy: false,
             goodbye: false,
         }
-    }
-
-    /// Serves it until it leaves.
-    pub async fn serve(mut self) {
-        poll_fn(|cx| self.poll(cx)).await;
-        self.leave();
-        // Its last words; whoever does not take them in time has them not.
-        let closed = poll_fn(|cx| self.line.poll_close(cx));
-        let _ = tokio::time::timeout(LAST_WORDS_LIMIT, closed).await;
     }
 
     /// Gives the server back if nothing of this client's is in it; else it is closed. What runs there is stopped,

@@ -257,7 +257,7 @@ impl Pool {
     pub(crate) fn serve(self: &Rc<Pool>, asks: bool) {
         let Some(reactor) = self.reactor.upgrade() else { return };
         loop {
-            self.waiters.borrow_mut().retain(|w| !w.gone.get());
+            self.drop_gone();
             if self.waiters.borrow().is_empty() {
                 return self.tell_others(&reactor, false);
             }
@@ -276,9 +276,23 @@ impl Pool {
         self.tell_others(&reactor, asks);
     }
 
+    /// Those who have left go from the head of the queue; the rest of it, which may be long, is swept on the tick.
+    fn drop_gone(&self) {
+        let mut waiters = self.waiters.borrow_mut();
+        while waiters.front().is_some_and(|w| w.gone.get()) {
+            waiters.pop_front();
+        }
+    }
+
+    /// Those who have left go from all of the queue.
+    pub(crate) fn sweep(&self) {
+        self.waiters.borrow_mut().retain(|w| !w.gone.get());
+    }
+
     fn open_missing(self: &Rc<Pool>, reactor: &Rc<Reactor>) {
         loop {
-            let missing = self.waiters.borrow().len() > self.opening.get();
+            let full = self.share.taken() >= self.share.size();
+            let missing = !full && self.waiters.borrow().len() > self.opening.get();
             if !missing || !self.open_one(reactor) {
                 return;
             }

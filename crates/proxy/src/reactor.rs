@@ -287,6 +287,7 @@ impl Reactor {
         self.now.set(Instant::now());
         let limit = self.config.hold.timeout;
         for pool in self.pools() {
+            pool.sweep();
             if let Some(query) = pool.timeouts.get().query.filter(|query| *query < limit) {
                 let words = crate::timeouts::QUERY;
                 pool.refuse_late(query, &Refusal { ends: true, ..Refusal::for_now("57014", words) });

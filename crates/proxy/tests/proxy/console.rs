@@ -4,6 +4,7 @@ use std::fs;
 
 use tokio::io::AsyncWriteExt as _;
 
+use crate::metrics::ask;
 use crate::stage::{Stage, connect, connect_with, refused, said, table, told, wait_until, wait_until_closed};
 
 const ADMINS: &str = "admin.users = [\"boss\"]\nadmin.stats_users = [\"watcher\"]\n";
@@ -219,6 +220,9 @@ fn a_pause_can_be_cancelled_and_ends_with_who_asked_for_it() {
         };
         // A cancel that comes too early is for nothing.
         boss.cancel_token().cancel_query(tokio_postgres::NoTls).await.unwrap();
+        // Whoever sends one that way is not told when it has arrived.
+        let arrived = "tanist_proxy_cancels_total 1\n";
+        while !ask(stage.metrics, "GET /metrics HTTP/1.0\r\n\r\n").await.contains(arrived) {}
         let token = boss.cancel_token();
         let pausing = tokio::spawn(async move { boss.simple_query("pause").await.map(|_| boss) });
         wait_until(&other, "show state", is("yes")).await;

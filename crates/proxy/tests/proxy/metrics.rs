@@ -5,7 +5,7 @@ use tokio::net::TcpStream;
 
 use crate::stage::{Stage, told};
 
-async fn ask(port: u16, request: &str) -> String {
+pub async fn ask(port: u16, request: &str) -> String {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
