@@ -123,11 +123,10 @@ impl Pool {
 
     /// Tells the other threads since when somebody waits here; if it `asks`, whoever has an idle connection gives it.
     pub(crate) fn tell_others(&self, reactor: &Rc<Reactor>, asks: bool) {
-        if reactor.threads.count() == 1 {
-            return;
-        }
-        self.share.waits(reactor.index, self.oldest(reactor));
-        if asks {
+        // Pools that share a limit want to know, on one thread as well.
+        let served = !self.paused.get() && !reactor.routing.borrow().holds(self.wants.get());
+        self.share.waits(reactor.index, self.oldest(reactor).filter(|_| served));
+        if asks && reactor.threads.count() > 1 {
             let (key, here) = (self.key.clone(), reactor.index);
             reactor.threads.post_others(here, move |reactor| {
                 if let Some(pool) = reactor.pool_there(&key) {

@@ -309,22 +309,38 @@ impl Reactor {
     /// those has as many as it may, a connection that is idle in another of its pools makes room.
     #[must_use]
     pub fn take_place(&self, pool: &Rc<Pool>) -> Option<share::Place> {
-        let of_database = self.config.connections_of_database(&pool.key.database);
-        let of_user = self.config.connections_of_user(&pool.key.user);
-        let [database, user] = [pool.key.database.clone(), pool.key.user.clone()];
-        let same_database = move |key: &Key| key.database == database;
-        let same_user = move |key: &Key| key.user == user;
-        let limits: [Limit<'_>; 2] = [(of_database, &same_database), (of_user, &same_user)];
-        if limits.iter().all(|(most, _)| *most == 0) {
-            return pool.share.take();
-        }
-        for (_, ours) in self.threads.full(&limits) {
-            let mut pools = self.pools().into_iter().filter(|p| ours(&p.key) && !Rc::ptr_eq(p, pool));
-            if !pools.any(|p| p.close_oldest()) {
-                self.ask_for_room(pool);
+        let limited = self.within(pool, |limits| {
+            for (_, ours) in self.threads.full(limits) {
+                let mut pools = self.pools().into_iter().filter(|p| ours(&p.key) && !Rc::ptr_eq(p, pool));
+                if !pools.any(|p| p.close_oldest()) {
+                    self.ask_for_room(pool);
+                }
             }
+            self.threads.take_within(&pool.share, limits, pool.oldest(self))
+        });
+        limited.unwrap_or_else(|| pool.share.take())
+    }
+
+    /// Whether a connection of this pool that has just become free must make room for somebody who has waited
+    /// longer in another pool of its database or its user. Looked at once in a tick.
+    #[must_use]
+    pub fn must_yield(&self, pool: &Pool) -> bool {
+        if pool.yielded.replace(self.now.get()) == self.now.get() {
+            return false;
         }
-        self.threads.take_within(&pool.share, &limits)
+        let yields = |limits: &[Limit<'_>]| self.threads.must_yield(&pool.share, limits, pool.oldest(self));
+        self.within(pool, yields).unwrap_or(false)
+    }
+
+    /// Does something with the limits that a pool is under; nothing if there are none.
+    fn within<T>(&self, pool: &Pool, what: impl FnOnce(&[Limit<'_>]) -> T) -> Option<T> {
+        let (database, user) = (&pool.key.database, &pool.key.user);
+        let same_database = |key: &Key| key.database == *database;
+        let same_user = |key: &Key| key.user == *user;
+        let of_database = self.config.connections_of_database(database);
+        let of_user = self.config.connections_of_user(user);
+        let limits: [Limit<'_>; 2] = [(of_database, &same_database), (of_user, &same_user)];
+        limits.iter().any(|(most, _)| *most > 0).then(|| what(&limits))
     }
 
     /// Other threads close an idle connection of the same database, and one of the same user.

@@ -21,6 +21,7 @@ use api::routes::Role;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::login;
 use crate::reactor::Reactor;
 use route::merge::Merged;
 
@@ -102,6 +103,44 @@ impl Reactor {
                 });
             }
         }
+    }
+}
+
+impl Reactor {
+    /// A login at a server has failed. Where no cluster says who is there, a standby is left alone from then on,
+    /// until somebody answers there again.
+    pub fn missed(self: &Rc<Reactor>, address: &Rc<str>) {
+        let known = |reactor: &Reactor| {
+            let config = &reactor.config;
+            config.cluster.is_none() && config.servers.iter().any(|s| s.replica && s.address == **address)
+        };
+        if !known(self) {
+            return;
+        }
+        self.links.set(address, true);
+        if !self.links.take_changed() {
+            return;
+        }
+        self.reroute_fixed();
+        let (reactor, address) = (self.clone(), address.clone());
+        tokio::task::spawn_local(async move {
+            let gone = || !reactor.config.servers.iter().any(|s| s.address == *address);
+            loop {
+                tokio::time::sleep(KNOCK_AGAIN).await;
+                let answers = timeout(KNOCK_LIMIT, login::connect(&reactor, &address)).await;
+                if matches!(answers, Ok(Ok(_))) || gone() {
+                    break;
+                }
+            }
+            reactor.links.set(&address, false);
+            let _ = reactor.links.take_changed();
+            reactor.reroute_fixed();
+        });
+    }
+
+    /// Where servers are that no cluster manages.
+    pub fn reroute_fixed(self: &Rc<Reactor>) {
+        self.rerouted(crate::run::fixed(&self.config, self.links.cut_off()));
     }
 }
 

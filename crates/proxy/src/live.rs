@@ -108,7 +108,7 @@ impl Reactor {
             }
         }
         if new.cluster.is_none() {
-            self.rerouted(crate::run::fixed(new));
+            self.reroute_fixed();
         } else if let Some(merged) = self.merged() {
             self.follow(&merged);
         }

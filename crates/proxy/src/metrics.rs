@@ -51,7 +51,8 @@ pub async fn serve(config: &Config, reactor: &Rc<Reactor>) -> Result<(), RunErro
     let listener = TcpListener::bind(&metrics.listen).await.map_err(failed)?;
     let asking = Rc::new(Cell::new(0));
     let reactor = reactor.clone();
-    tokio::task::spawn_local(async move {
+    let doors = reactor.clone();
+    let task = tokio::task::spawn_local(async move {
         loop {
             let Ok((socket, _)) = listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -70,6 +71,8 @@ pub async fn serve(config: &Config, reactor: &Rc<Reactor>) -> Result<(), RunErro
             });
         }
     });
+    // Closed with the others: the next proxy begins while this one drains.
+    doors.doors.borrow_mut().push(task.abort_handle());
     Ok(())
 }
 

@@ -66,6 +66,8 @@ pub struct Pool {
     pub(crate) warm: Warm,
     /// Stands still on request (PAUSE).
     pub paused: Cell<bool>,
+    /// When it was last looked whether it must make room for other pools.
+    pub(crate) yielded: Cell<Instant>,
     /// How old its connections may become, and how few they may be.
     pub age: Cell<Age>,
     /// What its clients may take.
@@ -99,6 +101,7 @@ impl Pool {
             shed: RefCell::default(),
             warm: Warm::default(),
             paused: Cell::new(false),
+            yielded: Cell::new(Instant::now()),
             age: Cell::default(),
             timeouts: Cell::default(),
             retries: Retries::default(),
@@ -205,6 +208,10 @@ impl Pool {
         if !server.backend.clean || !admitted || old || unwanted {
             drop(server);
             return;
+        }
+        if reactor.must_yield(self) {
+            drop(server);
+            return reactor.threads.post_others(reactor.index, |reactor| reactor.pump_all());
         }
         if let Some(thread) = self.share.next_elsewhere(reactor.index, self.oldest(&reactor)) {
             return self.hand_over(&reactor, server, thread);
@@ -343,6 +350,8 @@ impl Pool {
                     tracing::debug!(database = %pool.key.database, why = %refusal.message, "no connection to a server");
                     if refusal.ends {
                         pool.refuse_all(&refusal);
+                    } else {
+                        reactor.missed(&address);
                     }
                     Some(pool.retries.failed(&address, begun, Instant::now()))
                 }

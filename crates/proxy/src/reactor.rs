@@ -405,9 +405,11 @@ impl Reactor {
         pool
     }
 
-    /// Serves all queues.
+    /// Serves all queues, and first those in which somebody has waited longest: pools may share a limit.
     pub fn pump_all(&self) {
-        self.pools().iter().for_each(Pool::pump);
+        let mut pools = self.pools();
+        pools.sort_by_key(|pool| pool.oldest(self).unwrap_or(u64::MAX));
+        pools.iter().for_each(Pool::pump);
     }
 
     /// Serves all queues as soon as nobody is in the middle of something.

@@ -130,11 +130,13 @@ impl Routing {
     pub fn fixed(leader: Option<(&str, &str)>, replicas: &[(&str, &str)], choice: &Choice<'_>) -> Routing {
         let one = |(address, zone), leads| Readable { address: Rc::from(address), lag_ms: 0, zone, leads };
         let all = leader.into_iter().map(|l| one(l, true));
-        let readable: Vec<_> = all.chain(replicas.iter().map(|r| one(*r, false))).collect();
+        let mut readable: Vec<_> = all.chain(replicas.iter().map(|r| one(*r, false))).collect();
+        let standing = readable.iter().map(|r| r.address.clone()).collect();
+        readable.retain(|r| !choice.cut_off.contains(&r.address));
         Routing {
             primary: leader.map(|(address, _)| Rc::from(address)),
             readers: readers(&readable, choice, false),
-            standing: readable.iter().map(|r| r.address.clone()).collect(),
+            standing,
             ..Routing::default()
         }
     }

@@ -1,5 +1,6 @@
 //! Starts a proxy: identity, listeners, the threads that do it all.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::follow::Follower;
 use crate::metrics;
 use crate::network::Network;
 use crate::reactor::Reactor;
-use crate::routing::{Routing, Target};
+use crate::routing::{Choice, Routing, Target};
 use crate::secrets::{Asks, Common, Secrets};
 use crate::stream::{Bare, Stream};
 use crate::threads::{self, Job, Threads};
@@ -124,7 +125,7 @@ impl Parts {
         let secrets = Secrets { common: self.common.clone(), asks, mock: self.mock };
         let place = (index, threads.clone());
         let (config, server_tls) = (self.config.clone(), self.server_tls.clone());
-        let reactor = Reactor::new(place, config, secrets, server_tls, fixed(&self.config));
+        let reactor = Reactor::new(place, config, secrets, server_tls, fixed(&self.config, BTreeSet::new()));
         reactor.client_tls.borrow_mut().clone_from(&self.tls);
         Ok(reactor)
     }
@@ -217,13 +218,13 @@ fn identity(cluster: &Cluster) -> Result<peers::Identity, RunError> {
     peers::Identity::load(&cluster.ca, &cluster.cert, &cluster.key).map_err(|e| RunError::File(e.to_string()))
 }
 
-/// Where servers are that no cluster manages.
+/// Where servers are that no cluster manages, without those standbys that can't be reached.
 #[must_use]
-pub fn fixed(config: &Config) -> Routing {
+pub fn fixed(config: &Config, cut_off: BTreeSet<Rc<str>>) -> Routing {
     fn of(server: &FixedServer) -> (&str, &str) {
         (&server.address, &server.zone)
     }
     let leader = config.servers.iter().find(|s| !s.replica).map(of);
     let replicas: Vec<_> = config.servers.iter().filter(|s| s.replica).map(of).collect();
-    Routing::fixed(leader, &replicas, &config.choice())
+    Routing::fixed(leader, &replicas, &Choice { cut_off, ..config.choice() })
 }

@@ -1,6 +1,7 @@
 //! Users and what proves them.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -232,6 +233,13 @@ impl Common {
 fn list(path: &Path) -> Result<BTreeMap<String, Secret>, String> {
     let at = |why: String| format!("'{}': {why}", path.display());
     let text = std::fs::read_to_string(path).map_err(|e| at(e.to_string()))?;
+    let mode = std::fs::metadata(path).map_err(|e| at(e.to_string()))?.permissions().mode() & 0o777;
+    if mode & 0o007 != 0 {
+        let path = path.display();
+        tracing::warn!(
+            "'{path}' has secrets in it, and everybody may read it (mode {mode:04o}): make that 0600"
+        );
+    }
     let mut list = BTreeMap::new();
     for (name, text) in userlist(&text).map_err(at)? {
         if let Some(secret) = Secret::of(&text).map_err(|e| at(format!("user \"{name}\": {e}")))? {

@@ -142,6 +142,13 @@ impl Share {
         others.into_iter().any(|(_, told)| told.idle.load(Ordering::Relaxed) > 0)
     }
 
+    /// Since when whoever waits longest does, on whatever thread.
+    #[must_use]
+    pub fn waits_since(&self) -> Option<u64> {
+        let all = self.threads.iter().map(|told| told.since.load(Ordering::Relaxed));
+        all.filter(|since| *since != NOBODY).min()
+    }
+
     /// Which other thread gets what has just become free here, where the first waits since `own`: takes on to
     /// serve it, so that nobody else does.
     #[must_use]

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::facts::micros;
 use crate::follow::Follower;
 use crate::gates::Gates;
 use crate::limits::is_full;
@@ -33,6 +34,9 @@ pub type Job = Box<dyn FnOnce(&Rc<Reactor>) + Send>;
 pub const THREADS_MAX: usize = 64;
 /// Jobs that may wait for one thread; what does not fit is not done, as if that thread were gone.
 pub const JOBS_MAX: usize = 16_384;
+/// How much longer somebody in another pool must wait than anybody in this one before a connection of this one is
+/// closed, so that one of that can be opened: a login takes some milliseconds.
+pub const YIELD_AFTER: Duration = Duration::from_millis(50);
 /// Longest that somebody who looks waits for the other threads; who has not answered then is left out.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
@@ -67,6 +71,20 @@ pub type Limit<'a> = (usize, &'a dyn Fn(&Key) -> bool);
 
 fn taken(shares: &BTreeMap<Key, Arc<Share>>, (_, ours): &Limit<'_>) -> usize {
     shares.iter().filter(|(key, _)| ours(key)).map(|(_, share)| share.taken()).sum()
+}
+
+/// Whether somebody in another pool within a limit has waited for longer than those of `share` do, who do since
+/// `since`, by more than a login is worth.
+fn starves(
+    shares: &BTreeMap<Key, Arc<Share>>,
+    share: &Arc<Share>,
+    (_, ours): &Limit<'_>,
+    since: Option<u64>,
+) -> bool {
+    let others = shares.iter().filter(|(key, other)| ours(key) && !Arc::ptr_eq(other, share));
+    let longest = others.filter_map(|(_, other)| other.waits_since()).min();
+    let patience = micros(YIELD_AFTER);
+    longest.is_some_and(|longest| since.is_none_or(|since| longest.saturating_add(patience) < since))
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -209,11 +227,27 @@ impl Threads {
         limits.iter().filter(|limit| is_full(limit.0, taken(&shares, limit))).collect()
     }
 
-    /// Takes a place, unless one of these limits is reached.
-    pub fn take_within(&self, share: &Arc<Share>, limits: &[Limit<'_>]) -> Option<share::Place> {
+    /// Takes a place for somebody who waits since `since`, unless one of these limits is reached, or the last
+    /// place within it is for somebody else.
+    pub fn take_within(
+        &self,
+        share: &Arc<Share>,
+        limits: &[Limit<'_>],
+        since: Option<u64>,
+    ) -> Option<share::Place> {
         let shares = lock(&self.shares);
-        let full = limits.iter().any(|limit| is_full(limit.0, taken(&shares, limit)));
-        if full { None } else { share.take() }
+        let full = |limit: &Limit<'_>| is_full(limit.0, taken(&shares, limit));
+        let last = |limit: &Limit<'_>| is_full(limit.0, taken(&shares, limit) + 1);
+        let yields = |limit: &Limit<'_>| last(limit) && starves(&shares, share, limit, since);
+        if limits.iter().any(|limit| full(limit) || yields(limit)) { None } else { share.take() }
+    }
+
+    /// Whether a connection of this pool must make room: a limit is reached, and in another pool within it
+    /// somebody waits for longer than whoever waits for this one, since `since`.
+    pub fn must_yield(&self, share: &Arc<Share>, limits: &[Limit<'_>], since: Option<u64>) -> bool {
+        let shares = lock(&self.shares);
+        let reached = |limit: &&Limit<'_>| is_full(limit.0, taken(&shares, limit));
+        limits.iter().filter(reached).any(|limit| starves(&shares, share, limit, since))
     }
 
     /// One thread has no transaction on the leader in this term, or has one again. The agents are told once

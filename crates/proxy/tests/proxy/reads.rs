@@ -1,12 +1,14 @@
 //! Readers: which server they get, and what they are spared when it goes.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::NoTls;
 
 use crate::cluster::{Cluster, member};
-use crate::stage::{Table, connect, refused, said, table, told, wait_until};
+use crate::stage::{
+    PATIENCE, Postgres, Table, connect, free_port, refused, run_proxy, said, table, told, wait_until,
+};
 
 /// A client that says so when it logs in.
 async fn with(
@@ -315,5 +317,48 @@ fn nothing_reaches_a_leader_whose_term_is_over() {
         assert!(tokio::time::timeout(Duration::from_millis(300), asks).await.is_err(), "it was answered");
         let log = cluster.servers[0].log();
         assert!(log.contains("SELECT 'before'") && !log.contains("after"), "{log}");
+    });
+}
+
+#[test]
+fn without_a_cluster_readers_leave_a_replica_that_is_down() {
+    told(async {
+        let leader = Postgres::start();
+        leader.wait_until_client().await;
+        let replica = Postgres::follow(&leader);
+        let (write, read) = (free_port(), free_port());
+        let servers = format!(
+            "auth.kind = \"trust\"\nadmin.users = [\"boss\"]\nlisten = [\"127.0.0.1:{write}\"]\n\
+             listen_read = [\"127.0.0.1:{read}\"]\n[[server]]\naddress = \"{}\"\n\
+             [[server]]\naddress = \"{}\"\nreplica = true\n",
+            leader.address(),
+            replica.address()
+        );
+        replica.wait_until_client().await;
+        run_proxy(&servers);
+        let reader = loop {
+            if let Ok(reader) = connect(read, "postgres", "postgres").await {
+                break reader;
+            }
+        };
+        let standby = "select pg_is_in_recovery()::text";
+        let is = |t: Table, word: &str| t.rows == [[Some(word.to_string())]];
+        assert!(is(table(&reader, standby).await, "true"));
+        drop(replica);
+        // Whoever was on it may lose its connection; whoever comes then is served by the leader.
+        drop(reader);
+        let begun = Instant::now();
+        loop {
+            let answer = match connect(read, "postgres", "postgres").await {
+                Ok(fresh) => fresh.query_one(standby, &[]).await.map(|row| row.get::<_, String>(0)),
+                Err(why) => Err(why),
+            };
+            match answer {
+                Ok(answer) if answer == "false" => break,
+                _ => assert!(begun.elapsed() < PATIENCE, "no leader answers: {answer:?}"),
+            }
+        }
+        let boss = connect(write, "boss", "tanist").await.unwrap();
+        wait_until(&boss, "show routes", |t| t.rows[0][2].as_deref() == Some("")).await;
     });
 }

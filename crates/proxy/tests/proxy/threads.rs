@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use tokio::io::AsyncWriteExt as _;
+
 use crate::stage::{Stage, table, told};
 
 const LINES: &str =
@@ -54,6 +56,54 @@ fn a_pool_is_one_queue_over_all_threads() {
         assert_eq!(pools.number("database", "shop", "cl_active"), CLIENTS as u64);
         assert_eq!(pools.number("database", "shop", "cl_waiting"), 0);
         assert_eq!(table(&boss, "show clients").await.rows.len(), CLIENTS);
+    });
+}
+
+#[test]
+fn a_limit_that_pools_share_is_shared_fairly() {
+    told(async {
+        let stage = Stage::open("[limits]\ndatabase_connections = 2\n", |_| {}).await;
+        let direct = crate::stage::connect(stage.postgres.port, "postgres", "template1").await.unwrap();
+        direct.batch_execute("create role other login").await.unwrap();
+        let over = Arc::new(AtomicBool::new(false));
+        let mut tasks = Vec::new();
+        for _ in 0..CLIENTS {
+            let (client, over) = (stage.client("postgres", "postgres").await, over.clone());
+            tasks.push(tokio::spawn(async move {
+                while !over.load(Ordering::Relaxed) {
+                    client.simple_query("select pg_sleep(0.001)").await.unwrap();
+                }
+            }));
+        }
+        // Those never rest, and still another user gets in, and gets its answers.
+        let other = stage.client("other", "postgres").await;
+        let all = "select count(*) from pg_stat_activity where datname = 'postgres'";
+        for _ in 0..EACH_AT_LEAST {
+            other.simple_query("select 1").await.unwrap();
+            let servers: i64 = direct.query_one(all, &[]).await.unwrap().get(0);
+            assert!(servers <= 2, "{servers} connections");
+        }
+        over.store(true, Ordering::Relaxed);
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn half_a_message_keeps_no_server_from_others() {
+    told(async {
+        let stage = Stage::open(LINES, |_| {}).await;
+        let mut halves = Vec::new();
+        for _ in 0..CLIENTS {
+            let mut raw = stage.raw("postgres", "shop").await;
+            raw.write_all(b"Q\0\0\x01\0select").await.unwrap();
+            halves.push(raw);
+        }
+        let client = stage.client("postgres", "shop").await;
+        for _ in 0..EACH_AT_LEAST {
+            client.simple_query("select 1").await.unwrap();
+        }
     });
 }
 

@@ -21,6 +21,9 @@ pub const QUERY_LOOK_BYTES: u64 = 16 << 10;
 /// `set_config()` (`pg_proc.dat`), for those who call it by its number.
 const SET_CONFIG_FUNCTION: i32 = 2078;
 
+/// Longest message that is waited for before a server is asked for, in bytes.
+const WHOLE_BYTES_MAX: u64 = 16 << 10;
+
 /// What is needed before more can be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -251,6 +254,8 @@ impl Session {
                 }
                 _ => Next::Stop(Step::Link),
             },
+            // Whoever has said half of it must not keep a server from others. A long one is not waited for.
+            _ if message.body().is_none() && message.header.bytes() <= WHOLE_BYTES_MAX => message.whole(),
             _ => Next::Stop(Step::Link),
         }
     }
