@@ -85,8 +85,8 @@ impl Store {
         self.asks.send(Ask::Submit(Box::new(command), tx)).map_err(|_| SubmitError::Down)?;
         match tokio::time::timeout(SUBMIT_LIMIT, rx).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(SubmitError::Down),
-            Err(_) => Err(SubmitError::Unknown),
+            // It was taken on, and given up there: as late as it would have been here, or with the store's end.
+            Ok(Err(_)) | Err(_) => Err(SubmitError::Unknown),
         }
     }
 
@@ -99,8 +99,7 @@ impl Store {
         self.asks.send(Ask::Read(tx)).map_err(|_| SubmitError::Down)?;
         match tokio::time::timeout(READ_LIMIT, rx).await {
             Ok(Ok(state)) => Ok(state),
-            Ok(Err(_)) => Err(SubmitError::Down),
-            Err(_) => Err(SubmitError::Unknown),
+            Ok(Err(_)) | Err(_) => Err(SubmitError::Unknown),
         }
     }
 
