@@ -46,7 +46,7 @@ pub(crate) type Handles = (Rc<Control>, Rc<ClientFacts>);
 pub(crate) struct Seat(Rc<Reactor>, Rc<Pool>, u32);
 
 impl Seat {
-    pub(crate) fn new(reactor: &Rc<Reactor>, pool: &Rc<Pool>, pid: u32) -> Seat {
+    fn new(reactor: &Rc<Reactor>, pool: &Rc<Pool>, pid: u32) -> Seat {
         pool.share.entered();
         reactor.threads.entered(reactor.index);
         Seat(reactor.clone(), pool.clone(), pid)
@@ -249,31 +249,18 @@ impl Door {
         origin: &Origin,
     ) -> Result<(Rc<Pool>, Session, Handles, Seat), Denied> {
         let version = begin(line, startup, self.tls_required()).await?;
-        let text = |b: &[u8]| String::from_utf8(b.to_vec());
-        let (Ok(user), Ok(database)) = (text(startup.user()), text(startup.database())) else {
-            return Err(Denied::Told("22021", "user and database must be named in UTF-8".to_string()));
-        };
+        let (user, database) = names(startup)?;
         self.reactor.has_seat(false)?;
         let mut settings = settings(startup)?;
         let asked = target::take(&mut settings)?;
         let (meant, by_name) = self.reactor.config.meant(&database);
         let target = asked.or(by_name).unwrap_or(self.way.target);
         let asker = Asker { origin, user: &user, database: meant, target };
-        let credential = auth::authenticate(&self.reactor, line, asker).await?;
-        let (user, forced) = self.reactor.at_servers(meant, &user);
-        self.reactor.may_enter(meant, &user, false)?;
-        let key = Key { database: meant.to_string(), user, target };
-        let pool = self.reactor.pool(&key);
-        if let Some(proof) = forced.or(credential) {
-            *pool.credential.borrow_mut() = Some(proof);
-        }
+        let pool = self.believe(line, asker).await?;
         let settings = Arc::new(settings);
         let told = welcome(&pool, &settings).await?;
         let application = settings.get(APPLICATION_NAME).cloned().unwrap_or_default();
-        let (handles, secret) = self.list(&pool, version, origin, application)?;
-        let seat = Seat::new(&self.reactor, &pool, handles.1.id);
-        // Others may have come in while this one was asked for its password.
-        self.reactor.may_enter(&key.database, &key.user, true)?;
+        let (handles, secret, seat) = self.seat(&pool, version, origin, application)?;
         let mut out = Vec::new();
         auth::greeting(&mut out, told.iter(), handles.1.id, &secret);
         line.tell(&out).await?;
@@ -282,8 +269,37 @@ impl Door {
         Ok((pool, session, handles, seat))
     }
 
+    /// Lets a client prove who it is, and gives the pool that is for it then.
+    pub(crate) async fn believe(&self, line: &mut Line, asker: Asker<'_>) -> Result<Rc<Pool>, Denied> {
+        let (database, target) = (asker.database, asker.target);
+        let own = asker.user;
+        let credential = auth::authenticate(&self.reactor, line, asker).await?;
+        let (user, forced) = self.reactor.at_servers(database, own);
+        self.reactor.may_enter(database, &user, false)?;
+        let pool = self.reactor.pool(&Key { database: database.to_string(), user, target });
+        if let Some(proof) = forced.or(credential) {
+            *pool.credential.borrow_mut() = Some(proof);
+        }
+        Ok(pool)
+    }
+
+    /// Gives a client its place among the others and the key that it may cancel with. Others may have come in since
+    /// it was believed.
+    pub(crate) fn seat(
+        &self,
+        pool: &Rc<Pool>,
+        version: Version,
+        origin: &Origin,
+        application: String,
+    ) -> Result<(Handles, Vec<u8>, Seat), Denied> {
+        let (handles, secret) = self.list(pool, version, origin, application)?;
+        let seat = Seat::new(&self.reactor, pool, handles.1.id);
+        self.reactor.may_enter(&pool.key.database, &pool.key.user, true)?;
+        Ok((handles, secret, seat))
+    }
+
     /// Gives a client the key that it may cancel with.
-    pub(crate) fn list(
+    fn list(
         &self,
         pool: &Rc<Pool>,
         version: Version,
@@ -318,6 +334,18 @@ fn cancel(reactor: &Reactor, pid: u32, secret: &[u8]) -> bool {
         count(&reactor.counters.cancels);
     }
     found
+}
+
+/// Who a client says that it is, and which database it asks for.
+///
+/// # Errors
+/// They are not in UTF-8.
+pub(crate) fn names(startup: &Startup) -> Result<(String, String), Denied> {
+    let text = |b: &[u8]| String::from_utf8(b.to_vec());
+    match (text(startup.user()), text(startup.database())) {
+        (Ok(user), Ok(database)) => Ok((user, database)),
+        _ => Err(Denied::Told("22021", "user and database must be named in UTF-8".to_string())),
+    }
 }
 
 /// What comes before it is known who a client is: the version that is spoken, and whether in clear.

@@ -23,7 +23,6 @@ pub struct Parcel {
     socket: Bare,
     backend: Backend,
     address: String,
-    is_local: bool,
     key: (u32, Vec<u8>),
     opened: Instant,
     replayed: u64,
@@ -43,7 +42,6 @@ impl Server {
             socket,
             backend,
             address,
-            is_local: self.is_local,
             key: self.key,
             opened: self.opened,
             replayed: self.replayed,
@@ -57,28 +55,9 @@ impl Parcel {
         let address: Rc<str> = self.address.into();
         let place = Place::of(pool, &address, self.place);
         let line = Line::new(self.socket.into_stream()?);
-        let facts = reactor.register(pool, address.clone(), line.stream(), self.key.0);
-        let used = reactor.now.get();
-        let (is_local, key, opened, backend) = (self.is_local, self.key, self.opened, self.backend);
-        let cancels = facts.cancels.clone();
-        let load = reactor.loads.of(&address);
-        let replayed = self.replayed;
-        Ok(Server {
-            line,
-            backend,
-            address,
-            is_local,
-            key,
-            opened,
-            used,
-            cancels,
-            facts,
-            load,
-            in_use: None,
-            led: false,
-            replayed,
-            place,
-        })
+        let mut server = Server::new(reactor, line, self.backend, address, self.key, self.opened, place);
+        server.replayed = self.replayed;
+        Ok(server)
     }
 }
 

@@ -45,31 +45,27 @@ impl Idle {
     /// One whose server has least to do.
     #[must_use]
     pub fn least(&self, loads: &Loads) -> Option<Server> {
-        let mut servers = self.servers.borrow_mut();
-        let least = loads.pick(servers.iter().map(|s| &s.load)).map(|at| servers.remove(at));
-        drop(servers);
-        self.tell();
-        least
+        self.remove(|servers| loads.pick(servers.iter().map(|s| &s.load)))
     }
 
     /// One that leads to `address`.
     #[must_use]
     pub fn one_at(&self, address: &Rc<str>) -> Option<Server> {
-        let mut servers = self.servers.borrow_mut();
-        let found = servers.iter().position(|s| s.address == *address).map(|at| servers.remove(at));
-        drop(servers);
-        self.tell();
-        found
+        self.remove(|servers| servers.iter().position(|s| s.address == *address))
     }
 
     /// The one unused longest.
     #[must_use]
     pub fn oldest(&self) -> Option<Server> {
+        self.remove(|servers| (!servers.is_empty()).then_some(0))
+    }
+
+    fn remove(&self, which: impl FnOnce(&[Server]) -> Option<usize>) -> Option<Server> {
         let mut servers = self.servers.borrow_mut();
-        let oldest = (!servers.is_empty()).then(|| servers.remove(0));
+        let found = which(&servers).map(|at| servers.remove(at));
         drop(servers);
         self.tell();
-        oldest
+        found
     }
 
     /// All of them, the one unused longest first.

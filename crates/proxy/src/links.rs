@@ -104,17 +104,12 @@ impl Reactor {
             }
         }
     }
-}
 
-impl Reactor {
     /// A login at a server has failed. Where no cluster says who is there, a standby is left alone from then on,
     /// until somebody answers there again.
     pub fn missed(self: &Rc<Reactor>, address: &Rc<str>) {
-        let known = |reactor: &Reactor| {
-            let config = &reactor.config;
-            config.cluster.is_none() && config.servers.iter().any(|s| s.replica && s.address == **address)
-        };
-        if !known(self) {
+        let fixed = self.config.servers.iter().any(|s| s.replica && s.address == **address);
+        if !fixed {
             return;
         }
         self.links.set(address, true);

@@ -61,31 +61,11 @@ pub async fn open_with(
 ) -> Result<Server, Refusal> {
     let opening = async {
         let stream = connect(reactor, &address).await.map_err(|e| unreachable_at(&address, &e))?;
-        let is_local = stream.is_local();
         let mut line = Line::new(stream);
         let (reported, key) = log_in(&mut line, pool, &address, more).await?;
         let term = reactor.routing.borrow().term;
         let backend = Backend::new(term, reported, reactor.config.pool.prepared_max);
-        let now = Instant::now();
-        let facts = reactor.register(pool, address.clone(), line.stream(), key.0);
-        let (address, cancels) = (address.clone(), facts.cancels.clone());
-        let load = reactor.loads.of(&address);
-        Ok(Server {
-            line,
-            backend,
-            address,
-            is_local,
-            key,
-            opened: now,
-            used: now,
-            cancels,
-            facts,
-            load,
-            in_use: None,
-            led: false,
-            replayed: 0,
-            place,
-        })
+        Ok(Server::new(reactor, line, backend, address.clone(), key, Instant::now(), place))
     };
     timeout(reactor.config.timeouts.server_connect, opening)
         .await

@@ -285,19 +285,11 @@ impl Reactor {
 
     fn tick(self: &Rc<Reactor>, tidy: bool) {
         self.now.set(Instant::now());
-        let limit = self.config.hold.timeout;
         for pool in self.pools() {
             pool.sweep();
-            if let Some(query) = pool.timeouts.get().query.filter(|query| *query < limit) {
-                let words = crate::timeouts::QUERY;
-                pool.refuse_late(query, &Refusal { ends: true, ..Refusal::for_now("57014", words) });
+            if pool.has_waiters() {
+                self.refuse_late(&pool);
             }
-            let why = if pool.paused.get() {
-                format!("database \"{}\" was paused by an administrator", pool.key.database)
-            } else {
-                self.why_waiting(pool.wants.get())
-            };
-            pool.refuse_late(limit, &Refusal::for_now("57P03", why));
             pool.rebalance(self);
             pool.keep_least();
             self.config.hold.notify.into_iter().for_each(|notify| pool.tell_waiting(notify));
@@ -317,6 +309,21 @@ impl Reactor {
             self.threads.stops.notify_one();
         }
         self.pump_all();
+    }
+
+    /// Whoever has waited for too long is told why.
+    fn refuse_late(&self, pool: &Pool) {
+        let limit = self.config.hold.timeout;
+        if let Some(query) = pool.timeouts.get().query.filter(|query| *query < limit) {
+            let words = crate::timeouts::QUERY;
+            pool.refuse_late(query, &Refusal { ends: true, ..Refusal::for_now("57014", words) });
+        }
+        let why = if pool.paused.get() {
+            format!("database \"{}\" was paused by an administrator", pool.key.database)
+        } else {
+            self.why_waiting(pool.wants.get())
+        };
+        pool.refuse_late(limit, &Refusal::for_now("57P03", why));
     }
 
     fn end_period(&self) {

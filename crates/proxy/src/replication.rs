@@ -23,13 +23,13 @@ use wire::back::Words;
 use wire::frame::{HEADER_BYTES, Header};
 use wire::start::{Replication, Startup};
 
-use crate::accept::{Door, Seat, begin, known_code};
+use crate::accept::{Door, Seat, begin, known_code, names};
 use crate::auth::{self, Asker, Denied};
 use crate::control::{Control, Order};
 use crate::facts::{ClientFacts, Count, count};
 use crate::line::Line;
 use crate::origin::Origin;
-use crate::pool::{Key, Pool};
+use crate::pool::Pool;
 use crate::reactor::Reactor;
 use crate::routing::{Routing, Target};
 use crate::server::{Place, Server};
@@ -74,26 +74,14 @@ async fn enter(
 ) -> Result<(Server, Rc<Control>, Rc<ClientFacts>, Seat), Denied> {
     let reactor = &door.reactor;
     let version = begin(line, startup, door.tls_required()).await?;
-    let text = |b: &[u8]| String::from_utf8(b.to_vec());
-    let (Ok(user), Ok(database)) = (text(startup.user()), text(startup.database())) else {
-        return Err(Denied::Told("22021", "user and database must be named in UTF-8".to_string()));
-    };
+    let (user, database) = names(startup)?;
     reactor.has_seat(false)?;
     let asker = Asker { origin, user: &user, database: &database, target: door.way.target };
-    let credential = auth::authenticate(reactor, line, asker).await?;
-    let (user, forced) = reactor.at_servers(&database, &user);
-    reactor.may_enter(&database, &user, false)?;
-    let pool = reactor.pool(&Key { database, user, target: door.way.target });
-    if let Some(proof) = forced.or(credential) {
-        *pool.credential.borrow_mut() = Some(proof);
-    }
+    let pool = door.believe(line, asker).await?;
     let server = open(reactor, &pool, startup).await?;
     let name = startup.parameter(b"application_name").unwrap_or_default();
     let name = String::from_utf8_lossy(name).into_owned();
-    let ((control, facts), secret) = door.list(&pool, version, origin, name)?;
-    let seat = Seat::new(reactor, &pool, facts.id);
-    // Others may have come in meanwhile.
-    reactor.may_enter(&pool.key.database, &pool.key.user, true)?;
+    let ((control, facts), secret, seat) = door.seat(&pool, version, origin, name)?;
     facts.replication.set(startup.replication());
     server.facts.replication.set(startup.replication());
     facts.server.set(server.facts.id);

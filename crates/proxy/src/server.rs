@@ -13,6 +13,7 @@ use crate::balance::{Load, Use};
 use crate::facts::ServerFacts;
 use crate::line::Line;
 use crate::pool::Pool;
+use crate::reactor::Reactor;
 use crate::share;
 
 /// A client's good-bye.
@@ -61,6 +62,38 @@ pub struct Server {
     pub replayed: u64,
     /// Counts it in its pool, for as long as it lives.
     pub place: Place,
+}
+
+impl Server {
+    /// One that nobody has, on the thread of `reactor` from now on. It was opened at `opened`.
+    #[must_use]
+    pub fn new(
+        reactor: &Rc<Reactor>,
+        line: Line,
+        backend: Backend,
+        address: Rc<str>,
+        key: (u32, Vec<u8>),
+        opened: Instant,
+        place: Place,
+    ) -> Server {
+        let facts = reactor.register(&place.pool, address.clone(), line.stream(), key.0);
+        Server {
+            is_local: line.stream().is_local(),
+            load: reactor.loads.of(&address),
+            cancels: facts.cancels.clone(),
+            used: reactor.now.get(),
+            in_use: None,
+            led: false,
+            replayed: 0,
+            line,
+            backend,
+            address,
+            key,
+            opened,
+            facts,
+            place,
+        }
+    }
 }
 
 /// A place among the connections of a pool; free again when it is dropped.
