@@ -224,9 +224,11 @@ impl Pool {
         self.rest(server);
     }
 
-    /// A connection rests until somebody needs it.
+    /// A connection rests until somebody needs it; none does where an administrator has stopped the pool.
     pub(crate) fn rest(&self, server: Server) {
-        self.idle.push(server);
+        if !self.paused.get() {
+            self.idle.push(server);
+        }
     }
 
     /// Takes one that rests.
@@ -366,7 +368,8 @@ impl Pool {
 
     pub(crate) fn opened(self: &Rc<Pool>, server: Server) {
         self.share.welcomes.opened(&server.backend.reported);
-        self.idle.push(server);
+        // It may have been stopped during the login.
+        self.rest(server);
         self.pump();
     }
 

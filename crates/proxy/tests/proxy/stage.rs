@@ -324,6 +324,18 @@ pub async fn wait_until(console: &Client, text: &str, holds: impl Fn(&Table) -> 
     }
 }
 
+/// Looks until there is what is looked for; `else_` says what is wrong if it never comes.
+pub async fn wait_until_some<T>(else_: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{else_}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Looks until a client is gone.
 pub async fn wait_until_closed(client: &Client) {
     let begun = Instant::now();
