@@ -1,18 +1,9 @@
 //! The two clocks of an agent.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cluster::Time;
-use rustix::time::{ClockId, clock_gettime};
-
-/// CLOCK_BOOTTIME: goes on while the host sleeps, never jumps.
-#[must_use]
-pub fn now() -> Time {
-    let t = clock_gettime(ClockId::Boottime);
-    let secs = u64::try_from(t.tv_sec).unwrap_or_default();
-    let nanos = u32::try_from(t.tv_nsec).unwrap_or_default();
-    Time(Duration::new(secs, nanos))
-}
+pub use peers::clock::now;
 
 /// A moment of `now` in whole milliseconds, as the guard is told it.
 #[must_use]

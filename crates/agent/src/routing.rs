@@ -11,11 +11,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use api::lease::{Ask, Given};
 use api::routes::{Drained, Own, Routes, routes};
 use bytes::Bytes;
 use cluster::{ClusterState, Term};
+use failover::Event;
+use failover::lease::{Lease, Ticket};
 use peers::Subscribers;
-use peers::subscribers::Present;
+use peers::subscribers::{LeaseAsk, Present};
 use tokio::time::timeout;
 
 use crate::shared::Shared;
@@ -98,6 +101,13 @@ impl Routing {
         }
     }
 
+    /// Gives a proxy the lease that it asked for.
+    pub fn give(&self, lease: Lease) {
+        let valid_ms = u64::try_from(lease.valid.as_millis()).unwrap_or(u64::MAX);
+        let given = Given { seq: lease.ticket.seq, term: lease.term.0, valid_ms };
+        self.subscribers.give_lease(lease.ticket.from, Bytes::from(given.to_bytes()));
+    }
+
     /// Our server has taken its last write in `term`: known here before our report says so,
     /// so that nobody who was held is sent to it.
     pub fn resigned(&self, term: Term) {
@@ -109,6 +119,13 @@ impl Routing {
     fn lock(&self) -> MutexGuard<'_, Word> {
         self.word.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A proxy's question, for whoever thinks about it; nothing if it is none.
+#[must_use]
+pub fn asked(said: &LeaseAsk) -> Option<Event> {
+    let ask = Ask::from_bytes(&said.body)?;
+    Some(Event::LeaseAsked(Ticket { from: said.from, seq: ask.seq }))
 }
 
 fn is_drained(said: Option<&Bytes>, term: Term) -> bool {

@@ -15,6 +15,7 @@ use cluster::command::{Change, Command};
 use cluster::report::Report;
 use cluster::{ClusterState, Durability, MemberId, NodeId, Time};
 use failover::{Controller, Effects, Event};
+use peers::subscribers::LeaseAsk;
 use store::Store;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::block_in_place;
@@ -23,6 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::clock;
 use crate::executor::{Executor, Tools};
 use crate::keeper::Keeper;
+use crate::routing;
 use crate::shared::Shared;
 use failover::pace::{Pace, TICK};
 
@@ -56,6 +58,8 @@ pub struct Wires {
     pub again: Arc<Notify>,
     /// Asks for a read of the store that proves our term.
     pub read: Arc<Notify>,
+    /// Proxies' questions for leases.
+    pub asks: mpsc::Receiver<LeaseAsk>,
     /// The guard's deadline and sign of life.
     pub guard: watch::Sender<Option<Time>>,
 }
@@ -110,6 +114,7 @@ impl Agent {
                     let Some(event) = event else { return };
                     event
                 }
+                Some(said) = wires.asks.recv() => routing::asked(&said).unwrap_or(Event::Tick),
             };
             let gap = turned.elapsed();
             turned = Instant::now();
@@ -193,6 +198,9 @@ impl Agent {
         }
         if let Some(change) = effects.submit {
             self.submit(change, wires);
+        }
+        for lease in effects.leases {
+            self.tools.routing.give(lease);
         }
         if effects.speak {
             self.pictured = Time::default();

@@ -125,7 +125,7 @@ pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
     tokio::spawn(watchers::arm(hands.clone(), guard_rx));
     keep_deadline(hands.clone())?;
     let listen = config.listen.peers.clone();
-    let subscribers = Subscribers::default();
+    let (subscribers, asks) = Subscribers::open();
     let wiring = peers::Config { identity, listen, subscribers: subscribers.clone() };
     let (peers, incoming) = Peers::start(wiring).await?;
     let store_dir = seat::store_dir(&config);
@@ -172,9 +172,8 @@ pub async fn run(config: HostConfig, deeds: Handle) -> Result<(), StartError> {
         runtime: deeds,
     };
     let agent = Agent::new(Controller::new(facts), tools, shared);
-    agent
-        .run(Wires { events, events_tx, state: store.watch(), outbox, look, again, read, guard: guard_tx })
-        .await;
+    let (state, guard) = (store.watch(), guard_tx);
+    agent.run(Wires { events, events_tx, state, outbox, look, again, read, asks, guard }).await;
     Ok(())
 }
 
@@ -371,7 +370,7 @@ async fn listen_to_peers(
                 });
             }
             // Answers come where the question was asked; subscribers are served below us.
-            Word::Answer | Word::Watch | Word::Routes | Word::Drained => {}
+            Word::Answer | Word::Watch | Word::Routes | Word::Drained | Word::LeaseAsk | Word::Lease => {}
         }
     }
 }

@@ -10,5 +10,6 @@ pub mod verifier;
 
 pub use client::{Client, ClientError};
 pub use host_config::HostConfig;
+pub use route::lease;
 pub use route::routes::{self, Routes};
 pub use status::{Status, status};

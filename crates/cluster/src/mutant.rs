@@ -78,6 +78,11 @@ mutants! {
     StuckWhileLate "stuck-while-late" "Who stood still himself ends a term as stuck (C-14).",
     NoPause "no-pause" "A leader that has just come by a failover is replaced at once ((b)).",
     NotReasserted "not-reasserted" "A restarted leader does not prove its rule again.",
+    GrantUnwaited "grant-unwaited" "A recruited member answers though a read that it granted may still be given (C-12).",
+    GrantForgotten "grant-forgotten" "A restarted agent answers at once, whatever the one before it granted (C-21).",
+    GrantsHeld "grants-held" "A lease rests on grants that were held before it was asked for (C-19).",
+    LeaseByOlder "lease-by-older" "While rules change, leases are given by the older one (C-21).",
+    EndUnwaited "end-unwaited" "A rule is dropped while leases run that were given by it (C-21).",
     RebornTrusted "reborn-trusted" "The next life of a node is taken for the one before (C-10).",
 }
 

@@ -44,6 +44,10 @@ pub struct Report {
     pub vows: Vows,
     /// Answer to the current term's recruiting, once the ack path is cut.
     pub recruited: Option<Recruited>,
+    /// The sender leads, and asks for read grants (C-19).
+    pub asks: Option<GrantRound>,
+    /// The newest round of read grants that the sender granted to the leader.
+    pub grant: Option<Grant>,
     /// The sender's server; `None` on a witness.
     pub server: Option<ServerReport>,
     /// What only a leader knows.
@@ -73,6 +77,8 @@ impl Report {
             leader_server_silent_ms: None,
             vows: Vows::default(),
             recruited: None,
+            asks: None,
+            grant: None,
             server: None,
             leading: None,
             progress: None,
@@ -103,6 +109,28 @@ pub struct Recruited {
     pub lineage: Lineage,
     /// How far the WAL has been replayed.
     pub replay: Lsn,
+}
+
+/// "May I say for `valid_ms` that nobody leads after me?", of a leader to everybody (C-19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantRound {
+    /// The term that it leads.
+    pub term: Term,
+    /// Counts the rounds of this agent process.
+    pub round: u64,
+    /// For how long, from before it asked, in milliseconds.
+    pub valid_ms: u64,
+}
+
+/// "For so long I won't help to elect anybody else."
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// In which term.
+    pub term: Term,
+    /// The agent process that asked: a round of another says nothing to it.
+    pub boot: u64,
+    /// Its round.
+    pub round: u64,
 }
 
 /// What PostgreSQL is doing.

@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use cluster::command::{Change, MemberState};
@@ -21,6 +22,7 @@ use crate::decide::{Verdict, decide};
 use crate::election;
 use crate::facts::Facts;
 use crate::fencing;
+use crate::lease::{Desk, Lease, Ticket};
 use crate::retry::{self, Setback, kind_of, preempts};
 use crate::rules;
 use crate::severed;
@@ -60,6 +62,8 @@ pub enum Event {
     Progress(Option<Progress>),
     /// A deed ended.
     Done(Box<Action>, Result<Outcome, Setback>),
+    /// A proxy asks for a lease.
+    LeaseAsked(Ticket),
     /// A command was answered: accepted or not.
     Submitted(Result<(), String>),
 }
@@ -84,6 +88,8 @@ pub struct Effects {
     pub perform: Option<Action>,
     /// Send this command.
     pub submit: Option<Change>,
+    /// Leases to be given to those who asked.
+    pub leases: Vec<Lease>,
     /// Our report changed in a way that others wait for: send it now.
     pub speak: bool,
 }
@@ -92,9 +98,10 @@ pub struct Effects {
 #[derive(Debug)]
 pub struct Controller {
     pub(crate) facts: Facts,
+    pub(crate) desk: Desk,
     pub(crate) state: Arc<ClusterState>,
     pub(crate) peers: BTreeMap<NodeId, Heard>,
-    watch: Watch,
+    pub(crate) watch: Watch,
     pub(crate) running: Option<Action>,
     submitting: Option<Change>,
     resubmit_at: Time,
@@ -103,7 +110,7 @@ pub struct Controller {
     rule: &'static str,
     headline: Option<Report>,
     /// Somebody else begins to miss the leader, and waits for our word (C-24).
-    asked: bool,
+    pub(crate) asked: bool,
     pub(crate) seq: u64,
     pub(crate) began: Option<Time>,
 }
@@ -114,6 +121,7 @@ impl Controller {
     pub fn new(facts: Facts) -> Controller {
         Controller {
             facts,
+            desk: Desk::default(),
             state: Arc::new(ClusterState::default()),
             peers: BTreeMap::new(),
             watch: Watch::default(),
@@ -132,11 +140,12 @@ impl Controller {
 
     /// Takes in one event and says what to do.
     pub fn step(&mut self, now: Time, wall_ms: u64, event: Event) -> Effects {
-        self.began.get_or_insert(now);
+        self.watch.ends.began = Some(*self.began.get_or_insert(now));
         self.take(now, event);
         self.observe(now, wall_ms);
         let verdict = decide(&self.view(now, wall_ms));
         let mut effects = self.begin(now, verdict);
+        effects.leases = self.lease(now);
         let report = self.report(now);
         let asked = core::mem::take(&mut self.asked);
         effects.speak = asked || self.headline.as_ref().is_none_or(|old| speech::differs(old, &report));
@@ -208,6 +217,7 @@ impl Controller {
                 self.watch.store_read_at = started
             }
             Event::StoreRead(..) => {}
+            Event::LeaseAsked(ticket) => self.desk.ask(now, ticket),
             Event::Progress(progress) => self.facts.progress = progress,
             Event::Done(action, outcome) => self.done(now, *action, outcome),
             Event::Submitted(answer) => {
@@ -215,22 +225,6 @@ impl Controller {
                 self.resubmit_at = if answer.is_ok() { now } else { now + RESUBMIT };
             }
         }
-    }
-
-    fn hear(&mut self, now: Time, report: Report) {
-        let node = report.member.node.clone();
-        let stale = |old: &Heard| old.report.boot == report.boot && old.report.seq >= report.seq;
-        if self.peers.get(&node).is_some_and(stale) {
-            return;
-        }
-        if self.state.ctl.leader.as_ref() == Some(&report.member) {
-            let suspicion_ms = self.state.settings.timing.suspicion_ms;
-            let up_ms = self.up_ms(now);
-            self.watch.on_leader_report(&report, &self.facts.node, suspicion_ms, up_ms, now);
-        }
-        let missed = |r: &Report| r.misses.is_some();
-        self.asked |= missed(&report) && !self.peers.get(&node).is_some_and(|old| missed(&old.report));
-        self.peers.insert(node, Heard { at: now, report });
     }
 
     fn done(&mut self, now: Time, action: Action, outcome: Result<Outcome, Setback>) {

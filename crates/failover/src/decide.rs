@@ -228,6 +228,7 @@ fn open(view: &View<'_>) -> Verdict {
             Verdict::act(view, action)
         }
         Some(rules::Step::Ask(change)) => Verdict::ask(change),
+        Some(rules::Step::Wait) => Verdict::wait(Waiting::Reads),
         Some(rules::Step::Prove(_)) | None => {
             let (rule, sub) = (rule.rule.clone(), rule.sub);
             Verdict::act(view, Action::Barrier { term, rule, sub })
@@ -241,6 +242,7 @@ fn lead_open(view: &View<'_>) -> Verdict {
     let mut verdict = match rules::step(view) {
         Some(rules::Step::Prove(action)) => Verdict::act(view, action),
         Some(rules::Step::Ask(change)) => Verdict::ask(change),
+        Some(rules::Step::Wait) => Verdict::wait(Waiting::Reads),
         None => switchover::hand_over(view).unwrap_or_default(),
     };
     if verdict.command.is_none() {

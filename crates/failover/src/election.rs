@@ -17,9 +17,9 @@ use cluster::report::{Recruited, ServerState};
 use cluster::state::Phase;
 use cluster::{ClusterState, Durability, MemberId, Position, Rule, Term, Timeline};
 
-use crate::severed;
 use crate::view::View;
 use crate::waiting::Waiting;
+use crate::{lease, severed};
 
 /// Once an election is safe, wait so long for the rest of those that live: a
 /// second standby in the new rule is worth more than these milliseconds.
@@ -38,7 +38,8 @@ pub const PREFERRED_PATIENCE: Duration = Duration::from_secs(3);
 /// Everything that is reported for `term`, as evidence.
 #[must_use]
 pub fn evidence(view: &View<'_>, term: Term) -> Vec<Evidence> {
-    let own = view.my_id().map(|me| (me, &view.me.vows, view.me.recruited.as_ref()));
+    let answer = view.me.recruited.as_ref().filter(|_| lease::is_outwaited(view));
+    let own = view.my_id().map(|me| (me, &view.me.vows, answer));
     let reports = view.peers.values().map(|heard| &heard.report);
     let telling = reports.filter(|r| r.vows.promise == term || r.vows.resigned > Term(0));
     let others = telling.map(|r| (r.member.clone(), &r.vows, r.recruited.as_ref()));
@@ -83,6 +84,9 @@ pub fn ballot(view: &View<'_>) -> Result<Change, Waiting> {
     let term = view.term();
     let all = evidence(view, term);
     let needed = recruited(view.state, term, &all).map_err(Waiting::Positions)?;
+    if !lease::is_over_for_lost(view) {
+        return Err(Waiting::Reads);
+    }
     let Some(best) = candidate(view, &all, needed) else { return Err(Waiting::Candidate) };
     let grace = if view.state.ctl.leader.as_ref() == Some(&best.member) { FAILED_GRACE } else { ELECT_GRACE };
     if !is_settled(view, &all, grace) {

@@ -5,7 +5,7 @@ use alloc::string::String;
 use core::time::Duration;
 
 use cluster::command::Kind;
-use cluster::report::{Leading, Progress, Recruited, ServerReport, ServerState};
+use cluster::report::{Grant, Leading, Progress, Recruited, ServerReport, ServerState};
 use cluster::{Action, Lsn, MemberId, NodeId, Term, Time, Vows};
 
 use crate::controller::Outcome;
@@ -26,6 +26,8 @@ pub struct Facts {
     pub server: Option<ServerReport>,
     /// Answer to the term that recruits.
     pub recruited: Option<Recruited>,
+    /// The newest round of read grants that we granted.
+    pub granted: Option<Grant>,
     /// The newest rule whose barrier we proved, as leader.
     pub proof: Option<Proof>,
     /// What our server tells while it is primary.
@@ -76,6 +78,7 @@ impl Facts {
             vows,
             server: None,
             recruited: None,
+            granted: None,
             proof: None,
             leading: None,
             checkpointed: Term(0),

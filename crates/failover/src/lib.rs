@@ -22,6 +22,8 @@ pub mod election;
 pub mod facts;
 pub mod fencing;
 pub mod forecast;
+pub mod hearing;
+pub mod lease;
 pub mod pace;
 pub mod rejoin;
 pub mod retry;

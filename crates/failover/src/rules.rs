@@ -14,8 +14,8 @@ use cluster::state::Phase;
 use cluster::{Action, ActiveRule, Durability, Lsn, MemberId, NodeId, Rule};
 
 use crate::facts::Proof;
-use crate::severed;
 use crate::view::View;
+use crate::{lease, severed};
 
 /// A standby that lags by more than this is not let into the rule.
 pub const GROW_LAG_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -30,6 +30,8 @@ pub enum Step {
     Prove(Action),
     /// Ask the store.
     Ask(Change),
+    /// Reads may still be given that the old rule stands for.
+    Wait,
 }
 
 /// The next step, if there is one. Only for the leader of an opened server.
@@ -68,13 +70,16 @@ fn reassert(view: &View<'_>, rule: &ActiveRule) -> Action {
     Action::ChangeRule { term: view.term(), from: rule.rule.clone(), to: rule.rule.clone(), sub: rule.sub }
 }
 
-/// M2, then M3. Never back: a `RuleEnd` of ours that keeps the newer rule may
+/// M2, then M3, once no lease runs that the old rule stood for. Never back: a `RuleEnd` of ours that keeps the newer rule may
 /// still be on its way, and the older in force would then be nobody's rule.
 fn finish(view: &View<'_>, older: &ActiveRule, newest: &ActiveRule) -> Step {
     let unproven =
         on(Mutant::EndUnproven).then_some(Proof { term: newest.term, sub: newest.sub, lsn: Lsn::ZERO });
     let proof = view.me.proof.filter(|p| p.term == newest.term && p.sub == newest.sub);
     if let Some(proof) = proof.or(unproven) {
+        if !lease::may_drop_before(view, newest.sub) {
+            return Step::Wait;
+        }
         let (keep, drop, lsn) = (newest.sub, older.sub, proof.lsn);
         return Step::Ask(Change::RuleEnd { term: view.term(), keep, drop, lsn });
     }

@@ -6,7 +6,7 @@ use cluster::report::{Leading, Report};
 use cluster::{Action, MemberId, Time};
 
 use crate::controller::Controller;
-use crate::{severed, suspicion};
+use crate::{lease, severed, suspicion};
 
 /// A disk that has kept nothing for so long hangs: a leader can neither acknowledge
 /// with it nor resign. What is slow on a busy machine takes less.
@@ -58,7 +58,10 @@ impl Controller {
             misses: suspicion::missing(&view),
             leader_server_silent_ms: self.leader_server_silent(now).map(ms_of),
             vows: self.facts.vows.clone(),
-            recruited: self.facts.recruited.clone(),
+            // Said once nothing that was granted runs any more.
+            recruited: self.facts.recruited.clone().filter(|_| lease::is_outwaited(&view)),
+            asks: self.desk.round(&view),
+            grant: self.facts.granted,
             server: self.facts.server.clone(),
             leading: self.leading(),
             progress: self.facts.progress.clone(),
@@ -91,6 +94,8 @@ pub(crate) fn differs(old: &Report, new: &Report) -> bool {
     let leading = |r: &Report| r.leading.as_ref().map(|l| (l.writable, l.checkpointed));
     old.vows != new.vows
         || old.recruited != new.recruited
+        || (new.asks.is_some() && old.asks != new.asks)
+        || old.grant != new.grant
         || old.misses.is_some() != new.misses.is_some()
         || old.wants_out != new.wants_out
         || server(old) != server(new)

@@ -16,6 +16,7 @@ use cluster::report::{Missing, Report};
 use cluster::state::Phase;
 use cluster::{ClusterState, Durability, MemberId, NodeId, Reason, Term, Time};
 
+use crate::lease::Ends;
 use crate::view::View;
 
 /// Reports in a row by which a leader that does not hear us is missed at once.
@@ -60,6 +61,8 @@ pub struct Watch {
     pub grants_at: Time,
     /// When a linearizable read last *started* that showed our term.
     pub store_read_at: Time,
+    /// What others must wait for before they may take it that we give or grant no read any more.
+    pub ends: Ends,
     /// Whether a rule of async is active: commits are acknowledged by lease.
     pub leased: bool,
     /// Since when.

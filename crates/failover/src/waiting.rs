@@ -41,6 +41,8 @@ pub enum Waiting {
     LeaderCheckpoint,
     /// The store must be read before the server may acknowledge by lease (C-26).
     Lease,
+    /// Reads that were granted under the rule before must come to their end (C-21).
+    Reads,
     /// The successor of a switchover must take over.
     Successor(NodeId),
     /// The leader is silent, and others must agree.
@@ -65,6 +67,7 @@ impl fmt::Display for Waiting {
             Waiting::News => f.write_str("for the store, which has agreed to more than this node knows"),
             Waiting::LeaderLineage(term) => write!(f, "for the leader of term {term} to tell its history"),
             Waiting::LeaderCheckpoint => f.write_str("for the leader's first checkpoint"),
+            Waiting::Reads => f.write_str("for reads to end that rest on the rule before"),
             Waiting::Lease => f.write_str("for a first read of the store, from which its lease runs"),
             Waiting::Successor(node) => write!(f, "for {node} to take over"),
             Waiting::OthersToMiss { leader } => write!(f, "for others to say whether they miss {leader} too"),

@@ -34,6 +34,10 @@ pub enum Kind {
     Drained,
     /// A proxy's question for a user's verifier, with one answer.
     Verifier,
+    /// "How long may I give reads of your server?", from whoever watches.
+    LeaseAsk,
+    /// "For so long", to whoever asked.
+    Lease,
 }
 
 impl Kind {
@@ -48,11 +52,13 @@ impl Kind {
             Kind::Routes => 7,
             Kind::Drained => 8,
             Kind::Verifier => 9,
+            Kind::LeaseAsk => 10,
+            Kind::Lease => 11,
         }
     }
 
     fn from_byte(byte: u8) -> Option<Kind> {
-        const ALL: [Kind; 9] = [
+        const ALL: [Kind; 11] = [
             Kind::Raft,
             Kind::Report,
             Kind::Request,
@@ -62,6 +68,8 @@ impl Kind {
             Kind::Routes,
             Kind::Drained,
             Kind::Verifier,
+            Kind::LeaseAsk,
+            Kind::Lease,
         ];
         ALL.into_iter().find(|k| k.to_byte() == byte)
     }
@@ -72,7 +80,7 @@ impl Kind {
         match self {
             Kind::Request | Kind::Wal | Kind::Verifier => true,
             Kind::Raft | Kind::Report | Kind::Answer => false,
-            Kind::Watch | Kind::Routes | Kind::Drained => false,
+            Kind::Watch | Kind::Routes | Kind::Drained | Kind::LeaseAsk | Kind::Lease => false,
         }
     }
 }

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod certs;
+pub mod clock;
 pub mod error;
 pub mod frame;
 pub mod identity;

@@ -8,14 +8,14 @@
 //! Never knows what a picture says.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::error::PeersError;
 use crate::frame::{self, Frame, Kind};
@@ -28,6 +28,10 @@ pub const SUBSCRIBERS_MAX: usize = 64;
 pub const KEEP_ALIVE: Duration = Duration::from_millis(250);
 /// A picture that nobody has confirmed for so long is not told again.
 pub const PICTURE_AGE_MAX: Duration = Duration::from_secs(1);
+/// Questions for leases that may wait for this agent to look at them; more are lost, and asked again.
+pub const LEASE_ASKS_MAX: usize = 256;
+/// Answers to them that may wait for one subscriber; more are lost.
+pub const LEASES_MAX: usize = 16;
 /// Longest word of a subscriber.
 pub const WORD_BYTES_MAX: usize = 64;
 
@@ -52,6 +56,17 @@ struct Inner {
     newest: watch::Sender<Option<Picture>>,
     present: watch::Sender<Present>,
     next: AtomicU64,
+    asks: mpsc::Sender<LeaseAsk>,
+    answers: Mutex<BTreeMap<u64, mpsc::Sender<Bytes>>>,
+}
+
+/// A subscriber's question for a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseAsk {
+    /// Whose, by number.
+    pub from: u64,
+    /// What it says.
+    pub body: Bytes,
 }
 
 #[derive(Clone, Debug)]
@@ -61,9 +76,9 @@ struct Picture {
 }
 
 impl Default for Subscribers {
+    /// Those whose questions nobody answers.
     fn default() -> Subscribers {
-        let (newest, present) = (watch::Sender::new(None), watch::Sender::new(Present::new()));
-        Subscribers(Arc::new(Inner { newest, present, next: AtomicU64::new(0) }))
+        Subscribers::open().0
     }
 }
 
@@ -75,6 +90,7 @@ struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        lock(&self.of.0.answers).remove(&self.number);
         self.of.0.present.send_modify(|present| {
             present.remove(&self.number);
         });
@@ -82,6 +98,15 @@ impl Drop for Place<'_> {
 }
 
 impl Subscribers {
+    /// Nobody yet, and where their questions for leases will be.
+    #[must_use]
+    pub fn open() -> (Subscribers, mpsc::Receiver<LeaseAsk>) {
+        let (newest, present) = (watch::Sender::new(None), watch::Sender::new(Present::new()));
+        let (asks, asked) = mpsc::channel(LEASE_ASKS_MAX);
+        let (next, answers) = (AtomicU64::new(0), Mutex::default());
+        (Subscribers(Arc::new(Inner { newest, present, next, asks, answers })), asked)
+    }
+
     /// The newest picture: told at once if it is urgent, else with the next keep-alive.
     pub fn publish(&self, body: Bytes, urgent: bool) {
         self.0.newest.send_if_modified(|newest| {
@@ -94,6 +119,14 @@ impl Subscribers {
     #[must_use]
     pub fn present(&self) -> watch::Receiver<Present> {
         self.0.present.subscribe()
+    }
+
+    /// Gives one of them a lease, if it is still there.
+    pub fn give_lease(&self, to: u64, body: Bytes) {
+        if let Some(answers) = lock(&self.0.answers).get(&to) {
+            // One that takes nothing asks again.
+            let _ = answers.try_send(body);
+        }
     }
 
     /// What they said until now was about something else.
@@ -112,9 +145,11 @@ impl Subscribers {
         who: Bearer,
     ) -> Result<(), PeersError> {
         let place = self.enter(who)?;
+        let (answer, answers) = mpsc::channel(LEASES_MAX);
+        lock(&self.0.answers).insert(place.number, answer);
         let (mut from, mut to) = tokio::io::split(stream);
         tokio::select! {
-            ended = self.tell(&mut to) => ended,
+            ended = self.tell(&mut to, answers) => ended,
             ended = self.hear(&mut from, place.number) => ended,
         }
     }
@@ -132,26 +167,43 @@ impl Subscribers {
         if entered { Ok(Place { of: self, number }) } else { Err(full) }
     }
 
-    async fn tell(&self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), PeersError> {
+    async fn tell(
+        &self,
+        to: &mut (impl AsyncWrite + Unpin),
+        mut leases: mpsc::Receiver<Bytes>,
+    ) -> Result<(), PeersError> {
         let mut newest = self.0.newest.subscribe();
-        let lost = |why: &str| unreachable_at("a subscriber", why);
+        let mut due = Instant::now();
         loop {
+            tokio::select! {
+                changed = newest.changed() => {
+                    if changed.is_err() { return Ok(()) }
+                }
+                () = sleep_until(due) => {}
+                lease = leases.recv() => {
+                    let Some(body) = lease else { return Ok(()) };
+                    write(to, Frame { kind: Kind::Lease, body }).await?;
+                    continue;
+                }
+            }
+            due = Instant::now() + KEEP_ALIVE;
             let picture = newest.borrow_and_update().clone();
             if let Some(picture) = picture.filter(|p| p.at.elapsed() < PICTURE_AGE_MAX) {
-                let frame = Frame { kind: Kind::Routes, body: picture.body };
-                let written = timeout(USER_TIMEOUT, frame::write(to, &frame)).await;
-                written.map_err(|_| lost("it takes nothing"))?.map_err(|e| lost(&e.to_string()))?;
-            }
-            if let Ok(Err(_)) = timeout(KEEP_ALIVE, newest.changed()).await {
-                return Ok(());
+                write(to, Frame { kind: Kind::Routes, body: picture.body }).await?;
             }
         }
     }
 
     async fn hear(&self, from: &mut (impl AsyncRead + Unpin), number: u64) -> Result<(), PeersError> {
         while let Some(frame) = frame::read(from).await? {
-            if frame.kind != Kind::Drained || frame.body.len() > WORD_BYTES_MAX {
-                return Err(PeersError::BadFrame("a subscriber says when it is drained, and no more"));
+            if !matches!(frame.kind, Kind::Drained | Kind::LeaseAsk) || frame.body.len() > WORD_BYTES_MAX {
+                return Err(PeersError::BadFrame(
+                    "a subscriber says when it is drained and asks for leases, and no more",
+                ));
+            }
+            if frame.kind == Kind::LeaseAsk {
+                let _ = self.0.asks.try_send(LeaseAsk { from: number, body: frame.body });
+                continue;
             }
             self.0.present.send_modify(|present| {
                 if let Some(subscriber) = present.get_mut(&number) {
@@ -161,4 +213,15 @@ impl Subscribers {
         }
         Ok(())
     }
+}
+
+async fn write(to: &mut (impl AsyncWrite + Unpin), frame: Frame) -> Result<(), PeersError> {
+    let lost = |why: &str| unreachable_at("a subscriber", why);
+    let written = timeout(USER_TIMEOUT, frame::write(to, &frame)).await;
+    written.map_err(|_| lost("it takes nothing"))?.map_err(|e| lost(&e.to_string()))
+}
+
+/// Nobody panics while he holds one of these.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,7 +17,16 @@ use crate::transport::{CONNECT_LIMIT, TlsStream, USER_TIMEOUT, connect, unreacha
 /// An agent that told nothing for so long is lost: four keep-alives.
 pub const SILENCE: Duration = Duration::from_secs(1);
 
-/// Hears the pictures of one agent.
+/// What an agent says to a subscriber.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Where clients may go.
+    Routes(Bytes),
+    /// A lease, to one who asked.
+    Lease(Bytes),
+}
+
+/// Hears what one agent says.
 pub struct Hearing {
     from: ReadHalf<TlsStream>,
     address: String,
@@ -48,21 +57,22 @@ pub async fn subscribe(identity: &Identity, address: &str) -> Result<(NodeId, He
 }
 
 impl Hearing {
-    /// The next picture. After an error, or once this was given up midway, the
+    /// What it says next. After an error, or once this was given up midway, the
     /// connection is of no use any more.
     ///
     /// # Errors
     /// `Timeout` after `SILENCE`, `Unreachable` when it hung up, `BadFrame`.
-    pub async fn next(&mut self) -> Result<Bytes, PeersError> {
+    pub async fn next(&mut self) -> Result<Said, PeersError> {
         let read = timeout(SILENCE, frame::read(&mut self.from)).await;
         let read = read.map_err(|_| PeersError::Timeout(self.address.clone()))??;
         let frame = read.ok_or_else(|| unreachable_at(&self.address, "it hung up"))?;
-        if frame.kind != Kind::Routes {
-            return Err(PeersError::BadFrame(
-                "an agent tells a subscriber where clients may go, and no more",
-            ));
+        match frame.kind {
+            Kind::Routes => Ok(Said::Routes(frame.body)),
+            Kind::Lease => Ok(Said::Lease(frame.body)),
+            _ => Err(PeersError::BadFrame(
+                "an agent tells a subscriber where clients may go and for how long, and no more",
+            )),
         }
-        Ok(frame.body)
     }
 }
 
@@ -72,7 +82,18 @@ impl Saying {
     /// # Errors
     /// `Timeout`, `Unreachable`.
     pub async fn drained(&mut self, body: Bytes) -> Result<(), PeersError> {
-        let frame = Frame { kind: Kind::Drained, body };
+        self.say(Frame { kind: Kind::Drained, body }).await
+    }
+
+    /// Asks for a lease.
+    ///
+    /// # Errors
+    /// `Timeout`, `Unreachable`.
+    pub async fn ask_lease(&mut self, body: Bytes) -> Result<(), PeersError> {
+        self.say(Frame { kind: Kind::LeaseAsk, body }).await
+    }
+
+    async fn say(&mut self, frame: Frame) -> Result<(), PeersError> {
         let written = timeout(USER_TIMEOUT, frame::write(&mut self.to, &frame)).await;
         let written = written.map_err(|_| PeersError::Timeout(self.address.clone()))?;
         written.map_err(|e| unreachable_at(&self.address, e))

@@ -224,7 +224,7 @@ async fn serve(socket: TcpStream, tls: TlsAcceptor, inward: Inward) -> Result<()
     while let Some(frame) = timeout(IDLE_LIMIT, frame::read(&mut stream)).await.map_err(silent)?? {
         let from = match (&who, frame.kind) {
             (_, Kind::Watch) => return inward.subscribers.serve(stream, who).await,
-            (_, Kind::Routes | Kind::Drained | Kind::Answer) => {
+            (_, Kind::Routes | Kind::Drained | Kind::LeaseAsk | Kind::Lease | Kind::Answer) => {
                 return Err(PeersError::BadFrame("nobody has asked for that"));
             }
             (Bearer::Proxy(_), Kind::Raft | Kind::Report | Kind::Request | Kind::Wal) => {

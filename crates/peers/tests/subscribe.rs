@@ -10,6 +10,7 @@ use cluster::NodeId;
 use peers::certs::Authority;
 use peers::frame::{self, Frame};
 use peers::subscribers::{KEEP_ALIVE, SUBSCRIBERS_MAX};
+use peers::subscription::Said;
 use peers::{Bearer, Config, Identity, Incoming, Kind, Peers, PeersError, Subscribers, subscribe};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -46,13 +47,18 @@ impl Shop {
     /// The agent of n1, on some port.
     async fn agent(&self) -> (Subscribers, String, mpsc::Receiver<Incoming>) {
         let subscribers = Subscribers::default();
+        let (address, incoming) = self.agent_with(&subscribers).await;
+        (subscribers, address, incoming)
+    }
+
+    async fn agent_with(&self, subscribers: &Subscribers) -> (String, mpsc::Receiver<Incoming>) {
         let config = Config {
             identity: self.identity("n1", None),
             listen: "127.0.0.1:0".to_string(),
             subscribers: subscribers.clone(),
         };
         let (peers, incoming) = Peers::start(config).await.unwrap();
-        (subscribers, peers.listens_on().to_string(), incoming)
+        (peers.listens_on().to_string(), incoming)
     }
 }
 
@@ -68,6 +74,33 @@ fn a_certificate_says_what_its_bearer_is() {
     assert_eq!(mode(&shop.dir.path().join("proxy-1.key")), 0o600);
 }
 
+fn routes(body: &'static str) -> Said {
+    Said::Routes(Bytes::from(body))
+}
+
+#[tokio::test]
+async fn who_asks_for_a_lease_is_given_it_and_nobody_else() {
+    let shop = Shop::open();
+    let (subscribers, mut asks) = Subscribers::open();
+    let (address, _incoming) = shop.agent_with(&subscribers).await;
+    let (_, mut one, mut asks_one) = subscribe(&shop.identity("proxy-1", None), &address).await.unwrap();
+    let (_, mut other, mut asks_other) = subscribe(&shop.identity("proxy-2", None), &address).await.unwrap();
+    asks_one.ask_lease(Bytes::from("1")).await.unwrap();
+    let first = timeout(PATIENCE, asks.recv()).await.unwrap().unwrap();
+    asks_other.ask_lease(Bytes::from("2")).await.unwrap();
+    let second = timeout(PATIENCE, asks.recv()).await.unwrap().unwrap();
+    assert_ne!(first.from, second.from);
+    assert_eq!((&first.body[..], &second.body[..]), (&b"1"[..], &b"2"[..]));
+    subscribers.give_lease(second.from, Bytes::from("for two"));
+    subscribers.give_lease(first.from, Bytes::from("for one"));
+    subscribers.give_lease(first.from.max(second.from) + 1, Bytes::from("for nobody"));
+    assert_eq!(one.next().await.unwrap(), Said::Lease(Bytes::from("for one")));
+    assert_eq!(other.next().await.unwrap(), Said::Lease(Bytes::from("for two")));
+    // Whoever says more than that is not listened to any more.
+    asks_one.ask_lease(Bytes::from(vec![0; 65])).await.unwrap();
+    assert!(timeout(PATIENCE, one.next()).await.unwrap().is_err());
+}
+
 #[tokio::test]
 async fn a_subscriber_is_told_at_once_and_again_before_long() {
     let shop = Shop::open();
@@ -75,12 +108,12 @@ async fn a_subscriber_is_told_at_once_and_again_before_long() {
     subscribers.publish(Bytes::from("first"), true);
     let (who, mut hearing, mut saying) = subscribe(&shop.identity("proxy-1", None), &address).await.unwrap();
     assert_eq!(who, node("n1"));
-    assert_eq!(hearing.next().await.unwrap(), "first");
+    assert_eq!(hearing.next().await.unwrap(), routes("first"));
     subscribers.publish(Bytes::from("second"), true);
-    assert_eq!(hearing.next().await.unwrap(), "second");
-    assert_eq!(hearing.next().await.unwrap(), "second", "the keep-alive");
+    assert_eq!(hearing.next().await.unwrap(), routes("second"));
+    assert_eq!(hearing.next().await.unwrap(), routes("second"), "the keep-alive");
     subscribers.publish(Bytes::from("third"), false);
-    assert_eq!(hearing.next().await.unwrap(), "third", "with the next keep-alive");
+    assert_eq!(hearing.next().await.unwrap(), routes("third"), "with the next keep-alive");
     let mut present = subscribers.present();
     let silent = present.borrow_and_update().values().all(|s| s.drained.is_none());
     assert!(silent && present.borrow().len() == 1);

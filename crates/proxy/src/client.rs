@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use route::session::{Fate, Heard, Loss, Step};
 use route::{Mode, Session};
@@ -29,6 +29,7 @@ use crate::waiter::{Held, Waiter};
 
 mod lost;
 pub(crate) mod serving;
+mod sure;
 
 /// Longest that last words may take to be sent.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
@@ -54,6 +55,8 @@ pub struct Client {
     leaving: bool,
     /// It is counted among those that have a transaction on the leader.
     busy: bool,
+    /// Since when what it has said waits for a lease.
+    unsure: Option<Instant>,
     /// It ends in order: whatever it asked for before is to be done.
     goodbye: bool,
 }
@@ -96,6 +99,7 @@ impl Client {
             fresh: false,
             leaving: false,
             busy: false,
+            unsure: None,
             goodbye: false,
         }
     }
@@ -223,6 +227,8 @@ impl Client {
             waiter.gone.set(true);
             self.session.refuse(Words::error("57014", "canceling statement due to user request"));
             self.unread = true;
+        } else if self.unsure.take().is_some() && self.server.is_none() {
+            self.refuse("57014", "canceling statement due to user request");
         } else if let Some(server) = self.server.as_ref().filter(|_| self.session.may_cancel()) {
             cancel::forward(server, &self.control);
             self.session.cancelled();
@@ -378,8 +384,12 @@ impl Client {
                 Poll::Ready(Ok(_)) => moved = true,
             }
         }
+        // After it came in, and before any of it goes on.
+        if self.server.is_some() && !self.is_sure(cx)? {
+            return Ok(false);
+        }
         self.take_from_client(cx)?;
-        Ok(moved)
+        Ok(moved && self.unsure.is_none())
     }
 
     fn take_from_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
@@ -406,6 +416,9 @@ impl Client {
                     return Err(End);
                 }
                 Step::Link => {}
+            }
+            if !self.is_sure(cx)? {
+                return Ok(());
             }
             match self.pool.try_get() {
                 Some(server) => self.link(cx, server)?,

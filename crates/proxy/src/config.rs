@@ -13,6 +13,7 @@ use crate::limits::{self, Database, UserLimits};
 use crate::network::Network;
 use crate::peering::{self, Peer};
 use crate::pgbouncer;
+use crate::strict;
 use crate::threads::THREADS_MAX;
 use crate::timeouts;
 use crate::unix_door::UnixSocket;
@@ -375,6 +376,7 @@ impl Config {
         peering::check(self.peer_id, &self.peers)?;
         lookup::check(self)?;
         forced::check(self)?;
+        strict::check(self)?;
         limits::check(self)
     }
 

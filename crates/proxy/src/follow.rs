@@ -17,13 +17,16 @@ use std::time::Duration;
 use api::routes::{Drained, Routes};
 use bytes::Bytes;
 use cluster::NodeId;
-use peers::subscription::{Hearing, Saying};
+use peers::subscription::{Hearing, Said, Saying};
 use peers::{Identity, PeersError, subscribe};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
+use route::lease::RENEW;
 use route::merge::{Merged, Word, merge};
+
+use crate::leases::Leases;
 
 /// First and longest wait between two tries to connect to an agent.
 pub const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
@@ -39,6 +42,7 @@ pub const RECKON: Duration = Duration::from_millis(250);
 pub struct Follower {
     merged: watch::Receiver<Arc<Merged>>,
     drained: watch::Sender<Option<u64>>,
+    leases: Arc<Leases>,
     task: JoinHandle<()>,
 }
 
@@ -56,7 +60,9 @@ impl Follower {
         let (merged_tx, merged) = watch::channel(Arc::default());
         let (words_tx, words_rx) = mpsc::channel(WORDS_MAX);
         let given = agents.iter().cloned().collect();
+        let leases = Arc::<Leases>::default();
         let desk = Desk {
+            leases: leases.clone(),
             identity,
             given,
             lines: BTreeMap::new(),
@@ -65,7 +71,7 @@ impl Follower {
             drained: drained_rx,
             merged: merged_tx,
         };
-        Follower { merged, drained, task: tokio::spawn(desk.run(words_rx)) }
+        Follower { merged, drained, leases, task: tokio::spawn(desk.run(words_rx)) }
     }
 
     /// The picture. Wakes its reader on what routes anybody otherwise; ages and lags
@@ -73,6 +79,12 @@ impl Follower {
     #[must_use]
     pub fn routes(&self) -> watch::Receiver<Arc<Merged>> {
         self.merged.clone()
+    }
+
+    /// What is asked of the leader's agent besides: for how long its server may be read from strictly.
+    #[must_use]
+    pub fn leases(&self) -> &Arc<Leases> {
+        &self.leases
     }
 
     /// Tells the agents that no transaction runs here in this term, or that this is
@@ -103,6 +115,7 @@ impl Drop for Line {
 }
 
 struct Desk {
+    leases: Arc<Leases>,
     identity: Identity,
     given: BTreeSet<String>,
     lines: BTreeMap<String, Line>,
@@ -173,6 +186,8 @@ impl Desk {
         for address in wanted {
             if self.lines.len() < AGENTS_MAX && !self.lines.contains_key(&address) {
                 let line = Watcher {
+                    leases: self.leases.clone(),
+                    merged: self.merged.subscribe(),
                     identity: self.identity.clone(),
                     address: address.clone(),
                     words: self.words.clone(),
@@ -186,6 +201,8 @@ impl Desk {
 
 /// What keeps one connection.
 struct Watcher {
+    leases: Arc<Leases>,
+    merged: watch::Receiver<Arc<Merged>>,
     identity: Identity,
     address: String,
     words: mpsc::Sender<Heard>,
@@ -198,8 +215,8 @@ impl Watcher {
         loop {
             let ended = match subscribe(&self.identity, &self.address).await {
                 Ok((who, hearing, saying)) => tokio::select! {
-                    ended = self.hear(who, hearing, &mut pause) => ended,
-                    ended = say(saying, self.drained.clone()) => ended,
+                    ended = self.say(&who, saying) => ended,
+                    ended = self.hear(&who, hearing, &mut pause) => ended,
                 },
                 Err(why) => Err(why),
             };
@@ -212,10 +229,16 @@ impl Watcher {
         }
     }
 
-    async fn hear(&self, who: NodeId, mut from: Hearing, pause: &mut Duration) -> Result<(), PeersError> {
+    async fn hear(&self, who: &NodeId, mut from: Hearing, pause: &mut Duration) -> Result<(), PeersError> {
         loop {
-            let body = from.next().await?;
-            let routes = Routes::from_bytes(&body).filter(|routes| routes.from == who);
+            let body = match from.next().await? {
+                Said::Routes(body) => body,
+                Said::Lease(body) => {
+                    self.leases.given(&body);
+                    continue;
+                }
+            };
+            let routes = Routes::from_bytes(&body).filter(|routes| routes.from == *who);
             let routes = routes.ok_or(PeersError::BadFrame("it tells no routes, or another's"))?;
             *pause = RECONNECT.0;
             let heard = Heard { address: self.address.clone(), routes, at: Instant::now() };
@@ -224,16 +247,35 @@ impl Watcher {
             }
         }
     }
-}
 
-async fn say(mut to: Saying, mut drained: watch::Receiver<Option<u64>>) -> Result<(), PeersError> {
-    loop {
-        let term = *drained.borrow_and_update();
-        if let Some(term) = term {
-            to.drained(Bytes::from(Drained { term }.to_bytes())).await?;
-        }
-        if drained.changed().await.is_err() {
-            return Ok(());
+    /// Says when nothing runs any more, and, to the leader's agent, that the next lease is due.
+    async fn say(&self, who: &NodeId, mut to: Saying) -> Result<(), PeersError> {
+        let (mut drained, mut merged) = (self.drained.clone(), self.merged.clone());
+        let mut wanted = self.leases.wanted();
+        drained.mark_changed();
+        let mut ask_at = Instant::now();
+        loop {
+            let leads = merged.borrow_and_update().leader.as_ref().is_some_and(|l| l.name == *who);
+            let asks = leads && *wanted.borrow_and_update();
+            tokio::select! {
+                changed = drained.changed() => {
+                    if changed.is_err() { return Ok(()) }
+                    let term = *drained.borrow_and_update();
+                    if let Some(term) = term {
+                        to.drained(Bytes::from(Drained { term }.to_bytes())).await?;
+                    }
+                }
+                () = sleep_until(ask_at), if asks => {
+                    ask_at = Instant::now() + RENEW;
+                    to.ask_lease(self.leases.ask()).await?;
+                }
+                changed = merged.changed() => {
+                    if changed.is_err() { return Ok(()) }
+                }
+                changed = wanted.changed() => {
+                    if changed.is_err() { return Ok(()) }
+                }
+            }
         }
     }
 }

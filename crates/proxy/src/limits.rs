@@ -13,6 +13,7 @@ use crate::pool::{Key, Pool};
 use crate::reactor::Reactor;
 use crate::routing::Choice;
 use crate::share::{self, Share};
+use crate::strict::ReadConsistency;
 use crate::threads::Limit;
 use crate::timeouts::{Own, Timeouts};
 use std::collections::BTreeSet;
@@ -65,6 +66,9 @@ pub struct Database {
     /// Instead of `pool.lag_ms_max`.
     #[serde(default)]
     pub lag_ms_max: Option<u64>,
+    /// Instead of `pool.read_consistency`.
+    #[serde(default)]
+    pub read_consistency: Option<ReadConsistency>,
     /// Connections to servers at most, of all its users together; 0: no limit. Warm ones are not counted.
     #[serde(default)]
     pub max_connections: Option<usize>,

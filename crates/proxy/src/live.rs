@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::{AuthKind, Config};
 use crate::reactor::Reactor;
-use crate::routing::Wants;
+use crate::routing::{Target, Wants};
 
 /// Configurations that one process may have, one after the other: each is kept, a few kB.
 pub const CONFIGS_MAX: usize = 10_000;
@@ -101,11 +101,15 @@ impl Reactor {
             pool.share.set_size(new.pool_size(database, user));
             pool.timeouts.set(new.timeouts(database, user));
             pool.wants.set(Wants { lag_ms_max: entry.lag_ms_max(new), ..pool.wants.get() });
+            pool.strict.set(pool.key.target == Target::Primary && entry.is_strict(new));
             pool.age.set(new.age(database));
             let dbname = entry.dbname(database).to_string();
             if pool.dbname.replace(dbname.clone()) != dbname {
                 self.close_when_free(|server| Rc::ptr_eq(&server.pool, &pool));
             }
+        }
+        if let Some(follower) = self.threads.follower() {
+            follower.leases().want(new.needs_leases());
         }
         if new.cluster.is_none() {
             self.reroute_fixed();

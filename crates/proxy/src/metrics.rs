@@ -124,6 +124,7 @@ struct Sums {
     cancels: u64,
     logins_failed: u64,
     settled: [u64; 3],
+    lease_waits: u64,
     busy: usize,
 }
 
@@ -132,12 +133,14 @@ async fn sums(threads: &Threads) -> Sums {
         cancels: reactor.counters.cancels.get(),
         logins_failed: reactor.counters.logins_failed.get(),
         settled: std::array::from_fn(|i| reactor.counters.settled[i].get()),
+        lease_waits: reactor.strict.waits.get(),
         busy: reactor.busy.get(),
     };
     threads.ask(here).await.into_iter().fold(Sums::default(), |sum, one| Sums {
         cancels: sum.cancels + one.cancels,
         logins_failed: sum.logins_failed + one.logins_failed,
         settled: std::array::from_fn(|i| sum.settled[i] + one.settled[i]),
+        lease_waits: sum.lease_waits + one.lease_waits,
         busy: sum.busy + one.busy,
     })
 }
@@ -191,6 +194,12 @@ fn cluster(page: &mut Page, reactor: &Reactor, sums: &Sums) {
     }
     let held = reactor.threads.held.load(Ordering::Relaxed);
     page.one("held_bytes", "gauge", "Bytes of statements that wait for a server.", held);
+    if reactor.config.needs_leases() {
+        let valid = u8::from(reactor.strict.covers(routing.term));
+        page.one("lease_valid", "gauge", "1 while strict reads may be given.", valid);
+        let waits = "Statements that waited for a lease.";
+        page.one("lease_waits_total", "counter", waits, sums.lease_waits);
+    }
     page.one("busy_clients", "gauge", "Clients with a transaction on the primary.", sums.busy);
 }
 

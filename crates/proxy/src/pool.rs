@@ -66,6 +66,8 @@ pub struct Pool {
     pub(crate) warm: Warm,
     /// Stands still on request (PAUSE).
     pub paused: Cell<bool>,
+    /// What its clients say goes to the leader only while a lease says that it leads.
+    pub strict: Cell<bool>,
     /// When it was last looked whether it must make room for other pools.
     pub(crate) yielded: Cell<Instant>,
     /// How old its connections may become, and how few they may be.
@@ -88,6 +90,7 @@ impl Pool {
         let share = reactor.threads.share(&key, config.pool_size(&key.database, &key.user));
         let idle = Idle::new(share.clone(), reactor.index);
         Rc::new(Pool {
+            strict: Cell::new(key.target == Target::Primary && place.is_strict(config)),
             wants: Cell::new(Wants { target: key.target, lag_ms_max: place.lag_ms_max(config) }),
             key,
             dbname: RefCell::new(dbname),

@@ -24,6 +24,7 @@ use crate::live::Live;
 use crate::pool::{Key, Pool};
 use crate::routing::{Choice, Routing, Wants};
 use crate::secrets::Secrets;
+use crate::strict::{self, Strict};
 use crate::threads::{Job, Threads};
 use crate::waiter::Refusal;
 use route::merge::Merged;
@@ -99,6 +100,8 @@ pub struct Reactor {
     logins: Cell<usize>,
     /// What each server has to do.
     pub loads: Loads,
+    /// For how long the leader surely leads.
+    pub strict: Strict,
     /// Whether each can be reached.
     pub links: Links,
     /// When each standby was last seen to stream.
@@ -162,6 +165,7 @@ impl Reactor {
             pools: RefCell::default(),
             logins: Cell::new(0),
             loads: Loads::default(),
+            strict: Strict::default(),
             links: Links::default(),
             fresh: RefCell::default(),
             pumps: Notify::new(),
@@ -174,6 +178,10 @@ impl Reactor {
     /// Runs what nobody asks for: follows the cluster, serves queues, does jobs of other threads, lets time pass.
     pub async fn run(self: Rc<Reactor>, mut inbox: mpsc::Receiver<Job>) {
         let mut routes = self.routes.clone();
+        if let Some(follower) = self.threads.follower() {
+            follower.leases().want(self.config.needs_leases());
+            tokio::task::spawn_local(strict::keep(Rc::downgrade(&self), follower.leases().held()));
+        }
         let mut jobs = Vec::new();
         let mut ticks = tokio::time::interval(TICK);
         let mut count = 0_u32;
@@ -304,6 +312,7 @@ impl Reactor {
             self.end_period();
         }
         self.end_overdue();
+        self.strict.look_again();
         self.threads.emptied.notify_waiters();
         if self.threads.gates.stop() == Stop::WithLastClient && self.threads.clients() == 0 {
             self.threads.stops.notify_one();

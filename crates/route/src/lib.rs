@@ -14,6 +14,7 @@ extern crate alloc;
 
 pub mod backend;
 pub mod expect;
+pub mod lease;
 pub mod merge;
 pub mod pin;
 pub mod plan;

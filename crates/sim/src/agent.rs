@@ -208,6 +208,7 @@ impl World {
         if effects.speak {
             self.speak(at);
         }
+        self.give_leases(at, effects.leases);
     }
 
     /// A bare promise is written by the loop itself, which waits for the disk.

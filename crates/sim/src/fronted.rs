@@ -24,12 +24,14 @@ pub fn story(seed: u64) -> String {
         .take_while(|w| *w != "durability")
         .filter(|w| !["witness", "wal"].contains(w))
         .collect();
+    // A stream of its own as well: which proxies give strict reads.
+    let mut strict = Rng::new(seed ^ 0x57F1_C7ED);
     let mut text = String::new();
     let kinds: Vec<u64> = (0..KINDS).filter(|_| rng.chance(600)).collect();
     for line in plain.lines() {
         let _ = writeln!(text, "{line}");
         if line.starts_with("load ") {
-            begin(&mut text, &mut rng, &nodes);
+            begin(&mut text, &mut rng, &mut strict, &nodes);
         } else if line.starts_with("wait ") && !text.contains("\ncalm\n") && rng.chance(500) {
             draw(&mut text, &mut rng, &nodes, &kinds);
         } else if line.starts_with("expect serving") {
@@ -40,7 +42,7 @@ pub fn story(seed: u64) -> String {
 }
 
 /// Two proxies and their applications.
-fn begin(text: &mut String, rng: &mut Rng, nodes: &[&str]) {
+fn begin(text: &mut String, rng: &mut Rng, strict: &mut Rng, nodes: &[&str]) {
     for name in ["p1", "p2"] {
         let home = if rng.chance(350) { format!(" on {}", rng.of(nodes)) } else { String::new() };
         let settles = match rng.below(10) {
@@ -48,7 +50,8 @@ fn begin(text: &mut String, rng: &mut Rng, nodes: &[&str]) {
             1..4 => " settle commits",
             _ => "",
         };
-        let _ = writeln!(text, "proxy {name}{home}{settles}");
+        let strict = if strict.chance(600) { " strict" } else { "" };
+        let _ = writeln!(text, "proxy {name}{home}{settles}{strict}");
     }
     let _ = writeln!(text, "apps {} {}ms", rng.range(5, 9), rng.range(30, 150));
 }

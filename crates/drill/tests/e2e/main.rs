@@ -19,4 +19,5 @@ mod reads;
 mod refusals;
 mod routes;
 mod story;
+mod strict;
 mod wal_witness;

@@ -4,7 +4,7 @@ use api::routes::{Drained, Routes};
 use api::verbs::{Done, SwitchoverBody};
 use cluster::state::Phase;
 use drill::layout::PlannedNode;
-use peers::subscription::Saying;
+use peers::subscription::{Said, Saying};
 use peers::{Identity, subscribe};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -43,7 +43,7 @@ impl Proxy {
             proxy.told.push(told);
             proxy.says.push(saying);
             proxy.tasks.push(tokio::spawn(async move {
-                while let Ok(body) = hearing.next().await {
+                while let Ok(Said::Routes(body)) = hearing.next().await {
                     tx.send_modify(|all| all.push(Routes::from_bytes(&body).unwrap()));
                 }
             }));

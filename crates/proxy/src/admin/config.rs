@@ -120,6 +120,7 @@ fn ours(config: &Config) -> Vec<Setting> {
             rules.resolve_autocommit.to_string(),
         ),
         ("pool.lag_ms_max", config.pool.lag_ms_max.to_string(), rules.lag_ms_max.to_string()),
+        ("pool.read_consistency", config.pool.read_consistency.word().to_string(), "relaxed".to_string()),
         ("admin.pause_timeout_s", pause(config.admin.pause_timeout), pause(super::PAUSE_LIMIT)),
         ("metrics.listen", metrics, String::new()),
     ]

@@ -6,6 +6,7 @@ use route::Mode;
 use serde::Deserialize;
 
 use super::{needed_seconds, seconds};
+use crate::strict::ReadConsistency;
 
 /// Connections to servers.
 #[derive(Clone, Debug, Deserialize)]
@@ -31,6 +32,8 @@ pub struct PoolRules {
     pub resolve_autocommit: bool,
     /// Readers are kept from replicas that show older data than this, in milliseconds.
     pub lag_ms_max: u64,
+    /// What a leader may show: `relaxed` or `strict`.
+    pub read_consistency: ReadConsistency,
     /// Connections that a pool in use keeps to each standby, for when that leads.
     pub warm: usize,
     /// Longest wait for a replica to replay what `tanist.read_after` asks for, in seconds.
@@ -63,6 +66,7 @@ impl Default for PoolRules {
             settle_commits: true,
             resolve_autocommit: false,
             lag_ms_max: 10_000,
+            read_consistency: ReadConsistency::default(),
             warm: 1,
             read_after_timeout: Duration::from_secs(1),
             read_after_late: Late::default(),

@@ -76,6 +76,11 @@ impl Cluster {
         self.talk = Some(talk);
     }
 
+    /// From now on the agent of server number `agent` gives such leases, or none.
+    pub fn lease(&self, agent: usize, lease: Option<(u64, u64)>) {
+        self.shop.lease(agent, lease);
+    }
+
     pub async fn client(&self, port: u16) -> Client {
         connect(port, "postgres", "postgres").await.unwrap()
     }

@@ -1,18 +1,20 @@
 //! A proxy that watches agents over real mutual TLS.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use api::lease::{Ask, Given};
 use api::routes::{Drained, Role, RouteMember, Routes};
 use bytes::Bytes;
 use cluster::NodeId;
 use cluster::state::Phase;
 use peers::certs::Authority;
+use peers::subscribers::LeaseAsk;
 use peers::{Bearer, Config, Identity, Peers, Subscribers};
 use proxy::follow::Follower;
 use proxy::merge::{Merged, WORD_AGE_MAX};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,6 +29,8 @@ pub struct Agent {
     name: &'static str,
     pub address: String,
     subscribers: Subscribers,
+    /// What it answers whoever asks for a lease: the term, and for how many milliseconds.
+    leases: Arc<Mutex<Option<(u64, u64)>>>,
     runtime: Option<Runtime>,
 }
 
@@ -67,12 +71,19 @@ impl Shop {
     fn agent(&self, name: &'static str) -> Agent {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let subscribers = Subscribers::default();
+        let (subscribers, asks) = Subscribers::open();
+        let leases = Arc::<Mutex<_>>::default();
+        runtime.spawn(answer(subscribers.clone(), asks, leases.clone()));
         let (identity, listen) = (self.identity(name), "127.0.0.1:0".to_string());
         let config = Config { identity, listen, subscribers: subscribers.clone() };
         let (peers, _incoming) = runtime.block_on(Peers::start(config)).unwrap();
         let address = peers.listens_on().to_string();
-        Agent { name, address, subscribers, runtime: Some(runtime) }
+        Agent { name, address, subscribers, leases, runtime: Some(runtime) }
+    }
+
+    /// From now on the agent of that number gives such leases, or none.
+    pub fn lease(&self, agent: usize, lease: Option<(u64, u64)>) {
+        *self.agents[agent].leases.lock().unwrap() = lease;
     }
 
     /// All of these say, for as long as the answer is kept, that `leader` leads `term`.
@@ -116,6 +127,20 @@ impl Shop {
             })
         });
         Talk(all.collect())
+    }
+}
+
+async fn answer(
+    subscribers: Subscribers,
+    mut asks: mpsc::Receiver<LeaseAsk>,
+    leases: Arc<Mutex<Option<(u64, u64)>>>,
+) {
+    while let Some(asked) = asks.recv().await {
+        let lease = *leases.lock().unwrap();
+        if let (Some(ask), Some((term, valid_ms))) = (Ask::from_bytes(&asked.body), lease) {
+            let given = Given { seq: ask.seq, term, valid_ms };
+            subscribers.give_lease(asked.from, Bytes::from(given.to_bytes()));
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod reads;
 mod replication;
 mod retry;
 mod stage;
+mod strict;
 mod threads;
 mod timeouts;
 mod tls;

@@ -15,6 +15,7 @@ pub mod app;
 mod backend;
 mod conn;
 mod language;
+mod lease;
 mod pool;
 pub mod proxy;
 mod push;
@@ -27,6 +28,7 @@ use std::rc::Rc;
 
 use cluster::Term;
 use cluster::report::Report;
+use route::lease::Given;
 use route::routes::Routes;
 
 use crate::clock::Us;
@@ -50,6 +52,12 @@ pub enum Due {
     Tick(usize),
     /// "No transaction of mine runs in this term", or not any more, reaches an agent.
     Drained(usize, At, Option<Term>),
+    /// A proxy asks for its next lease.
+    LeaseTick(usize),
+    /// That reaches an agent.
+    LeaseAsked(usize, At, u64),
+    /// The answer reaches the proxy.
+    LeaseGiven(usize, Given),
     /// An application goes on with its operation of that number.
     App(usize, u64),
     /// An application cancels what its operation of that number waits for.
@@ -150,6 +158,9 @@ impl World {
             Due::Routes(proxy, at, routes) => self.hear_routes(proxy, at, &routes),
             Due::Tick(proxy) => self.proxy_tick(proxy),
             Due::Drained(proxy, at, term) => self.hear_drained(proxy, at, term),
+            Due::LeaseTick(proxy) => self.lease_tick(proxy),
+            Due::LeaseAsked(proxy, at, seq) => self.lease_asked(proxy, at, seq),
+            Due::LeaseGiven(proxy, given) => self.lease_given(proxy, given),
             Due::App(app, number) => self.app_goes_on(app, number),
             Due::Cancels(app, number) => self.app_cancels(app, number),
             Due::Up(conn) => self.arrive_up(conn),

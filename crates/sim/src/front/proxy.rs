@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use cluster::NodeId;
+use route::lease::Holder;
 use route::merge::{Merged, Word, merge};
 use route::routes::{RanIn, Routes};
 use route::session::{Fate, Heard, Loss, Outcome, Step};
 use route::{Out, Rules, Shelf};
 use wire::frame::HEADER_BYTES;
 
-use crate::clock::{Us, ms};
+use crate::clock::{Clock, Us, ms};
 use crate::mutation::Env;
 use crate::network::At;
 use crate::world::{What, World};
@@ -36,6 +37,12 @@ pub struct Proxy {
     pub rules: Rules,
     /// Connections at most.
     pub size: usize,
+    /// It gives strict reads, and asks for leases.
+    pub strict: bool,
+    /// What it was given.
+    pub(super) leases: Holder,
+    /// Its clock, where it is on no host of the cluster.
+    pub(super) clock: Clock,
     /// It runs.
     pub runs: bool,
     /// Where it believes the servers to be.
@@ -64,6 +71,9 @@ impl World {
             home,
             rules,
             size,
+            strict: false,
+            leases: Holder::default(),
+            clock: Clock::default(),
             runs: true,
             merged: Merged::default(),
             deaf: false,
@@ -130,6 +140,7 @@ impl World {
     pub(crate) fn proxies_back(&mut self, at: At) {
         for p in self.front.proxies.iter_mut().filter(|p| p.home == Some(at)) {
             p.runs = true;
+            p.leases = Holder::default();
             p.merged = Merged::default();
             p.words.clear();
             p.told_drained = false;

@@ -1,7 +1,7 @@
 //! The front in the words of stories.
 //!
 //! ```text
-//! proxy p1 [on w] [settle none|commits]    a proxy, by itself or on a host; settles everything if nothing else is said
+//! proxy p1 [on w] [settle none|commits] [strict]  a proxy, by itself or on a host; settles everything if nothing else is said
 //! apps 4 40ms                              so many applications at the proxies, with pauses up to that
 //! via p1 x1 single                         one does one thing (single, prepared, block, at-once, undone, read), here x1
 //! cancel-app x1                            and cancels it
@@ -12,6 +12,7 @@
 //! expect told x1 done within 5s | expect told x1 40001 within 5s | expect untold x1 for 2s
 //! expect once x1 | expect never x1         how often the log of the open leader has it
 //! expect reached "words" | unreached "words"  whether something was reached, as marks say it
+//! expect leased p1 within 1s               it holds a lease
 //! expect fronted within 60s                every application was told that a write is done, since the last calm
 //! ```
 
@@ -60,6 +61,9 @@ fn proxy(world: &mut World, line: &Line) -> Result<(), String> {
         ..Rules::default()
     };
     world.add_proxy(line.word(1), home, rules, SIZE);
+    if line.words.iter().any(|w| w == "strict") {
+        world.make_strict(world.front.proxies.len() - 1);
+    }
     Ok(())
 }
 
@@ -152,6 +156,7 @@ pub fn condition(line: &Line) -> Option<Check> {
             Box::new(move |w| w.marks.contains(&mark))
         }
         "unreached" => Box::new(move |w| !w.marks.contains(&name)),
+        "leased" => Box::new(move |w| proxy_at(w, &name).is_ok_and(|p| w.leased(p).is_some())),
         "fronted" => Box::new(|w| {
             let served = |a: &super::App| a.pause().is_none() || a.done_at > w.front.calmed_at;
             w.front.apps.iter().all(served)

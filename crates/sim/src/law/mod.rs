@@ -1,4 +1,4 @@
-//! The laws: I1 to I15 of docs/protocol.md, one file each, and F1 to F7 for those who
+//! The laws: I1 to I15 of docs/protocol.md, one file each, and F1 to F8 for those who
 //! come through a proxy, looked at in every moment of a world.
 //!
 //! A law sees what really happened, not what agents believe. It never looks into
@@ -20,6 +20,7 @@ mod i12_no_resurrection;
 mod i13_resolve;
 mod i14_progress;
 mod i15_slot_safe;
+mod lease;
 mod witness;
 
 use std::sync::Arc;
@@ -122,6 +123,11 @@ pub enum Moment {
         /// Which.
         op: usize,
     },
+    /// A proxy was given a lease.
+    Leased {
+        /// Which.
+        proxy: usize,
+    },
     /// An application was told what became of its operation.
     Told {
         /// Which.
@@ -143,7 +149,7 @@ pub struct Broken {
 type Judge = fn(&World, &Moment) -> Option<String>;
 
 /// Every law, by the name that docs/protocol.md gives it.
-pub const LAWS: [(&str, Judge); 22] = [
+pub const LAWS: [(&str, Judge); 23] = [
     ("I1 AckDurable", i01_ack_durable::judge),
     ("I2 OneAcker", i02_one_acker::judge),
     ("I3 TermLeader", i03_term_leader::judge),
@@ -166,6 +172,7 @@ pub const LAWS: [(&str, Judge); 22] = [
     ("F5 Sent", front::sent),
     ("F6 Stays", front::stays),
     ("F7 Held", front::held),
+    ("F8 Lease", lease::judge),
 ];
 
 /// What every law says of a moment.

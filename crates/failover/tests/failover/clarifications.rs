@@ -19,20 +19,20 @@ use failover::suspicion::{self, Watch};
 use failover::view::Heard;
 use failover::{Controller, Event as Happened, Outcome, Setback, View, fencing};
 
-fn node(name: &str) -> NodeId {
+pub fn node(name: &str) -> NodeId {
     NodeId::new(name).expect("tests name nodes well")
 }
 
-fn id(name: &str) -> MemberId {
+pub fn id(name: &str) -> MemberId {
     MemberId::new(node(name), 1)
 }
 
-fn at(ms: u64) -> Time {
+pub fn at(ms: u64) -> Time {
     Time(Duration::from_millis(ms))
 }
 
 /// n1 leads term 1 under 'any 1 of n2, n3'.
-fn state() -> ClusterState {
+pub fn state() -> ClusterState {
     let voter = Member {
         incarnation: 1,
         raft_id: 1,
