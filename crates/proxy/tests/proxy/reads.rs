@@ -287,6 +287,8 @@ fn whoever_is_elected_has_warm_connections_of_those_who_write() {
         let before: Vec<i32> = own.query(pids, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
         own.query_one("SELECT pg_promote(true, 60)", &[]).await.unwrap();
         cluster.say(5, 1, |_| {});
+        // Until the proxy has heard of it the old one answers.
+        cluster.wait_until_at(&writer, &[1]).await;
         let row = writer.query_one("SELECT pg_backend_pid(), pg_is_in_recovery()", &[]).await.unwrap();
         assert!(before.contains(&row.get(0)) && !row.get::<_, bool>(1), "it had to log in anew");
         writer.batch_execute("INSERT INTO kept VALUES (1)").await.unwrap();

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,9 +16,21 @@ use tokio_postgres::{Client, Error, NoTls, SimpleQueryMessage};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const BIN: &str = "/usr/lib/postgresql/15/bin";
 
-/// A port that nobody has now.
+/// A port that nobody has now, below those that connections are given as their own: one of these would be anybody's
+/// before it is listened on.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let ports = 10_000..32_000_u32;
+    let count = ports.end - ports.start;
+    let begin = std::process::id().wrapping_mul(97);
+    for _ in 0..count {
+        let turn = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(ports.start + turn % count).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free between 10000 and 32000");
 }
 
 /// PostgreSQL refuses to run as root.
