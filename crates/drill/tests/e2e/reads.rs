@@ -1,6 +1,7 @@
 //! Readers behind the proxy: who answers them, whatever happens meanwhile.
 
 use drill::fault;
+use drill::fault::process::{Target, find, freeze};
 use drill::layout::PlannedNode;
 use tokio::sync::watch;
 use tokio_postgres::{Client, NoTls};
@@ -68,6 +69,46 @@ fn readers_never_meet_the_leader_while_a_replica_will_do() {
             let (all, by_leader) = reader.await.unwrap();
             assert!(all > 0 && by_leader == 0, "{by_leader} of {all} reads were the leader's");
         }
+        story.end().await;
+    });
+}
+
+/// How often a text stands in a server's log behind `from` bytes, and how long that log is.
+fn logged(story: &Story, node: &PlannedNode, text: &str, from: usize) -> (usize, usize) {
+    let logs = postgres::layout::NodeDir::new(story.stage.plan.node_dir(node)).unwrap().log_file();
+    let log = std::fs::read(logs).unwrap();
+    (String::from_utf8_lossy(&log[from..]).matches(text).count(), log.len())
+}
+
+#[test]
+fn nothing_reaches_a_demoted_leader_that_lives_on() {
+    told(async {
+        let story = Story::begin_behind_proxy("proxy-demoted").await;
+        let (write_url, _) = user(&story, "asker").await;
+        let asker = client(&write_url).await;
+        let (leader, term) = (story.leader().await, story.term().await);
+        asker.batch_execute("SELECT 'was it here?'").await.unwrap();
+        assert!(logged(&story, &leader, "was it here?", 0).0 > 0, "the log shows who asks");
+        // Nobody tells its server that another leads: it serves on, to whoever still comes.
+        let pids = [Target::Guard, Target::Agent].map(|target| find(&story.stage, &leader, target)).concat();
+        assert_eq!(pids.len(), 2);
+        let frozen = freeze(&pids);
+        story.next_term(term).await;
+        let direct = crate::story::sql_beside(&story, &leader, "SELECT pg_is_in_recovery()");
+        assert_eq!(direct.unwrap(), "f", "it believes that it leads");
+        asker.batch_execute("SELECT 1").await.unwrap();
+        let (_, from) = logged(&story, &leader, "was it here?", 0);
+        for n in 0..100 {
+            asker.batch_execute("SELECT 'was it here?'").await.unwrap();
+            if n % 20 == 0 {
+                let again = client(&write_url).await;
+                again.batch_execute("BEGIN; SELECT 'was it here?'; COMMIT").await.unwrap();
+            }
+        }
+        story.writes_flow().await;
+        assert_eq!(logged(&story, &leader, "was it here?", from).0, 0, "statements at a demoted leader");
+        drop(frozen);
+        story.whole().await;
         story.end().await;
     });
 }
