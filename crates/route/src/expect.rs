@@ -64,6 +64,8 @@ pub enum Asker {
     Apply,
     /// We: what the client has set.
     Ask,
+    /// We: whether anything temporary of the client's is left.
+    Temporary,
     /// We: a commit of our own that proves that all before it has reached the standbys.
     Prove,
 }
@@ -74,7 +76,13 @@ impl Asker {
     pub fn is_client(self) -> bool {
         match self {
             Asker::Client(_) => true,
-            Asker::Begin | Asker::Xid | Asker::Commit | Asker::Apply | Asker::Ask | Asker::Prove => false,
+            Asker::Begin
+            | Asker::Xid
+            | Asker::Commit
+            | Asker::Apply
+            | Asker::Ask
+            | Asker::Temporary
+            | Asker::Prove => false,
         }
     }
 }

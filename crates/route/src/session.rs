@@ -23,6 +23,7 @@ mod front;
 mod loss;
 mod ready;
 mod tell;
+mod temporary;
 mod wrap;
 
 use alloc::boxed::Box;
@@ -179,6 +180,7 @@ pub struct Session {
     /// What the client knows of the server (ParameterStatus).
     told: Arc<BTreeMap<String, String>>,
     pins: Pins,
+    temporary: temporary::Left,
     batch: Batch,
     /// The number of the transaction that is about to commit, once it is known;
     /// `Some(None)`: it has none, for it has written nothing.

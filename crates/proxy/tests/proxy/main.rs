@@ -17,6 +17,7 @@ mod replication;
 mod retry;
 mod stage;
 mod strict;
+mod temporary;
 mod threads;
 mod timeouts;
 mod tls;

@@ -186,6 +186,9 @@ impl Session {
                 Some(_) | None => self.pins.add(Pin::Settings),
             }
         }
+        if let Some(Expect::Query(Asker::Temporary)) = self.owed.front() {
+            self.temporary_row(message.body().unwrap_or_default());
+        }
         Session::show_if(self.is_for_client())
     }
 

@@ -5,6 +5,7 @@ use wire::back;
 use super::Session;
 use super::back::Reply;
 use super::front::Message;
+use super::temporary;
 use crate::backend::Backend;
 use crate::expect::{Asker, Ends, Expect};
 use crate::pin::Pin;
@@ -65,9 +66,10 @@ impl Session {
             b"DISCARD ALL" => {
                 backend.forget_prepared();
                 self.names.clear();
-                self.pins.discard();
+                self.discarded();
                 self.asks = true;
             }
+            tag if !self.pins.is_empty() => self.temporary.may_be_gone(temporary::ends_some(tag)),
             _ => {}
         }
     }

@@ -266,7 +266,7 @@ impl Session {
 
     /// A request begins: one that begins when nothing is owed may be run again.
     pub(super) fn begins(&mut self) {
-        let ours = || matches!(self.owed.front(), Some(Expect::Query(Asker::Ask)));
+        let ours = || matches!(self.owed.front(), Some(Expect::Query(Asker::Ask | Asker::Temporary)));
         let clear = self.owed.is_empty() || self.owed.len() == 1 && ours();
         if clear && !self.batch.open {
             self.batch.requests = 0;
@@ -391,6 +391,9 @@ impl Session {
         ];
         for (_, pin) in pins.into_iter().filter(|(there, _)| *there) {
             self.pins.add(pin);
+        }
+        if traits.temporary {
+            self.temporary.made();
         }
     }
 

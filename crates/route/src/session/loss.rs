@@ -221,6 +221,7 @@ impl Session {
         self.part = Part::default();
         self.sets = false;
         self.asks = false;
+        self.temporary = super::temporary::Left::default();
         self.barrier = false;
         self.unapplied.clear();
         self.changes.clear();
@@ -310,9 +311,8 @@ impl Session {
                     false
                 }
                 Expect::Sync { shown: true } => !ours,
-                Expect::Query(Asker::Begin | Asker::Ask | Asker::Apply) | Expect::Sync { shown: false } => {
-                    false
-                }
+                Expect::Query(Asker::Begin | Asker::Ask | Asker::Temporary | Asker::Apply)
+                | Expect::Sync { shown: false } => false,
                 Expect::Parse { .. }
                 | Expect::Bind { .. }
                 | Expect::Describe { .. }

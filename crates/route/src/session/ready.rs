@@ -40,15 +40,9 @@ impl Session {
         if asker.is_none_or(Asker::is_client) {
             self.batch.over = self.batch.over.wrapping_add(1);
         }
-        self.transaction = transaction;
         self.copying &= asker.is_none();
         let clients = matches!(asker, Some(Asker::Client(_) | Asker::Commit));
-        let ended = clients && transaction == Transaction::Idle;
-        self.counts.transactions = self.counts.transactions.wrapping_add(u32::from(ended));
-        if transaction == Transaction::Idle && !self.wrapped {
-            self.due |= self.asks;
-            self.asks = false;
-        }
+        self.comes_to_rest(transaction, clients);
         let shown = match asker {
             None | Some(Asker::Begin) => false,
             Some(Asker::Xid) => {
@@ -77,6 +71,10 @@ impl Session {
                 self.asked(backend, out);
                 false
             }
+            Some(Asker::Temporary) => {
+                self.temporary_told();
+                false
+            }
             Some(Asker::Prove) => {
                 self.proved(backend, out);
                 false
@@ -90,7 +88,20 @@ impl Session {
         }
         self.ask_xid_early(out);
         self.ask_settings(backend, out);
+        self.ask_temporary(backend, out);
         Ok(shown)
+    }
+
+    /// A request is over, of the client's or of ours, and leaves the transaction so.
+    fn comes_to_rest(&mut self, transaction: Transaction, clients: bool) {
+        self.transaction = transaction;
+        let ended = clients && transaction == Transaction::Idle;
+        self.counts.transactions = self.counts.transactions.wrapping_add(u32::from(ended));
+        if transaction == Transaction::Idle && !self.wrapped {
+            self.due |= self.asks;
+            self.asks = false;
+        }
+        self.temporary.may_be_gone(self.part.failed);
     }
 
     /// A request of the client's has its answer; a number that was known is of no use after its transaction.

@@ -21,7 +21,14 @@ fn request(say: Say, dice: &mut Dice, row: &mut u64, blocks: bool) -> Say {
         10 => format!("SELECT set_config('app.x', '{}', false)", dice.below(3)),
         11 => "SHOW app.x".into(),
         12 => ["", "SYNTAX", "INSERT INTO t VALUES (666)"][dice.below(3)].into(),
-        13 => "SELECT 2".into(),
+        13 => [
+            "SELECT 2",
+            "CREATE TEMP TABLE x",
+            "CREATE TEMP TABLE y ON COMMIT DROP",
+            "DROP TABLE x",
+            "DISCARD TEMP",
+        ][dice.below(5)]
+        .into(),
         14 => "BEGIN".into(),
         15 => ["COMMIT", "COMMIT", "COMMIT AND CHAIN"][dice.below(3)].into(),
         _ => "ROLLBACK".to_string(),
@@ -111,7 +118,9 @@ fn check(seed: u64, requests: usize, mode: Mode) -> Result<(), TestCaseError> {
         (0..count).map(|i| script(dice, i as u64, requests, mode != Mode::Statement)).collect();
     let (alone, together) = (Shared::default(), Shared::default());
     let direct: Vec<Vec<u8>> = scripts.iter().map(|script| directly(script, &alone)).collect();
-    let servers = if mode == Mode::Session { count } else { 1 + dice.below(3) };
+    // Whoever has a temporary table keeps its server.
+    let keeps = scripts.iter().any(|script| script.windows(12).any(|w| w == b"TEMP TABLE x"));
+    let servers = if mode == Mode::Session || keeps { count } else { 1 + dice.below(3) };
     let mut pool = Pool::new(rules, scripts.clone(), servers, &together);
     let done = pool.run(dice);
     for (i, (client, direct)) in pool.clients.iter().zip(&direct).enumerate() {

@@ -7,4 +7,5 @@ mod loss;
 mod pitfalls;
 mod pool;
 mod server;
+mod temporary;
 mod words;

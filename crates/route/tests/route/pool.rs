@@ -206,6 +206,7 @@ impl Pool {
         let left = crate::words::messages(&linked.to_server);
         assert!(left.iter().all(nothing), "it was given back with requests under way: {left:?}");
         assert!(linked.backend.clean, "it was given back unclean");
+        assert!(linked.server.temps.is_empty(), "it was given back with {:?}", linked.server.temps);
         linked.client = None;
         c.server = None;
     }

@@ -1,13 +1,13 @@
 //! A model of a PostgreSQL server: the protocol and its transactions as they truly are, and a toy language.
 //!
 //! Texts are: BEGIN, COMMIT \[AND CHAIN\], ROLLBACK, SELECT n, INSERT INTO t VALUES (n), FAIL, SET name TO value,
-//! SHOW name, `set_config`, the question for settings, LISTEN, PREPARE, EXECUTE, DEALLOCATE, DISCARD ALL,
-//! COPY t FROM STDIN and COPY t TO STDOUT. All else is a syntax error.
+//! SHOW name, `set_config`, the questions for settings and for what is temporary, LISTEN, PREPARE, EXECUTE,
+//! DEALLOCATE, DISCARD ALL, DISCARD TEMP, CREATE TEMP TABLE name \[ON COMMIT DROP\], DROP TABLE name, SAVEPOINT, COPY t FROM STDIN and COPY t TO STDOUT. All else is a syntax error.
 
 mod language;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use wire::back::{self, Transaction, Words};
@@ -49,6 +49,10 @@ pub struct Server {
     xid: Option<u64>,
     settings: Settings,
     before: Settings,
+    /// Temporary tables now, when the transaction began, and those that go with it.
+    pub temps: BTreeSet<String>,
+    temps_before: BTreeSet<String>,
+    dropping: BTreeSet<String>,
     reported: Settings,
     statements: BTreeMap<Vec<u8>, String>,
     portals: BTreeMap<Vec<u8>, String>,
@@ -196,6 +200,7 @@ impl Server {
         if self.block == Block::None {
             self.block = Block::Implicit;
             self.before = self.settings.clone();
+            self.temps_before = self.temps.clone();
         }
     }
 
@@ -216,6 +221,8 @@ impl Server {
                 });
             }
         }
+        let dropping = std::mem::take(&mut self.dropping);
+        self.temps.retain(|name| !dropping.contains(name));
         self.block = Block::None;
         self.portals.clear();
     }
@@ -223,6 +230,8 @@ impl Server {
     fn undo(&mut self) {
         if self.block != Block::None {
             self.settings = std::mem::take(&mut self.before);
+            self.temps = std::mem::take(&mut self.temps_before);
+            self.dropping.clear();
         }
         if let Some(xid) = self.xid.take() {
             self.database.borrow_mut().fates.insert(xid, false);

@@ -33,6 +33,21 @@ impl Server {
                 self.settings.insert((*name).into(), value.trim_matches('\'').into());
                 "SET".into()
             }
+            ["CREATE", "TEMP", "TABLE", name, ends @ ..] => {
+                if !self.temps.insert((*name).into()) {
+                    return fail("42P07", format!("relation \"{name}\" already exists"));
+                }
+                if !ends.is_empty() {
+                    self.dropping.insert((*name).into());
+                }
+                "CREATE TABLE".into()
+            }
+            ["DROP", "TABLE", name] if self.temps.remove(*name) => "DROP TABLE".into(),
+            ["DROP", "TABLE", name] => return fail("42P01", format!("table \"{name}\" does not exist")),
+            ["DISCARD", "TEMP"] => {
+                self.temps.clear();
+                "DISCARD TEMP".into()
+            }
             ["FAIL"] => return fail("22012", "division by zero"),
             ["LISTEN", _] => "LISTEN".into(),
             ["COPY", "t", direction, _] => return self.copy(direction == &"FROM", simple),
@@ -50,6 +65,7 @@ impl Server {
                 unnamed.map(|text| self.statements.insert(Vec::new(), text));
                 if words[0] == "DISCARD" {
                     self.settings.clear();
+                    self.temps.clear();
                 }
                 text.into()
             }
@@ -119,6 +135,10 @@ impl Server {
             self.writes(0);
             self.rows.clear();
             return Ok(self.rows_of(&[vec![Some("0/1".into())]], simple));
+        }
+        if text.contains("pg_my_temp_schema") {
+            let none = if self.temps.is_empty() { "t" } else { "f" };
+            return Ok(self.rows_of(&[vec![Some(none.into())]], simple));
         }
         if text.contains("pg_settings") {
             let mut rows: Vec<Vec<Option<String>>> = Vec::new();
