@@ -19,6 +19,7 @@ pub mod merge;
 pub mod pin;
 pub mod plan;
 pub mod prepared;
+pub mod read_after;
 pub mod routes;
 pub mod session;
 pub mod settings;

@@ -13,7 +13,7 @@ mod tokens;
 
 pub use follow::can_follow;
 use on_commit::OnCommit;
-pub use ours::{LSN_QUESTION, asks_lsn};
+pub use ours::{LSN_QUESTION, asks_lsn, sets_read_after};
 pub use reads::only_reads;
 use tokens::{Token, Tokens};
 

@@ -1,6 +1,5 @@
 //! Whether the server that a client has got, or has had, will do for it.
 
-use std::rc::Rc;
 use std::task::Context;
 
 use wire::back::Words;
@@ -49,10 +48,6 @@ impl Client {
             Verdict::Wait(lsn) => {
                 self.waiting = Some(after::begin(&self.reactor, server, lsn, &self.control));
                 Ok(())
-            }
-            Verdict::Refuse(refusal) => {
-                Rc::clone(&server.place.pool).give_back(server);
-                self.turned_down(cx, &refusal)
             }
         }
     }

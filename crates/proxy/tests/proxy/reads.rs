@@ -263,9 +263,35 @@ fn a_token_that_is_none_or_comes_too_early_is_refused_if_so_asked() {
         writer.batch_execute("SET tanist.read_after = 'FFFFFFF/0'").await.unwrap();
         writer.batch_execute("SELECT 1").await.unwrap();
         let other = cluster.client(cluster.read).await;
-        other.batch_execute("SET tanist.read_after = 'soon'").await.unwrap();
-        let (code, words) = refused(&other, "SELECT 1").await;
-        assert!(code == "22023" && words.contains("soon"), "{code} {words}");
+        let words = "invalid value for parameter \"tanist.read_after\": \"soon\" ";
+        for client in [&other, &writer] {
+            client.batch_execute("SET tanist.read_after = '0/1'").await.unwrap();
+            let is = async || table(client, "SHOW tanist.read_after").await.rows;
+            let before = is().await;
+            let wrong = "SET tanist.read_after = 'soon'";
+            assert_eq!(refused(client, wrong).await, ("22023".into(), words.into()));
+            let error = client.execute(wrong, &[]).await.unwrap_err();
+            assert_eq!(said(&error), ("22023".into(), words.into()));
+            assert_eq!(is().await, before, "it has changed nothing");
+            // As with any other that fails, its block has failed.
+            client.batch_execute("BEGIN; SET tanist.read_after = '0/2'").await.unwrap();
+            refused(client, wrong).await;
+            assert_eq!(refused(client, "SELECT 1").await.0, "25P02");
+            assert_eq!(refused(client, wrong).await.0, "25P02");
+            client.batch_execute("ROLLBACK").await.unwrap();
+            assert_eq!(is().await, before);
+            // What nobody can see before: the next one is told, and what was before holds again.
+            for hidden in [
+                "SELECT set_config('tanist.read_after', 'so' || 'on', false)",
+                "SELECT 1; SET tanist.read_after = soon",
+            ] {
+                client.batch_execute(hidden).await.unwrap();
+                assert_eq!(refused(client, "SELECT 1").await, ("22023".into(), words.into()), "{hidden}");
+                assert_eq!(is().await, before);
+            }
+            client.batch_execute("SET tanist.read_after = ''; SELECT 1").await.unwrap();
+            client.batch_execute("SELECT 1").await.unwrap();
+        }
         let error = with(cluster.read, "postgres", "-c tanist.read_after=soon").await.err().unwrap();
         assert_eq!(said(&error).0, "22023");
     });

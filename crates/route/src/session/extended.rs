@@ -18,12 +18,15 @@ use crate::expect::{Asker, Ends, Expect, Undo};
 use crate::pin::Pin;
 use crate::plan::Out;
 use crate::prepared::{self, NAMES_MAX, PARSE_BYTES_MAX, Shelf, Statement};
+use crate::read_after;
 use crate::sql::{self, Verb};
 
 /// Names in Bind that are not whole after so much are no names of anybody's.
 const NAMES_BYTES_MAX: u64 = 8 << 10;
 /// What is prepared under this name is closed at once.
 const PROBE: &[u8] = b"tanist_probe";
+/// What is described to make a server fail.
+pub(super) const NO_STATEMENT: &[u8] = b"tanist_no_such_statement";
 
 /// What stands behind the name of a Parse, with our question for its text.
 fn with_our_text(parse: &Parse<'_>) -> Vec<u8> {
@@ -140,6 +143,11 @@ impl Session {
             Some(tail) => Parse { text: sql::LSN_QUESTION.as_bytes(), tail, name: parse.name },
             None => parse,
         };
+        if self.transaction != Transaction::Failed
+            && let Some(words) = read_after::refusal(parse.text)
+        {
+            return self.cause(message, words, turn.out);
+        }
         if parse.name.is_empty() {
             return self.parse_unnamed(message, parse, instead.is_some(), turn);
         }
@@ -241,8 +249,12 @@ impl Session {
     fn cause_error(&mut self, message: &Message<'_>, words: Words<'_>, out: &mut Out) -> Next {
         let mut bytes = Vec::new();
         words.put(&mut bytes);
-        out.to_server.make(|to| front::of_statement(to, front::DESCRIBE, b"tanist_no_such_statement"));
-        self.owed.push_back(Expect::Refused(bytes.into()));
+        self.cause(message, bytes, out)
+    }
+
+    fn cause(&mut self, message: &Message<'_>, error: Vec<u8>, out: &mut Out) -> Next {
+        out.to_server.make(|to| front::of_statement(to, front::DESCRIBE, NO_STATEMENT));
+        self.owed.push_back(Expect::Refused(error.into()));
         dropped(message)
     }
 

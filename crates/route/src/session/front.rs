@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use wire::back::{self, Transaction, Words};
 use wire::frame::Header;
@@ -13,6 +14,7 @@ use crate::expect::{Asker, Ends, Expect, OWED_MAX};
 use crate::pin::Pin;
 use crate::plan::{Out, Plan};
 use crate::prepared::{Shelf, Statement};
+use crate::read_after;
 use crate::sql::{self, Traits, Verb};
 
 /// A simple query up to so long is waited for; of a longer one the beginning is looked at.
@@ -320,6 +322,10 @@ impl Session {
         if self.rules.mode == Mode::Statement && traits.verb == Verb::Begin {
             return self.no_blocks(turn.out);
         }
+        if let Some(words) = self.wrong_setting(text, &traits).filter(|_| whole.is_some() && !self.batch.open)
+        {
+            return self.query_in_vain(message, words, turn);
+        }
         let busy = !self.owed.is_empty() && !self.batch.open;
         if busy && whole.is_some() && sql::prepared_name(text).is_some() {
             // Which statement it means, and whether it succeeds, hangs on what is under way.
@@ -357,6 +363,29 @@ impl Session {
             self.end_wrap(turn);
         }
         next
+    }
+
+    /// The error that a text must fail with instead of being run. In a block that has failed it fails anyway.
+    pub(super) fn wrong_setting(&self, text: &[u8], traits: &Traits) -> Option<Vec<u8>> {
+        let failed = self.transaction == Transaction::Failed;
+        if traits.sets && !failed { read_after::refusal(text) } else { None }
+    }
+
+    /// A query that only we know to be wrong: the server is made to fail as well, and its transaction with it.
+    fn query_in_vain(&mut self, message: &Message<'_>, words: Vec<u8>, turn: &mut Turn<'_>) -> Next {
+        self.begins();
+        self.keep(message);
+        self.unnamed = None;
+        self.unnamed_changed = Some(self.batch.number);
+        turn.backend.unnamed = 0;
+        self.is_request();
+        self.owed.push_back(Expect::Refused(words.into()));
+        self.owed.push_back(Expect::Sync { shown: true });
+        turn.out.to_server.make(|to| {
+            front::of_statement(to, front::DESCRIBE, super::extended::NO_STATEMENT);
+            front::sync(to);
+        });
+        dropped(message)
     }
 
     fn no_blocks(&mut self, out: &mut Out) -> Next {

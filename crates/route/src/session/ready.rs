@@ -1,5 +1,7 @@
 //! ReadyForQuery: a request is over, and what follows from that.
 
+use alloc::sync::Arc;
+
 use wire::back::{self, Transaction};
 use wire::front;
 
@@ -10,7 +12,8 @@ use crate::backend::Backend;
 use crate::expect::{Asker, Ends, Expect};
 use crate::pin::Pin;
 use crate::plan::Out;
-use crate::settings;
+use crate::read_after::{self, READ_AFTER};
+use crate::settings::{self, Settings};
 
 /// A commit that waits for the standbys like any other, and changes nothing: whatever the client has set that
 /// would keep it from waiting, or from being told that the wait was cut short, does not hold in it.
@@ -228,19 +231,33 @@ impl Session {
             self.pins.add(Pin::Settings);
             return;
         }
-        let answer = alloc::sync::Arc::new(core::mem::take(&mut self.answer));
+        let answer = Arc::new(core::mem::take(&mut self.answer));
         backend.settings = answer.clone();
-        let lacks = self.startup.keys().any(|name| !answer.contains_key(name));
+        let (answer, wrong) = self.without_wrong(answer);
+        let lacks = wrong || self.startup.keys().any(|name| !answer.contains_key(name));
         self.settings = match lacks {
             false => answer,
             true => {
                 let mut all = (*self.startup).clone();
                 all.extend(answer.iter().map(|(name, value)| (name.clone(), value.clone())));
-                alloc::sync::Arc::new(all)
+                Arc::new(all)
             }
         };
         if lacks {
             self.apply(backend, out);
         }
+    }
+
+    /// What a function or one text of several statements has set wrongly is what it was before, and the next
+    /// statement is told so. Whether there was something of the kind.
+    fn without_wrong(&mut self, answer: Arc<Settings>) -> (Arc<Settings>, bool) {
+        let Some(value) = answer.get(READ_AFTER).filter(|value| !read_after::is_valid(value)) else {
+            return (answer, false);
+        };
+        self.refusal = read_after::invalid(value);
+        let mut right = (*answer).clone();
+        right.remove(READ_AFTER);
+        right.extend(self.settings.get(READ_AFTER).map(|before| (READ_AFTER.into(), before.clone())));
+        (Arc::new(right), true)
     }
 }
