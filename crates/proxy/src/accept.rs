@@ -9,7 +9,7 @@ use std::time::Duration;
 use route::{Session, Settings};
 use subtle::ConstantTimeEq;
 use tokio::time::timeout;
-use wire::start::{self, First, Look, Startup, Version, negotiate};
+use wire::start::{self, Encryption, First, Look, Startup, Version, negotiate};
 
 use crate::admin;
 use crate::after;
@@ -138,11 +138,13 @@ impl Door {
                 First::SslRequest if !asked[0] && !line.stream().is_tls() => {
                     line.input.consume(bytes);
                     asked[0] = true;
+                    nothing_behind(&mut line, Encryption::Ssl).await?;
                     line = self.answer_ssl(line).await?;
                 }
                 First::GssEncRequest if !asked[1] && !line.stream().is_tls() => {
                     line.input.consume(bytes);
                     asked[1] = true;
+                    nothing_behind(&mut line, Encryption::Gss).await?;
                     line.tell(b"N").await?;
                 }
                 First::SslRequest | First::GssEncRequest | First::DirectTls => {
@@ -185,10 +187,6 @@ impl Door {
             line.tell(b"N").await?;
             return Ok(line);
         };
-        // What came behind the request was said in clear, and must not be read as if it had been encrypted.
-        if let Err(e) = First::nothing_behind_request(line.input.filled()) {
-            return refuse(&mut line, e.sqlstate(), &e.to_string()).await;
-        }
         line.tell(b"S").await?;
         match line.into_stream() {
             Stream::Tcp(socket) => {
@@ -204,7 +202,9 @@ impl Door {
         if !peering::is_own(&self.reactor, pid) {
             return peering::pass_on(&self.reactor, pid, secret);
         }
-        let (secret, _) = cancel_key::read(secret);
+        // Nobody passes on what is for a proxy without a set.
+        let in_a_set = self.reactor.config.peer_id != 0;
+        let secret = if in_a_set { cancel_key::read(secret).0 } else { secret };
         let to = usize::from(Owner::of(pid).reactor);
         if to == self.reactor.index {
             cancel(&self.reactor, pid, secret);
@@ -371,6 +371,15 @@ async fn refuse<T>(line: &mut Line, code: &'static str, message: &str) -> io::Re
     Denied::Told(code, message.to_string()).put(&mut out);
     line.tell(&out).await?;
     Err(io::Error::other("refused"))
+}
+
+/// What came behind a request for encryption was said in clear, and must not be read as if it had been encrypted.
+/// PostgreSQL refuses it also where its answer is no.
+async fn nothing_behind(line: &mut Line, request: Encryption) -> io::Result<()> {
+    match First::nothing_behind(request, line.input.filled()) {
+        Ok(()) => Ok(()),
+        Err(e) => refuse(line, e.sqlstate(), &e.to_string()).await,
+    }
 }
 
 /// What the client's startup message sets.

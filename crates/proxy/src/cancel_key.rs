@@ -105,18 +105,23 @@ pub fn is_whole(secret: &[u8]) -> bool {
     secret.len() == SHORT_BYTES || secret.len() == LONG_BYTES
 }
 
+/// Stands between a secret that is passed on and what is added to it: a client that says a byte too many says no
+/// right secret.
+const PASSED_ON: &[u8] = b"tanist";
+
 /// A secret on its way to another proxy: how many more may pass it on stands behind it, so that no circle of
 /// proxies hands a cancel around for ever. No client's secret has that length.
 #[must_use]
 pub fn passed_on(secret: &[u8], hops_left: u8) -> Vec<u8> {
-    [secret, &[hops_left]].concat()
+    [secret, PASSED_ON, &[hops_left]].concat()
 }
 
 /// The secret of a cancel, and, if a proxy passed it on, how many more may.
 #[must_use]
 pub fn read(secret: &[u8]) -> (&[u8], Option<u8>) {
-    match secret.split_last() {
-        Some((hops, secret)) if is_whole(secret) => (secret, Some(*hops)),
+    let parts = secret.split_last().and_then(|(hops, rest)| Some((rest.strip_suffix(PASSED_ON)?, *hops)));
+    match parts {
+        Some((secret, hops)) if is_whole(secret) => (secret, Some(hops)),
         Some(_) | None => (secret, None),
     }
 }
@@ -158,7 +163,7 @@ mod tests {
             assert_eq!(read(&passed), (own.as_slice(), Some(2)));
             assert!(passed.len() <= wire::start::CANCEL_KEY_BYTES_MAX);
         }
-        for odd in [&[][..], &[1; 6], &[1; 256]] {
+        for odd in [&[][..], &[1; 5], &[1; 6], &[1; 11], &[1; 33], b"1234tanis1", &[1; 256]] {
             assert_eq!(read(odd), (odd, None));
         }
     }

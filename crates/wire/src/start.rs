@@ -24,7 +24,7 @@ mod version;
 
 use core::fmt;
 
-pub use error::StartError;
+pub use error::{Encryption, StartError};
 pub use negotiate::{Negotiation, negotiate};
 pub use options::Setting;
 pub use startup::{NAME_BYTES_MAX, Pairs, Replication, Startup};
@@ -108,12 +108,12 @@ impl First<'_> {
         }
     }
 
-    /// Refuses what a client sent in clear behind its SSLRequest, before we answered: somebody in the middle may
-    /// have put it there to be read as if it had come through TLS (CVE-2021-23214).
+    /// Refuses what a client sent in clear behind its SSLRequest or GSSENCRequest, before we answered: somebody in
+    /// the middle may have put it there to be read as if it had come through TLS (CVE-2021-23214).
     ///
-    /// `rest` is all that was received and not consumed when the answer is `S`.
-    pub fn nothing_behind_request(rest: &[u8]) -> Result<(), StartError> {
-        if rest.is_empty() { Ok(()) } else { Err(StartError::Unencrypted) }
+    /// `rest` is all that was received and not consumed before the answer, whatever that is; `behind` what was asked.
+    pub fn nothing_behind(behind: Encryption, rest: &[u8]) -> Result<(), StartError> {
+        if rest.is_empty() { Ok(()) } else { Err(StartError::Unencrypted(behind)) }
     }
 }
 

@@ -316,6 +316,50 @@ fn balancers_are_believed_and_nobody_else() {
 }
 
 #[test]
+fn a_cancel_key_is_right_to_the_byte() {
+    told(async {
+        for lines in ["", "peer_id = 3\n"] {
+            let stage = Stage::open(lines, |_| {}).await;
+            let mut client = TcpStream::connect(("127.0.0.1", stage.port)).await.unwrap();
+            client.write_all(&startup("postgres", "postgres")).await.unwrap();
+            let greeting = answer(&mut client).await;
+            let at = greeting.windows(5).position(|w| w == b"K\0\0\0\x0c").unwrap() + 5;
+            let pid = u32::from_be_bytes(greeting[at..at + 4].try_into().unwrap());
+            let secret = &greeting[at + 4..at + 8];
+            for tail in [&b"\0"[..], b"\x01", b"\x02", b"0000", b"tanist"] {
+                let mut cancel = TcpStream::connect(("127.0.0.1", stage.port)).await.unwrap();
+                let mut bytes = Vec::new();
+                wire::start::ask::cancel(pid, &[secret, tail].concat(), &mut bytes);
+                cancel.write_all(&bytes).await.unwrap();
+                assert_eq!(answer(&mut cancel).await, b"");
+            }
+            let page = crate::metrics::ask(stage.metrics, "GET /metrics HTTP/1.0\r\n\r\n").await;
+            assert!(page.contains("tanist_proxy_cancels_total 0\n"), "{page}");
+        }
+    });
+}
+
+#[test]
+fn nothing_may_stand_behind_a_request_for_encryption() {
+    told(async {
+        let stage = Stage::open("", |_| {}).await;
+        for (code, name) in [(0x2f, "SSL"), (0x30, "GSSAPI encryption")] {
+            let request = [0, 0, 0, 8, 0x04, 0xd2, 0x16, code];
+            let mut client = TcpStream::connect(("127.0.0.1", stage.port)).await.unwrap();
+            client.write_all(&[&request[..], &startup("postgres", "postgres")].concat()).await.unwrap();
+            let said = String::from_utf8_lossy(&answer(&mut client).await).into_owned();
+            assert!(said.contains(&format!("received unencrypted data after {name} request")), "{said}");
+            // Behind the answer it is right.
+            let mut client = TcpStream::connect(("127.0.0.1", stage.port)).await.unwrap();
+            client.write_all(&request).await.unwrap();
+            assert_eq!(client.read_u8().await.unwrap(), b'N');
+            client.write_all(&startup("postgres", "postgres")).await.unwrap();
+            assert!(answer(&mut client).await.ends_with(b"Z\0\0\0\x05I"));
+        }
+    });
+}
+
+#[test]
 fn a_cancel_reaches_the_proxy_that_it_is_for() {
     told(async {
         let (one, two) = (crate::stage::free_port(), crate::stage::free_port());

@@ -6,6 +6,7 @@
 //! Never holds more of the client's text than its packet did.
 
 use alloc::string::String;
+use core::fmt;
 
 use super::Version;
 
@@ -40,18 +41,37 @@ pub enum StartError {
     /// what each means in every version, so we refuse instead of guessing.
     #[error("unsupported switch \"-{0}\" in options: only -c name=value and --name=value are supported")]
     OptionSwitch(char),
-    /// Bytes in clear behind an SSLRequest: a faulty client, or somebody in the middle.
-    #[error("received unencrypted data after SSL request")]
-    Unencrypted,
+    /// Bytes in clear behind a request for encryption: a faulty client, or somebody in the middle.
+    #[error("received unencrypted data after {0} request")]
+    Unencrypted(Encryption),
+}
+
+/// What a client asks for before it says anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// TLS.
+    Ssl,
+    /// GSSAPI, which nobody gets here.
+    Gss,
+}
+
+impl fmt::Display for Encryption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Encryption::Ssl => "SSL",
+            Encryption::Gss => "GSSAPI encryption",
+        })
+    }
 }
 
 impl StartError {
     /// The SQLSTATE that PostgreSQL gives with this message.
     pub fn sqlstate(&self) -> &'static str {
         match self {
-            StartError::Length | StartError::CancelLength | StartError::Layout | StartError::Unencrypted => {
-                "08P01"
-            }
+            StartError::Length
+            | StartError::CancelLength
+            | StartError::Layout
+            | StartError::Unencrypted(_) => "08P01",
             StartError::Unsupported(_) | StartError::OptionSwitch(_) => "0A000",
             StartError::NoUser => "28000",
             StartError::Replication(_) => "22023",

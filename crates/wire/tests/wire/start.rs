@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use wire::start::{First, Look, Replication, StartError, Startup, Version, ask};
+use wire::start::{Encryption, First, Look, Replication, StartError, Startup, Version, ask};
 
 /// A packet of any code and body, with its true length.
 pub fn packet(code: u32, body: &[u8]) -> Vec<u8> {
@@ -135,14 +135,13 @@ fn requests() {
 }
 
 #[test]
-fn nothing_in_clear_behind_an_ssl_request() {
-    let received = [&ask::SSL_REQUEST_PACKET[..], b"Q"].concat();
-    let Ok(Look::Found { what: First::SslRequest, bytes_consumed }) = First::look(&received) else {
-        panic!()
-    };
-    let text = "received unencrypted data after SSL request";
-    refused(First::nothing_behind_request(&received[bytes_consumed..]).unwrap_err(), "08P01", text);
-    assert_eq!(First::nothing_behind_request(&[]), Ok(()));
+fn nothing_in_clear_behind_a_request() {
+    let ssl = "received unencrypted data after SSL request";
+    let gss = "received unencrypted data after GSSAPI encryption request";
+    for (behind, text) in [(Encryption::Ssl, ssl), (Encryption::Gss, gss)] {
+        refused(First::nothing_behind(behind, b"Q").unwrap_err(), "08P01", text);
+        assert_eq!(First::nothing_behind(behind, &[]), Ok(()));
+    }
 }
 
 #[test]
