@@ -45,6 +45,12 @@ impl Statement {
         name_of(self.id)
     }
 
+    /// What it is called where it is bound: its name on servers, or none.
+    #[must_use]
+    pub fn server_name(&self) -> Vec<u8> {
+        if self.id == 0 { Vec::new() } else { self.name() }
+    }
+
     /// Its text.
     #[must_use]
     pub fn text(&self) -> &[u8] {

@@ -15,6 +15,7 @@
 //! linked. It must send what comes out before it calls again.
 
 mod back;
+mod by_name;
 mod complete;
 mod doubt;
 mod extended;

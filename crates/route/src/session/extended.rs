@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use wire::back::{self, Transaction, Words};
 use wire::front::{self, BindNames, Object, Parse};
 
+use super::by_name;
 use super::front::{Message, Next, Step, Turn, dropped, passed};
 use super::{Change, Session};
 use crate::expect::{Asker, Ends, Expect, Undo};
@@ -19,7 +20,7 @@ use crate::pin::Pin;
 use crate::plan::Out;
 use crate::prepared::{self, NAMES_MAX, PARSE_BYTES_MAX, Shelf, Statement};
 use crate::read_after;
-use crate::sql::{self, Verb};
+use crate::sql;
 
 /// Names in Bind that are not whole after so much are no names of anybody's.
 const NAMES_BYTES_MAX: u64 = 8 << 10;
@@ -95,6 +96,12 @@ impl Session {
             return changed.is_some_and(|batch| !self.is_over(batch));
         }
         id = self.names.get(name).map_or(id, |statement| statement.id);
+        if self.names.get(name).is_some_and(|statement| by_name::names_another(statement)) {
+            // What it means, and whether it succeeds, hangs on everything before, also on a commit of ours. Questions
+            // of ours may be a part of this batch, and then wait for its Sync.
+            let asks = |e: &Expect| matches!(e, Expect::Query(Asker::Begin | Asker::Xid));
+            return self.owed.iter().any(|expect| expect.ends_ready() && !asks(expect));
+        }
         let same = |change: &Change| change.id == id && id != 0 || *change.name == *name;
         self.changes.iter().any(|change| change.batch != self.batch.number && same(change))
     }
@@ -104,13 +111,13 @@ impl Session {
         self.batch.over.wrapping_sub(batch).wrapping_sub(1) < u32::MAX / 2
     }
 
-    fn changes(&mut self, id: u64, name: &[u8]) {
+    pub(super) fn changes(&mut self, id: u64, name: &[u8]) {
         self.changes.push_back(Change { batch: self.batch.number, id, name: name.into() });
     }
 
     /// Should the request be run again, or fail without a word of it having been shown, its names mean what
     /// they did before.
-    fn renames(&mut self, name: &[u8], old: Option<Arc<Statement>>) {
+    pub(super) fn renames(&mut self, name: &[u8], old: Option<Arc<Statement>>) {
         if self.batch.keeps && self.batch.requests == 0 && !name.is_empty() {
             self.batch.renamed.push(Undo::Name(name.into(), old));
         }
@@ -220,7 +227,7 @@ impl Session {
     }
 
     /// Lets the server prepare a statement under our name; the client sees the answer if `name` is its own.
-    fn prepare(&mut self, statement: &Statement, name: Option<Undo>, turn: &mut Turn<'_>) {
+    pub(super) fn prepare(&mut self, statement: &Statement, name: Option<Undo>, turn: &mut Turn<'_>) {
         for id in turn.backend.make_room(statement.id) {
             self.changes(id, b"");
             self.owed.push_back(Expect::Close { shown: false, id });
@@ -267,6 +274,7 @@ impl Session {
         if self.is_nobodys(names.statement, statement.is_some()) {
             return self.no_unnamed(message, turn.out);
         }
+        let statement = statement.map(|statement| self.with_its_name(statement, true, turn));
         let traits = statement.as_ref().map_or_else(Default::default, |s| s.traits);
         if names.portal.is_empty() {
             self.portal = traits;
@@ -274,17 +282,14 @@ impl Session {
             self.named_ends |= traits.ends;
         }
         self.marks(&traits);
-        if let Some(statement) = &statement {
-            self.ensure(statement, turn);
-        }
         self.counts.binds = self.counts.binds.wrapping_add(1);
         self.owed.push_back(Expect::Bind { id: statement.as_ref().map_or(0, |s| s.id) });
-        let Some(statement) = statement.filter(|s| s.id != 0) else {
+        let Some(name) = statement.filter(|_| !names.statement.is_empty()).map(|s| s.server_name()) else {
             return passed(message, &mut turn.out.to_server);
         };
         let head = wire::frame::HEADER_BYTES + names.bytes;
         let tail = message.header.body_bytes - names.bytes as u64;
-        turn.out.to_server.make(|to| front::bind_head(to, names.portal, &statement.name(), tail));
+        turn.out.to_server.make(|to| front::bind_head(to, names.portal, &name, tail));
         turn.out.to_server.pass(message.at + head..message.at + message.there());
         Next::Took { bytes: message.there(), shown: true }
     }
@@ -304,7 +309,7 @@ impl Session {
     }
 
     /// Lets the server prepare a statement that it lacks.
-    fn ensure(&mut self, statement: &Arc<Statement>, turn: &mut Turn<'_>) {
+    pub(super) fn ensure(&mut self, statement: &Arc<Statement>, turn: &mut Turn<'_>) {
         if statement.id != 0 {
             if !turn.backend.has(statement.id) {
                 self.prepare(statement, None, turn);
@@ -360,64 +365,18 @@ impl Session {
         if named.is_some_and(|name| self.is_nobodys(name, statement.is_some())) {
             return self.no_unnamed(message, turn.out);
         }
-        if let Some(statement) = &statement {
-            self.ensure(statement, turn);
-        }
+        let statement = statement.map(|statement| self.with_its_name(statement, false, turn));
         self.owed.push_back(if closes {
             Expect::Close { shown: true, id: 0 }
         } else {
             Expect::Describe { statement: named.is_some(), id: statement.as_ref().map_or(0, |s| s.id) }
         });
-        match statement.filter(|s| s.id != 0) {
+        match statement.filter(|_| named != Some(b"")) {
             None => passed(message, &mut turn.out.to_server),
             Some(s) => {
-                turn.out.to_server.make(|to| front::of_statement(to, message.header.tag, &s.name()));
+                turn.out.to_server.make(|to| front::of_statement(to, message.header.tag, &s.server_name()));
                 dropped(message)
             }
-        }
-    }
-
-    /// SQL's EXECUTE and DEALLOCATE of what was prepared by a message: the name is ours on the server.
-    /// `new` is the text with it. A Sync of ours would end a batch of the client's that is open.
-    pub(super) fn query_by_name(
-        &mut self,
-        text: &[u8],
-        new: &[u8],
-        statement: &Arc<Statement>,
-        in_batch: bool,
-        turn: &mut Turn<'_>,
-    ) {
-        if !turn.backend.has(statement.id) {
-            self.prepare(statement, None, turn);
-            if !in_batch {
-                self.owed.push_back(Expect::Sync { shown: false });
-                turn.out.to_server.make(front::sync);
-                self.batch.number = self.batch.number.wrapping_add(1);
-            }
-        }
-        self.marks(&statement.traits);
-        self.gone_by_sql(text, statement, turn);
-        let ends = if statement.traits.ends { Ends::Maybe } else { Ends::No };
-        self.owed.push_back(Expect::Query(Asker::Client(ends)));
-        turn.out.to_server.make(|to| front::query(to, new));
-    }
-
-    /// A text that names a statement of the client's, with our name for it.
-    pub(super) fn with_our_name(&self, text: &[u8]) -> Option<(Arc<Statement>, Vec<u8>)> {
-        let range = sql::prepared_name(text)?;
-        let statement = self.names.get(&text[range.clone()])?.clone();
-        let new = [&text[..range.start], &statement.name(), &text[range.end..]].concat();
-        Some((statement, new))
-    }
-
-    /// After DEALLOCATE neither the client nor the server has it.
-    fn gone_by_sql(&mut self, text: &[u8], statement: &Statement, turn: &mut Turn<'_>) {
-        if self.transaction != Transaction::Failed && sql::look(text).verb == Verb::Deallocate {
-            // Another name of the client's for the same text stays.
-            let name = sql::prepared_name(text).map(|range| &text[range]);
-            name.and_then(|name| self.names.remove(name));
-            // Should it not come to that, it is closed before it is prepared again.
-            turn.backend.spoil(statement.id);
         }
     }
 }

@@ -85,13 +85,17 @@ impl Session {
         self.temporary.none = false;
     }
 
-    /// DISCARD ALL is done. What was sent behind it in the same batch may have left something again.
+    /// DISCARD ALL is done. What was sent behind it in the same batch may have left something again; should that
+    /// fail, what was temporary is there again on a PostgreSQL before 15.
     pub(super) fn discarded(&mut self) {
+        self.temporary.may_be_gone(true);
+        let temporary = self.pins.iter().any(|pin| pin == Pin::Temporary);
         let behind = self.owed.iter().skip(1).any(|expect| !matches!(expect, Expect::Sync { .. }));
-        if behind {
-            self.temporary.may_be_gone(true);
-        } else {
+        if !behind {
             self.pins.discard();
+        }
+        if temporary {
+            self.pins.add(Pin::Temporary);
         }
     }
 }

@@ -54,13 +54,20 @@ fn batch(say: Say, dice: &mut Dice, text: impl Fn(&mut Dice) -> String) -> Say {
     let mut say = say;
     for _ in 0..=dice.below(4) {
         let n = name(dice);
-        say = match dice.below(9) {
+        say = match dice.below(10) {
             0..3 => say.parse(n, &text(dice)).bind("", n).execute("", 0),
             3 => say.parse(n, &text(dice)),
             4 | 5 => say.bind("", n).execute("", i32::from(dice.one_in(4))),
             // One that this server lacks would have to be parsed, which a failed transaction refuses.
             6 => say.parse(n, &text(dice)).of_statement(front::DESCRIBE, n),
             7 => say.of_statement(front::CLOSE, n),
+            8 => {
+                let (by, text) = [("d", "DEALLOCATE a"), ("e", "EXECUTE b")][dice.below(2)];
+                let say = if dice.one_in(2) { say.parse(by, text) } else { say };
+                let looks = by == "d" && dice.one_in(3);
+                let say = if looks { say.of_statement(front::DESCRIBE, by) } else { say };
+                say.bind("", by).execute("", 0)
+            }
             _ => say.bare(front::FLUSH).bind("", n).of_portal(front::DESCRIBE, "").execute("", 0),
         };
     }

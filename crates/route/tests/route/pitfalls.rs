@@ -101,3 +101,35 @@ fn settings_go_back_with_their_transaction() {
         say.query("SHOW application_name").query("SET application_name TO b").query("SHOW application_name"),
     );
 }
+
+#[test]
+fn a_name_is_deallocated_by_a_named_statement() {
+    let two = Say::default().parse("a", "SELECT 1").parse("d", "DEALLOCATE a").sync();
+    let again = |say: Say| say.bind("", "d").execute("", 0).sync().bind("", "a").execute("", 0).sync();
+    let say = again(again(two.clone()).parse("a", "SELECT 2").sync());
+    check(say.parse("a", "SELECT 3").bind("", "a").execute("", 0).sync().query("EXECUTE a"));
+    // In one batch, and where it does not come to that.
+    check(
+        two.clone().bind("", "d").execute("", 0).parse("a", "SELECT 2").bind("", "a").execute("", 0).sync(),
+    );
+    let vain = two.run("FAIL").bind("", "d").execute("", 0).sync();
+    check(vain.bind("", "a").execute("", 0).sync().parse("a", "SELECT 2").sync());
+    // It means what the name stands for when it is bound, and leaves the unnamed statement alone.
+    let early = Say::default().parse("d", "DEALLOCATE a").sync().bind("", "d").execute("", 0).sync();
+    check(
+        early
+            .parse("a", "SELECT 1")
+            .parse("", "SELECT 2")
+            .bind("", "d")
+            .execute("", 0)
+            .bind("", "")
+            .execute("", 0)
+            .sync(),
+    );
+    // To look at it does nothing.
+    let looks = Say::default().parse("a", "SELECT 1").parse("d", "DEALLOCATE a");
+    let looks = looks.of_statement(front::DESCRIBE, "d").sync().bind("", "a").execute("", 0).sync();
+    check(looks.bind("", "d").execute("", 0).sync().bind("", "a").sync());
+    let runs = Say::default().parse("b", "SELECT 1").parse("e", "EXECUTE b").sync();
+    check(runs.bind("", "e").execute("", 0).sync().bind("", "e").execute("", 0).sync());
+}

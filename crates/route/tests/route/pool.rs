@@ -7,6 +7,9 @@ use route::{Backend, Mode, Out, Rules, Session, Shelf};
 
 use crate::server::{Server, Shared};
 
+/// Turns in which nothing moved after which nothing will: a long message is taken in one of 24 or so.
+const IDLE_MAX: usize = 1_000;
+
 /// Any order, the same for the same seed.
 pub struct Dice(u64);
 
@@ -92,7 +95,7 @@ impl Pool {
     /// Runs until all is said and heard; `Err` says what stands still.
     pub fn run(&mut self, dice: &mut Dice) -> Result<(), String> {
         let mut idle = 0;
-        while idle < 300 {
+        while idle < IDLE_MAX {
             let moved = match dice.below(4) {
                 0 => self.client_sends(dice),
                 1 => self.front(dice)?,

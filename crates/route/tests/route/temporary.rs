@@ -74,6 +74,8 @@ fn one_that_is_gone_does_not() {
 fn a_batch_makes_one_behind_its_discard() {
     let batch = Say::default().run("DISCARD ALL").run("CREATE TEMP TABLE x").sync();
     assert!(keeps(&batch));
+    let failed = Say::default().query("CREATE TEMP TABLE x").run("DISCARD ALL").bare(front::FLUSH);
+    assert!(keeps(&failed.run("FAIL").sync()));
     let batch = Say::default().run("CREATE TEMP TABLE x").run("DISCARD ALL").sync();
     assert!(!keeps(&batch));
     let flushed = Say::default().run("CREATE TEMP TABLE x").run("DISCARD TEMP").bare(front::FLUSH);

@@ -33,21 +33,6 @@ impl Server {
                 self.settings.insert((*name).into(), value.trim_matches('\'').into());
                 "SET".into()
             }
-            ["CREATE", "TEMP", "TABLE", name, ends @ ..] => {
-                if !self.temps.insert((*name).into()) {
-                    return fail("42P07", format!("relation \"{name}\" already exists"));
-                }
-                if !ends.is_empty() {
-                    self.dropping.insert((*name).into());
-                }
-                "CREATE TABLE".into()
-            }
-            ["DROP", "TABLE", name] if self.temps.remove(*name) => "DROP TABLE".into(),
-            ["DROP", "TABLE", name] => return fail("42P01", format!("table \"{name}\" does not exist")),
-            ["DISCARD", "TEMP"] => {
-                self.temps.clear();
-                "DISCARD TEMP".into()
-            }
             ["FAIL"] => return fail("22012", "division by zero"),
             ["LISTEN", _] => "LISTEN".into(),
             ["COPY", "t", direction, _] => return self.copy(direction == &"FROM", simple),
@@ -58,6 +43,9 @@ impl Server {
             ["EXECUTE", name] => {
                 let text = self.statement(name.as_bytes())?;
                 return self.run(&text, simple);
+            }
+            ["DISCARD", "ALL"] if self.block == Block::Open => {
+                return fail("25001", "DISCARD ALL cannot run inside a transaction block");
             }
             ["DEALLOCATE" | "DISCARD", "ALL"] => {
                 let unnamed = self.statements.remove(b"".as_slice());
@@ -74,10 +62,34 @@ impl Server {
                 self.statements.remove(name.as_bytes());
                 "DEALLOCATE".into()
             }
-            _ => self.select(text, simple)?,
+            _ => match self.temporary(&words) {
+                Some(tag) => tag?.into(),
+                None => self.select(text, simple)?,
+            },
         };
         back::command_complete(&mut self.output, tag.as_bytes());
         Ok(())
+    }
+
+    fn temporary(&mut self, words: &[&str]) -> Option<Result<&'static str, Failure>> {
+        Some(match words {
+            ["CREATE", "TEMP", "TABLE", name, ends @ ..] => {
+                if !self.temps.insert((*name).into()) {
+                    return Some(fail("42P07", format!("relation \"{name}\" already exists")));
+                }
+                if !ends.is_empty() {
+                    self.dropping.insert((*name).into());
+                }
+                Ok("CREATE TABLE")
+            }
+            ["DROP", "TABLE", name] if self.temps.remove(*name) => Ok("DROP TABLE"),
+            ["DROP", "TABLE", name] => fail("42P01", format!("table \"{name}\" does not exist")),
+            ["DISCARD", "TEMP"] => {
+                self.temps.clear();
+                Ok("DISCARD TEMP")
+            }
+            _ => return None,
+        })
     }
 
     fn ends(&mut self, commits: bool, chains: bool) -> Result<String, Failure> {
