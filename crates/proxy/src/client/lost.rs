@@ -1,12 +1,13 @@
 //! What a client's server left undone when it went, and what is done about it.
 
+use std::rc::Rc;
 use std::task::Context;
 
 use route::routes::RanIn;
 use route::session::{Loss, Outcome};
 
 use super::{Client, End};
-use crate::settle;
+use crate::settle::{self, Lost};
 
 impl Client {
     /// What came of asking for the fate of a commit.
@@ -19,7 +20,7 @@ impl Client {
         let outcome = self.session.settled(fate, &mut out);
         self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
         drop(out);
-        self.after_loss(outcome, RanIn::default(), cx)?;
+        self.after_loss(outcome, None, cx)?;
         Ok(true)
     }
 
@@ -31,7 +32,7 @@ impl Client {
         last_words: Option<&[u8]>,
     ) -> Result<(), End> {
         let Some(server) = self.server.take() else { return Ok(()) };
-        let ran_in = server.backend.ran_in();
+        let lost = (server.backend.ran_in(), server.address.clone());
         drop(server);
         let reactor = self.reactor.clone();
         let mut out = reactor.out.borrow_mut();
@@ -39,10 +40,15 @@ impl Client {
         let outcome = self.session.lost(loss, last_words, &mut out);
         self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
         drop(out);
-        self.after_loss(outcome, ran_in, cx)
+        self.after_loss(outcome, Some(lost), cx)
     }
 
-    fn after_loss(&mut self, outcome: Outcome, ran_in: RanIn, cx: &mut Context<'_>) -> Result<(), End> {
+    fn after_loss(
+        &mut self,
+        outcome: Outcome,
+        lost: Option<(RanIn, Rc<str>)>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), End> {
         self.unread = true;
         match outcome {
             Outcome::Goes => Ok(()),
@@ -55,10 +61,17 @@ impl Client {
                 self.line.input.prepend(&again);
                 Ok(())
             }
-            Outcome::Settle(xid) => {
-                self.settling = Some(settle::begin(&self.pool, ran_in, xid, &self.control));
-                Ok(())
-            }
+            Outcome::Settle(xid) => self.settle(lost, |_| Lost::Number(xid)),
+            Outcome::Standby => self.settle(lost, Lost::Standby),
         }
+    }
+    fn settle(
+        &mut self,
+        lost: Option<(RanIn, Rc<str>)>,
+        what: impl FnOnce(Rc<str>) -> Lost,
+    ) -> Result<(), End> {
+        let (ran_in, address) = lost.expect("a transaction is settled once, after its server was lost");
+        self.settling = Some(settle::begin(&self.pool, ran_in, what(address), &self.control));
+        Ok(())
     }
 }

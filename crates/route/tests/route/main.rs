@@ -7,5 +7,6 @@ mod loss;
 mod pitfalls;
 mod pool;
 mod server;
+mod standby;
 mod temporary;
 mod words;
