@@ -397,6 +397,12 @@ fn settings(startup: &Startup) -> Result<Settings, Denied> {
     Ok(settings)
 }
 
+/// What a client calls itself; empty if it does not, or if its settings can't be read.
+pub(crate) fn application_name(startup: &Startup) -> String {
+    let own = settings(startup).ok().and_then(|mut settings| settings.remove(APPLICATION_NAME));
+    own.unwrap_or_default()
+}
+
 /// Settings whose reported names have capitals.
 fn canonical(lower: &str) -> &str {
     match lower {

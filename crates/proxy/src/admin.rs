@@ -21,7 +21,7 @@ use wire::start::Startup;
 use crate::accept::{self, Door};
 use crate::auth::{self, Asker, Denied};
 use crate::cancel_key::Owner;
-use crate::facts::count;
+use crate::facts::{ClientFacts, count};
 use crate::line::Line;
 use crate::origin::Origin;
 use crate::reactor::Reactor;
@@ -85,8 +85,12 @@ pub async fn serve(door: &Door, mut line: Line, startup: &Startup, origin: &Orig
 /// What stops a command that waits: a cancel of its administrator, or that this one left.
 pub type Interrupt = Rc<Notify>;
 
-/// A console that is open, for whoever cancels what it waits for.
+/// A console that is open, for whoever cancels what it waits for, and for SHOW CLIENTS.
 pub struct Console {
+    /// Its administrator.
+    pub user: String,
+    /// What is told of it.
+    pub facts: Rc<ClientFacts>,
     secret: [u8; 4],
     interrupt: Interrupt,
 }
@@ -108,7 +112,12 @@ pub fn cancel(reactor: &Reactor, pid: u32, secret: &[u8]) -> bool {
 }
 
 /// Lists a console under a number that nobody has, and gives its secret.
-fn list(reactor: &Rc<Reactor>) -> Result<Option<(Open, [u8; 4], Interrupt)>, getrandom::Error> {
+fn list(
+    reactor: &Rc<Reactor>,
+    user: &str,
+    origin: &Origin,
+    application: String,
+) -> Result<Option<(Open, [u8; 4], Interrupt)>, getrandom::Error> {
     let mut secret = [0; 4];
     getrandom::fill(&mut secret)?;
     let owner = Owner::at(reactor.config.peer_id, reactor.index);
@@ -117,7 +126,9 @@ fn list(reactor: &Rc<Reactor>) -> Result<Option<(Open, [u8; 4], Interrupt)>, get
     };
     let Some(pid) = owner.free_pid(is_free)? else { return Ok(None) };
     let interrupt = Interrupt::default();
-    reactor.consoles.borrow_mut().insert(pid, Console { secret, interrupt: interrupt.clone() });
+    let facts = ClientFacts::new(pid, origin, application, reactor.now.get());
+    let console = Console { user: user.to_string(), facts, secret, interrupt: interrupt.clone() };
+    reactor.consoles.borrow_mut().insert(pid, console);
     Ok(Some((Open(reactor.clone(), pid), secret, interrupt)))
 }
 
@@ -141,7 +152,8 @@ async fn enter(
     tracing::info!(user, ?may, "an administrator is at the console");
     let told = TOLD.map(|(name, value)| (name.to_string(), value.to_string()));
     let no_random = |e: getrandom::Error| Denied::Told("58000", format!("no random bytes: {e}"));
-    let listed = list(reactor).map_err(no_random)?;
+    let application = accept::application_name(startup);
+    let listed = list(reactor, &user, origin, application).map_err(no_random)?;
     let full = || Denied::Told("53300", "sorry, too many clients already".to_string());
     let (open, secret, interrupt) = listed.ok_or_else(full)?;
     let mut out = Vec::new();

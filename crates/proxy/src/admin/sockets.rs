@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::Console;
 use super::show::pin_words;
 use super::table::{Column, Kind, Row, Value};
-use crate::facts::{ServerFacts, micros};
+use crate::facts::{ClientFacts, ServerFacts, micros};
 use crate::reactor::{Listed, Reactor};
 use crate::replication::word;
 use crate::routing::Target;
@@ -41,22 +42,33 @@ pub const COLUMNS: [Column; 24] = [
     ("role", Text),
 ];
 
-/// Rows of clients.
+/// Rows of clients, and of administrators at the console, whoever asks among them.
 #[must_use]
 pub fn clients(reactor: &Rc<Reactor>) -> Vec<Row> {
-    reactor.clients.borrow().values().map(client).collect()
+    let clients = reactor.clients.borrow();
+    let consoles = reactor.consoles.borrow();
+    clients.values().map(client).chain(consoles.values().map(console)).collect()
 }
 
 fn client(listed: &Listed) -> Row {
-    let facts = &listed.facts;
+    let key = &listed.key;
+    row(&listed.facts, &key.user, &key.database, listed.facts.state(), target(key.target))
+}
+
+/// As PgBouncer has them: clients of a database of that name, which are always at work.
+fn console(console: &Console) -> Row {
+    row(&console.facts, &console.user, "pgbouncer", "active", "")
+}
+
+fn row(facts: &ClientFacts, user: &str, database: &str, state: &str, target: &str) -> Row {
     let waited = facts.waits.get().map_or(0, |since| micros(since.elapsed()));
     let linked = facts.server.get();
     vec![
         "C".into(),
-        listed.key.user.clone().into(),
-        listed.key.database.clone().into(),
+        user.into(),
+        database.into(),
         word(facts.replication.get()).into(),
-        facts.state().into(),
+        state.into(),
         host(facts.addresses.0).into(),
         port(facts.addresses.0),
         host(facts.addresses.1).into(),
@@ -73,7 +85,7 @@ fn client(listed: &Listed) -> Row {
         facts.application_name.clone().into(),
         facts.prepared.get().into(),
         u64::from(facts.id).into(),
-        target(listed.key.target).into(),
+        target.into(),
         if linked == 0 { String::new() } else { pin_words(facts.pins.get()) }.into(),
         "".into(),
     ]

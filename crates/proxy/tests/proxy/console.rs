@@ -5,7 +5,9 @@ use std::fs;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::metrics::ask;
-use crate::stage::{Stage, connect, connect_with, refused, said, table, told, wait_until, wait_until_closed};
+use crate::stage::{
+    Stage, Table, connect, connect_with, refused, said, table, told, wait_until, wait_until_closed,
+};
 
 const ADMINS: &str = "admin.users = [\"boss\"]\nadmin.stats_users = [\"watcher\"]\n";
 const IMPATIENT: &str =
@@ -117,6 +119,13 @@ fn tables_have_the_columns_of_pgbouncer_and_tell_what_is() {
             (of("state"), of("application_name"), of("addr")),
             ("active".into(), "till".into(), "127.0.0.1".into())
         );
+        // PgBouncer's administrators are clients as well, of a database of their own.
+        let admin = |column| clients.find("database", "pgbouncer", column).unwrap();
+        assert_eq!(
+            (admin("user"), admin("state"), admin("application_name"), admin("link")),
+            ("boss".into(), "active".into(), "till".into(), String::new())
+        );
+        assert_eq!(admin("ptr"), format!("c{}", admin("id")));
         let servers = table(&boss, "show servers").await;
         let server = |column| servers.find("user", "postgres", column).unwrap();
         assert_eq!(
@@ -130,7 +139,12 @@ fn tables_have_the_columns_of_pgbouncer_and_tell_what_is() {
         assert!(shelf.find("query", "select $1::int", "name").is_some(), "{shelf:?}");
         transaction.commit().await.unwrap();
         wait_until(&boss, "show pools", |t| t.number("user", "postgres", "sv_idle") == 1).await;
-        let idle = table(&boss, "show clients").await;
+        let other = stage.console("watcher").await;
+        let idle = table(&other, "show clients").await;
+        assert_eq!(idle.rows.len(), 3);
+        drop(boss);
+        let gone = |t: &Table| t.find("user", "boss", "state").is_none();
+        wait_until(&other, "show clients", gone).await;
         assert_eq!(idle.find("user", "postgres", "state").unwrap(), "idle");
     });
 }
