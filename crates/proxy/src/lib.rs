@@ -43,6 +43,7 @@ pub mod pgbouncer;
 pub mod pool;
 pub mod reactor;
 pub mod replication;
+pub mod reserve;
 pub mod retry;
 pub mod routing;
 pub mod run;

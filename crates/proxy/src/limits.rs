@@ -54,6 +54,9 @@ pub struct Database {
     /// Instead of `pool.size`.
     #[serde(default)]
     pub pool_size: Option<usize>,
+    /// Instead of `pool.reserve_size`.
+    #[serde(default)]
+    pub reserve_pool_size: Option<usize>,
     /// Instead of `pool.min_size`.
     #[serde(default)]
     pub min_pool_size: Option<usize>,
@@ -104,6 +107,9 @@ pub struct UserLimits {
     /// Connections of each of its pools, before those of its databases.
     #[serde(default)]
     pub pool_size: Option<usize>,
+    /// The reserve of each of its pools, before those of its databases.
+    #[serde(default)]
+    pub reserve_pool_size: Option<usize>,
     /// How long its clients keep their servers, before what their databases say.
     #[serde(default)]
     pub mode: Option<PoolMode>,
@@ -320,9 +326,9 @@ impl Reactor {
                     self.ask_for_room(pool);
                 }
             }
-            self.threads.take_within(&pool.share, limits, pool.oldest(self))
+            self.threads.take_within(&pool.share, pool.places(), limits, pool.oldest(self))
         });
-        limited.unwrap_or_else(|| pool.share.take())
+        limited.unwrap_or_else(|| pool.share.take(pool.places()))
     }
 
     /// Whether a connection of this pool that has just become free must make room for somebody who has waited

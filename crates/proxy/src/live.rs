@@ -102,6 +102,7 @@ impl Reactor {
             pool.timeouts.set(new.timeouts(database, user));
             pool.wants.set(Wants { lag_ms_max: entry.lag_ms_max(new), ..pool.wants.get() });
             pool.strict.set(pool.key.target == Target::Primary && entry.is_strict(new));
+            pool.reserve.set(new.reserve(database, user));
             pool.age.set(new.age(database));
             let dbname = entry.dbname(database).to_string();
             if pool.dbname.replace(dbname.clone()) != dbname {

@@ -130,11 +130,11 @@ mod tests {
 
     #[test]
     fn a_whole_file_is_understood() {
-        let text = "; ours\n# yours\n[databases]\nshop = host=10.0.0.1 dbname='my shop' pool_size=5 pool_mode=session min_pool_size=2 server_lifetime=9\n\
+        let text = "; ours\n# yours\n[databases]\nshop = host=10.0.0.1 dbname='my shop' pool_size=5 pool_mode=session min_pool_size=2 server_lifetime=9 reserve_pool=4\n\
             \"odd \"\"name\"\"\" = host=10.0.0.1 max_db_connections=9\n\
-            [users]\nclerk = max_user_connections=3 max_user_client_connections=30 query_timeout=2.5 pool_mode=statement pool_size=2\n\
+            [users]\nclerk = max_user_connections=3 max_user_client_connections=30 query_timeout=2.5 pool_mode=statement pool_size=2 reserve_pool_size=1\n\
             [pgbouncer]\nlisten_addr = 127.0.0.1, ::1\nlisten_port = 7000\nauth_type = scram-sha-256\n\
-            auth_file = /etc/userlist.txt\npool_mode = transaction\ndefault_pool_size = 33\n\
+            auth_file = /etc/userlist.txt\npool_mode = transaction\ndefault_pool_size = 33\nreserve_pool_size = 6\nreserve_pool_timeout = 0.5\n\
             max_client_conn = 5000\nmax_prepared_statements = 99\nserver_idle_timeout = 1.5\n\
             server_lifetime = 0\nquery_wait_timeout = 10\nclient_tls_sslmode = require\n\
             client_tls_cert_file = /etc/a.crt\nclient_tls_key_file = /etc/a.key\nadmin_users = boss, root\n\
@@ -168,6 +168,10 @@ mod tests {
         assert_eq!((config.mode("shop", "x"), config.pool_size("shop", "x")), (PoolMode::Session, 5));
         let nine = crate::age::Age { lifetime: Some(Duration::from_secs(9)), least: 2 };
         assert_eq!((config.age("shop"), config.age("else").lifetime), (nine, None));
+        let half = Some(Duration::from_millis(500));
+        for (database, user, size) in [("shop", "x", 4), ("shop", "clerk", 1), ("else", "x", 6)] {
+            assert_eq!(config.reserve(database, user), crate::reserve::Reserve { size, after: half });
+        }
         let of_clerk = config.timeouts("shop", "clerk");
         assert_eq!(of_clerk.query, Some(Duration::from_millis(2500)));
         assert_eq!(of_clerk.idle_transaction, Some(Duration::from_secs(7)));

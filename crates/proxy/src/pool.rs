@@ -19,6 +19,7 @@ use crate::facts::{Totals, micros};
 use crate::idle::Idle;
 use crate::login;
 use crate::reactor::Reactor;
+use crate::reserve::Reserve;
 use crate::retry::Retries;
 use crate::routing::{Target, Wants};
 use crate::secrets::Proof;
@@ -72,6 +73,8 @@ pub struct Pool {
     pub(crate) yielded: Cell<Instant>,
     /// How old its connections may become, and how few they may be.
     pub age: Cell<Age>,
+    /// Connections on top of its size, for those who have waited for long.
+    pub reserve: Cell<Reserve>,
     /// What its clients may take.
     pub timeouts: Cell<Timeouts>,
     /// Addresses that have just refused it.
@@ -106,6 +109,7 @@ impl Pool {
             paused: Cell::new(false),
             yielded: Cell::new(Instant::now()),
             age: Cell::default(),
+            reserve: Cell::default(),
             timeouts: Cell::default(),
             retries: Retries::default(),
             credential: RefCell::default(),
@@ -205,7 +209,7 @@ impl Pool {
         server.in_use = None;
         let old = self.age.get().is_old(server.opened);
         server.facts.client.set(0);
-        let too_many = self.share.taken() > self.share.size();
+        let too_many = self.share.taken() > self.most();
         let unwanted =
             server.facts.close_needed.get() || self.paused.get() || too_many || self.is_shed(&server);
         if !server.backend.clean || !admitted || old || unwanted {
@@ -303,8 +307,8 @@ impl Pool {
 
     fn open_missing(self: &Rc<Pool>, reactor: &Rc<Reactor>) {
         loop {
-            let full = self.share.taken() >= self.share.size();
-            let missing = !full && self.waiters.borrow().len() > self.opening.get();
+            let full = self.share.taken() >= self.most();
+            let missing = !full && self.wanting() > self.opening.get();
             if !missing || !self.open_one(reactor) {
                 return;
             }

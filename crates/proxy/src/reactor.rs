@@ -417,6 +417,7 @@ impl Reactor {
         pool.paused.set(self.threads.gates.is_paused(&key.database));
         pool.timeouts.set(self.config.timeouts(&key.database, &key.user));
         pool.age.set(self.config.age(&key.database));
+        pool.reserve.set(self.config.reserve(&key.database, &key.user));
         self.pools.borrow_mut().insert(key.clone(), pool.clone());
         pool
     }

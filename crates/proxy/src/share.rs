@@ -102,11 +102,10 @@ impl Share {
         self.clients.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Takes a place for one more connection, if there is one.
+    /// Takes one of so many places for one more connection, if it is there.
     #[must_use]
-    pub fn take(self: &Arc<Share>) -> Option<Place> {
-        let size = self.size();
-        let more = |taken| (taken < size).then_some(taken + 1);
+    pub fn take(self: &Arc<Share>, places: usize) -> Option<Place> {
+        let more = |taken| (taken < places).then_some(taken + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Place(self.clone()))
     }
 
@@ -179,10 +178,11 @@ mod tests {
     #[test]
     fn there_are_as_many_places_as_the_pool_is_large() {
         let share = Arc::new(Share::new(2, 2));
-        let (one, two) = (share.take(), share.take());
-        assert!(one.is_some() && two.is_some() && share.take().is_none());
+        let take = || share.take(share.size());
+        let (one, two) = (take(), take());
+        assert!(one.is_some() && two.is_some() && take().is_none());
         drop(one);
-        assert!(share.taken() == 1 && share.take().is_some());
+        assert!(share.taken() == 1 && take().is_some());
     }
 
     #[test]

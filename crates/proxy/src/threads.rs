@@ -227,11 +227,12 @@ impl Threads {
         limits.iter().filter(|limit| is_full(limit.0, taken(&shares, limit))).collect()
     }
 
-    /// Takes a place for somebody who waits since `since`, unless one of these limits is reached, or the last
+    /// Takes one of `places` for somebody who waits since `since`, unless one of these limits is reached, or the last
     /// place within it is for somebody else.
     pub fn take_within(
         &self,
         share: &Arc<Share>,
+        places: usize,
         limits: &[Limit<'_>],
         since: Option<u64>,
     ) -> Option<share::Place> {
@@ -239,7 +240,7 @@ impl Threads {
         let full = |limit: &Limit<'_>| is_full(limit.0, taken(&shares, limit));
         let last = |limit: &Limit<'_>| is_full(limit.0, taken(&shares, limit) + 1);
         let yields = |limit: &Limit<'_>| last(limit) && starves(&shares, share, limit, since);
-        if limits.iter().any(|limit| full(limit) || yields(limit)) { None } else { share.take() }
+        if limits.iter().any(|limit| full(limit) || yields(limit)) { None } else { share.take(places) }
     }
 
     /// Whether a connection of this pool must make room: a limit is reached, and in another pool within it

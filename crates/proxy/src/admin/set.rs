@@ -14,10 +14,12 @@ const LONGEST: Duration = Duration::from_secs(86_400);
 type Change = fn(&mut Config, &str) -> Option<()>;
 
 /// What can be set.
-const KEYS: [(&str, Change); 22] = [
+const KEYS: [(&str, Change); 24] = [
     ("pool_mode", |c, v| mode(v).map(|m| c.pool.mode = m)),
     ("default_pool_size", |c, v| number(v).filter(|n| *n > 0).map(|n| c.pool.size = n)),
     ("min_pool_size", |c, v| number(v).map(|n| c.pool.min_size = n)),
+    ("reserve_pool_size", |c, v| number(v).map(|n| c.pool.reserve_size = n)),
+    ("reserve_pool_timeout", |c, v| time(v).map(|t| c.pool.reserve_timeout = t)),
     ("max_client_conn", |c, v| number(v).map(|n| c.clients_max = n)),
     ("max_db_connections", |c, v| number(v).map(|n| c.limits.database_connections = n)),
     ("max_db_client_connections", |c, v| number(v).map(|n| c.limits.database_clients = n)),

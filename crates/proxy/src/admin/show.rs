@@ -227,7 +227,7 @@ fn database(reactor: &Rc<Reactor>, name: &str, tally: &Tally) -> Row {
         Value::Null,
         entry.size(&reactor.config).into(),
         reactor.config.age(name).least.into(),
-        0_u64.into(),
+        reactor.config.reserve_of_database(name).into(),
         reactor.config.age(name).lifetime.map_or(0, |l| l.as_secs()).into(),
         entry.0.and_then(|d| d.mode).map(config::mode_word).into(),
         Value::Null,
@@ -254,7 +254,7 @@ fn users(reactor: &Rc<Reactor>, tallies: &Tallies) -> Vec<Row> {
         vec![
             name.into(),
             limits.and_then(|u| u.pool_size).map_or(String::new(), |n| n.to_string()).into(),
-            "".into(),
+            limits.and_then(|u| u.reserve_pool_size).map_or(String::new(), |n| n.to_string()).into(),
             limits.and_then(|u| u.mode).map_or(Value::Null, |m| config::mode_word(m).into()),
             most.0.into(),
             tally.servers().into(),

@@ -18,6 +18,11 @@ pub struct PoolRules {
     pub size: usize,
     /// Connections that are kept for one user and database while a client is there, if `size` allows it.
     pub min_size: usize,
+    /// Connections on top of `size`, for those who have waited for `reserve_timeout_s`.
+    pub reserve_size: usize,
+    /// Who has waited for so many seconds may have one of the reserve; 0: nobody.
+    #[serde(rename = "reserve_timeout_s", deserialize_with = "seconds")]
+    pub reserve_timeout: Option<Duration>,
     /// Statements kept prepared on one connection.
     pub prepared_max: usize,
     /// Idle connections are closed after so many seconds; 0: never.
@@ -60,6 +65,8 @@ impl Default for PoolRules {
             mode: PoolMode::default(),
             size: 20,
             min_size: 0,
+            reserve_size: 0,
+            reserve_timeout: Some(Duration::from_secs(5)),
             prepared_max: route::backend::PREPARED_MAX,
             idle_timeout: Some(Duration::from_secs(600)),
             lifetime: Some(Duration::from_secs(3600)),

@@ -9,12 +9,8 @@ use super::settings::{mode, number, time};
 use super::{Draft, auth};
 
 /// Keys that mean nothing here, and why.
-const IDLE: [(&str, &str); 4] = [
-    ("application_name", "clients name themselves"),
-    ("reserve_pool", "there is no reserve: add it to pool_size"),
-    ("reserve_pool_size", "there is no reserve: add it to pool_size"),
-    ("load_balance_hosts", "there is one host"),
-];
+const IDLE: [(&str, &str); 2] =
+    [("application_name", "clients name themselves"), ("load_balance_hosts", "there is one host")];
 
 /// Keys that change what clients get, and can't be done.
 const IMPOSSIBLE: [(&str, &str); 4] = [
@@ -73,9 +69,13 @@ fn database(entry: &Entry, draft: &mut Draft) -> (Table, Option<String>) {
             "pool_size" => {
                 drop(number(&at, value, draft).map(|n| table.insert("pool_size".to_string(), n.into())))
             }
-            "min_pool_size" => {
-                drop(number(&at, value, draft).map(|n| table.insert("min_pool_size".to_string(), n.into())))
+            "min_pool_size" | "reserve_pool_size" => {
+                drop(number(&at, value, draft).map(|n| table.insert(key.clone(), n.into())))
             }
+            // Its name before PgBouncer 1.24.
+            "reserve_pool" => drop(
+                number(&at, value, draft).map(|n| table.insert("reserve_pool_size".to_string(), n.into())),
+            ),
             "server_lifetime" => {
                 drop(time(&at, value, draft).map(|s| table.insert("lifetime_s".to_string(), s.into())))
             }
@@ -147,10 +147,9 @@ fn users(file: &File, draft: &mut Draft) {
                 "pool_mode" => {
                     drop(mode(&at, value, draft).map(|m| own.insert("mode".to_string(), m.into())))
                 }
-                "pool_size" => {
-                    drop(number(&at, value, draft).map(|n| own.insert("pool_size".to_string(), n.into())));
+                "pool_size" | "reserve_pool_size" => {
+                    drop(number(&at, value, draft).map(|n| own.insert(key.clone(), n.into())));
                 }
-                "reserve_pool_size" => draft.warn(format!("{at}: there is no reserve: add it to pool_size")),
                 other if TIMEOUTS.contains(&other) => {
                     let ours = other.replace("_timeout", "_s");
                     drop(time(&at, value, draft).map(|s| timeouts.insert(ours, s.into())));

@@ -6,18 +6,20 @@ use super::ini::File;
 use super::{Draft, auth, doors};
 
 /// Numbers and times: PgBouncer's key, our section and key, PgBouncer's default where ours is another.
-const NUMBERS: [(&str, &str, &str, Option<i64>); 7] = [
+const NUMBERS: [(&str, &str, &str, Option<i64>); 8] = [
     ("default_pool_size", "pool", "size", None),
     ("min_pool_size", "pool", "min_size", None),
+    ("reserve_pool_size", "pool", "reserve_size", None),
     ("max_client_conn", "", "clients_max", Some(100)),
     ("max_db_connections", "limits", "database_connections", None),
     ("max_db_client_connections", "limits", "database_clients", None),
     ("max_user_connections", "limits", "user_connections", None),
     ("max_user_client_connections", "limits", "user_clients", None),
 ];
-const TIMES: [(&str, &str, &str, Option<f64>); 11] = [
+const TIMES: [(&str, &str, &str, Option<f64>); 12] = [
     ("server_idle_timeout", "pool", "idle_timeout_s", None),
     ("server_lifetime", "pool", "lifetime_s", None),
+    ("reserve_pool_timeout", "pool", "reserve_timeout_s", None),
     ("query_wait_timeout", "hold", "timeout_s", Some(120.0)),
     ("query_wait_notify", "hold", "notify_s", None),
     ("query_timeout", "timeouts", "query_s", None),
@@ -63,7 +65,7 @@ const READ: [&str; 23] = [
 ];
 
 /// Keys that mean nothing here, and why leaving them out does no harm. The value that says nothing is not worth a word.
-const IDLE: [(&str, &str, &str); 38] = [
+const IDLE: [(&str, &str, &str); 36] = [
     ("pkt_buf", "", "its buffers are of another kind"),
     ("ignore_startup_parameters", "", "every setting of a startup message is applied"),
     ("track_extra_parameters", "", "every setting of a client is followed"),
@@ -74,8 +76,6 @@ const IDLE: [(&str, &str, &str); 38] = [
     ("server_fast_close", "0", "servers are closed as soon as they are free"),
     ("server_login_retry", "15", "a server that refuses is tried again within 0.25 s"),
     ("server_round_robin", "0", "the connection used last is used next"),
-    ("reserve_pool_size", "0", "there is no reserve: add it to default_pool_size"),
-    ("reserve_pool_timeout", "5", "there is no reserve"),
     ("suspend_timeout", "10", "there is no SUSPEND"),
     ("autodb_idle_timeout", "3600", "databases are not forgotten"),
     ("auth_ldap_options", "", "it counts with auth_type = ldap only"),

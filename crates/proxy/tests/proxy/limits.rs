@@ -140,3 +140,45 @@ fn whoever_waits_for_long_is_told_so_each_time() {
         }
     });
 }
+
+#[test]
+fn a_reserve_is_for_those_who_have_waited_for_long() {
+    told(async {
+        let lines = "admin.users = [\"boss\"]\nhold.timeout_s = 3\npool.reserve_timeout_s = 0.4\n\
+            [[database]]\nname = \"shop\"\ndbname = \"postgres\"\npool_size = 1\nreserve_pool_size = 1\n\
+            [[database]]\nname = \"plain\"\ndbname = \"postgres\"\npool_size = 1\n\
+            [[user]]\nname = \"clerk\"\nreserve_pool_size = 2\n";
+        let stage = Stage::open(lines, |_| {}).await;
+        let boss = stage.console("boss").await;
+        let databases = table(&boss, "show databases").await;
+        assert_eq!(databases.number("name", "shop", "reserve_pool_size"), 1);
+        assert_eq!(databases.number("name", "plain", "reserve_pool_size"), 0);
+        let users = table(&boss, "show users").await;
+        assert_eq!(users.find("name", "clerk", "reserve_pool_size").unwrap(), "2");
+        let open = async |database| {
+            let client = stage.client("postgres", database).await;
+            client.batch_execute("begin").await.map(|()| client)
+        };
+        let first = open("shop").await.unwrap();
+        let begun = std::time::Instant::now();
+        let second = open("shop").await.unwrap();
+        assert!(begun.elapsed().as_secs_f64() >= 0.4, "it did not wait");
+        // There is no more than the reserve, and none where it is not asked for.
+        assert_eq!(said(&open("shop").await.err().unwrap()).0, "57P03");
+        let plain = open("plain").await.unwrap();
+        assert_eq!(said(&open("plain").await.err().unwrap()).0, "57P03");
+        let pools = table(&boss, "show pools").await;
+        assert_eq!(pools.number("database", "shop", "sv_active"), 2);
+        // What is there is used by whoever comes.
+        for client in [first, second, plain] {
+            client.batch_execute("commit").await.unwrap();
+        }
+        wait_until(&boss, "show pools", |t| t.number("database", "shop", "sv_idle") == 2).await;
+        boss.batch_execute("set reserve_pool_size = 3").await.unwrap();
+        let config = table(&boss, "show config").await;
+        assert_eq!(config.find("key", "reserve_pool_size", "value").unwrap(), "3");
+        assert_eq!(config.find("key", "reserve_pool_timeout", "value").unwrap(), "0.4");
+        let _one = open("plain").await.unwrap();
+        let _two = open("plain").await.unwrap();
+    });
+}
