@@ -18,6 +18,7 @@ pub mod certificate;
 pub mod client;
 pub mod client_tls;
 pub mod config;
+pub mod connect_query;
 pub mod control;
 pub mod facts;
 pub mod follow;

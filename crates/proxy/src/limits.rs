@@ -51,6 +51,9 @@ pub struct Database {
     /// That user's password, where `auth.file` does not have it.
     #[serde(default)]
     pub password: Option<Password>,
+    /// Run on each new connection to a server, before its first client comes.
+    #[serde(default)]
+    pub connect_query: Option<String>,
     /// Instead of `pool.size`.
     #[serde(default)]
     pub pool_size: Option<usize>,

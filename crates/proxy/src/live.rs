@@ -94,7 +94,7 @@ fn keep_old<T: Clone + Debug>(name: &'static str, old: &T, new: &mut T, stays: &
 impl Reactor {
     /// From now on this counts. Connections that lead elsewhere now are closed as soon as they are free.
     pub fn reconfigure(self: &Rc<Reactor>, new: &'static Config) {
-        self.config.0.set(new);
+        let old = self.config.0.replace(new);
         for pool in self.pools() {
             let (database, user) = (&pool.key.database, &pool.key.user);
             let entry = new.database(database);
@@ -105,7 +105,8 @@ impl Reactor {
             pool.reserve.set(new.reserve(database, user));
             pool.age.set(new.age(database));
             let dbname = entry.dbname(database).to_string();
-            if pool.dbname.replace(dbname.clone()) != dbname {
+            let other_query = old.connect_query(database) != new.connect_query(database);
+            if pool.dbname.replace(dbname.clone()) != dbname || other_query {
                 self.close_when_free(|server| Rc::ptr_eq(&server.pool, &pool));
             }
         }

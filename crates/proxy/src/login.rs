@@ -15,6 +15,7 @@ use wire::scram::{Mechanism, Nonce};
 use wire::start::Version;
 use wire::start::ask::{self, SslAnswer};
 
+use crate::connect_query;
 use crate::line::Line;
 use crate::pool::Pool;
 use crate::reactor::Reactor;
@@ -39,11 +40,15 @@ pub async fn open(
     address: Rc<str>,
     place: Place,
 ) -> Result<Server, Refusal> {
-    let server = open_with(reactor, pool, address.clone(), place, &[]).await?;
-    if !reactor.rules.rides || pool.key.target != Target::Primary {
-        return Ok(server);
-    }
-    timeout(reactor.config.timeouts.server_connect, prove_leader(server, &address))
+    let mut server = open_with(reactor, pool, address.clone(), place, &[]).await?;
+    let ready = async {
+        if reactor.rules.rides && pool.key.target == Target::Primary {
+            server = prove_leader(server, &address).await?;
+        }
+        connect_query::run(&reactor.config, &mut server).await?;
+        Ok(server)
+    };
+    timeout(reactor.config.timeouts.server_connect, ready)
         .await
         .map_err(|_| unreachable_at(&address, &io::ErrorKind::TimedOut.into()))?
 }

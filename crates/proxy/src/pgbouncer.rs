@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_whole_file_is_understood() {
-        let text = "; ours\n# yours\n[databases]\nshop = host=10.0.0.1 dbname='my shop' pool_size=5 pool_mode=session min_pool_size=2 server_lifetime=9 reserve_pool=4\n\
+        let text = "; ours\n# yours\n[databases]\nshop = host=10.0.0.1 dbname='my shop' pool_size=5 pool_mode=session min_pool_size=2 server_lifetime=9 reserve_pool=4 connect_query='set jit = ''off'''\n\
             \"odd \"\"name\"\"\" = host=10.0.0.1 max_db_connections=9\n\
             [users]\nclerk = max_user_connections=3 max_user_client_connections=30 query_timeout=2.5 pool_mode=statement pool_size=2 reserve_pool_size=1\n\
             [pgbouncer]\nlisten_addr = 127.0.0.1, ::1\nlisten_port = 7000\nauth_type = scram-sha-256\n\
@@ -158,6 +158,7 @@ mod tests {
             (shop.dbname("shop"), shop.size(&config), shop.mode(&config)),
             ("my shop", 5, PoolMode::Session)
         );
+        assert_eq!(config.connect_query("shop"), Some("set jit = 'off'"));
         assert_eq!(config.connections_of_database("odd \"name\""), 9);
         assert_eq!((config.connections_of_user("clerk"), config.clients_of_user("clerk")), (3, 30));
         assert_eq!(config.connections_of_user("another"), 50);
@@ -207,7 +208,7 @@ mod tests {
             ("[databases]\nb = dbname=b\n", "has no host"),
             ("[databases]\nb = host=@tmp\n", "without a file"),
             ("[databases]\nb = host=db,db2 port=5433\n", "several hosts"),
-            ("[databases]\nb = host=db port=5433 connect_query='set x'\n", "connect_query="),
+            ("[databases]\nb = host=db port=5433 datestyle=ISO\n", "datestyle="),
             ("[databases]\nb = host=db port=5433 colour=red\n", "colour"),
             ("[databases]\nb = host=db port\n", "port"),
             ("[users]\nu = pool_mode=often\n", "pool_mode"),

@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::age::Age;
 use crate::balance::{Opening, Use};
 use crate::config::Config;
+use crate::connect_query;
 use crate::control::{Control, Order};
 use crate::facts::{Totals, micros};
 use crate::idle::Idle;
@@ -257,7 +259,12 @@ impl Pool {
 
     /// Gives a connection back that one client had for all its life: what only it could know goes.
     pub async fn wash(self: Rc<Pool>, mut server: Server) {
-        match tokio::time::timeout(WASH_LIMIT, server.wash()).await {
+        let Some(reactor) = self.owner() else { return };
+        let washed = async {
+            server.wash().await?;
+            connect_query::run(&reactor.config, &mut server).await.map_err(|r| io::Error::other(r.message))
+        };
+        match tokio::time::timeout(WASH_LIMIT, washed).await {
             Ok(Ok(())) => self.give_back(server),
             Ok(Err(why)) => tracing::debug!(%why, "could not clean a connection"),
             Err(_) => tracing::debug!("cleaning a connection took too long"),

@@ -182,7 +182,9 @@ impl Server {
     /// # Errors
     /// As `ask`.
     pub async fn set_up(&mut self, settings: &Arc<Settings>) -> io::Result<()> {
-        if let Some(change) = route::settings::change(&self.backend.settings, settings) {
+        if let Some(change) =
+            route::settings::change(&self.backend.settings, settings, self.backend.base.as_deref())
+        {
             self.ask(&String::from_utf8_lossy(&change)).await?;
             self.backend.settings = settings.clone();
         }
@@ -282,6 +284,10 @@ impl Server {
                         code: "57014".to_string(),
                         message: "the wait was cut short".to_string(),
                     });
+                }
+                // A transaction of ours that was left open would be somebody else's.
+                wire::back::READY if body != b"I" && error.is_none() => {
+                    return Err(io::Error::other("a transaction was left open"));
                 }
                 wire::back::READY => break,
                 _ => {}

@@ -18,11 +18,13 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
+use crate::connect_query;
 use crate::login;
 use crate::pool::Pool;
 use crate::reactor::Reactor;
 use crate::routing::Target;
 use crate::server::{Place, Server};
+use crate::waiter::Refusal;
 
 /// Warm connections of one thread at most.
 pub const WARM_MAX: usize = 128;
@@ -102,8 +104,7 @@ impl Pool {
         self.warm.opening.set(self.warm.opening.get() + 1);
         let (pool, reactor, login) = (self.clone(), reactor.clone(), reactor.log_in());
         tokio::task::spawn_local(async move {
-            let opened =
-                login::open_with(&reactor, &pool, address.clone(), Place::beside(&pool, &address), &[]).await;
+            let opened = open_beside(&reactor, &pool, &address).await;
             drop(login);
             pool.warm.opening.set(pool.warm.opening.get() - 1);
             match opened {
@@ -154,4 +155,13 @@ async fn leads(server: &mut Server) -> io::Result<()> {
         }
         sleep(ASK_AGAIN).await;
     }
+}
+
+async fn open_beside(reactor: &Rc<Reactor>, pool: &Rc<Pool>, address: &Rc<str>) -> Result<Server, Refusal> {
+    let place = Place::beside(pool, address);
+    let mut server = login::open_with(reactor, pool, address.clone(), place, &[]).await?;
+    timeout(reactor.config.timeouts.server_connect, connect_query::run(&reactor.config, &mut server))
+        .await
+        .unwrap_or_else(|_| Err(Refusal::for_now("08006", "connect_query took too long".to_string())))?;
+    Ok(server)
 }

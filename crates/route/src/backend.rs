@@ -26,6 +26,8 @@ pub struct Backend {
     pub reported: Arc<BTreeMap<String, String>>,
     /// What its present or last client has set.
     pub settings: Arc<Settings>,
+    /// What was set in it before its first client came, and what RESET goes back to; `None`: nothing.
+    pub base: Option<Arc<Settings>>,
     /// Whether it can be given to somebody else: false once something was left behind in it.
     pub clean: bool,
     /// The unnamed statement that it holds: the address of the client's, as no two live ones share it.
@@ -46,6 +48,7 @@ impl Backend {
             timeline: 0,
             reported: Arc::new(reported),
             settings: Arc::default(),
+            base: None,
             clean: true,
             unnamed: 0,
             prepared: BTreeMap::new(),

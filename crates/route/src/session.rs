@@ -269,7 +269,10 @@ impl Session {
     /// Sets the server up as the client wants it; nothing of the client's goes out before the answer.
     /// Whether anything was to be changed.
     fn apply(&mut self, backend: &mut Backend, out: &mut Out) -> bool {
-        let Some(change) = settings::change(&backend.settings, &self.settings) else { return false };
+        let Some(change) = settings::change(&backend.settings, &self.settings, backend.base.as_deref())
+        else {
+            return false;
+        };
         out.to_server.make(|to| wire::front::query(to, &change));
         self.owed.push_back(Expect::Query(crate::expect::Asker::Apply));
         self.applying = true;

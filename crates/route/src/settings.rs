@@ -33,10 +33,12 @@ pub fn share(a: &mut Arc<Settings>, b: &mut Arc<Settings>) -> bool {
     true
 }
 
-/// The statement that turns a server set up as `from` into one set up as `to`; `None` if nothing differs.
+/// The statement that turns a server set up as `from` into one set up as `to`; `None` if nothing differs. What is
+/// gone is as in `base` again, or as the server has it by itself.
 #[must_use]
-pub fn change(from: &Settings, to: &Settings) -> Option<Vec<u8>> {
-    let gone = from.keys().filter(|name| !to.contains_key(*name)).map(|name| (name, None));
+pub fn change(from: &Settings, to: &Settings, base: Option<&Settings>) -> Option<Vec<u8>> {
+    let before = |name: &String| base.and_then(|base| base.get(name));
+    let gone = from.keys().filter(|name| !to.contains_key(*name)).map(|name| (name, before(name)));
     let new = to.iter().filter(|(name, value)| from.get(*name) != Some(value)).map(|(n, v)| (n, Some(v)));
     let mut out = Vec::new();
     for (name, value) in gone.chain(new) {
@@ -51,6 +53,20 @@ pub fn change(from: &Settings, to: &Settings) -> Option<Vec<u8>> {
         out.extend_from_slice(b", false)");
     }
     (!out.is_empty()).then_some(out)
+}
+
+/// Takes out of what a session has set what it has not set itself, as it was in `base` before. Gives the names of
+/// what it has RESET since.
+pub fn without_base(all: &mut Settings, base: &Settings) -> Vec<String> {
+    let mut reset = Vec::new();
+    for (name, before) in base {
+        match all.get(name) {
+            Some(now) if now == before => drop(all.remove(name)),
+            Some(_) => {}
+            None => reset.push(name.clone()),
+        }
+    }
+    reset
 }
 
 /// The question for all that this session has set; `own` are names with a dot, which pg_settings does not list.
@@ -98,11 +114,20 @@ mod tests {
     fn only_what_differs_is_changed() {
         let a = settings(&[("search_path", "a, \"b c\""), ("work_mem", "4096")]);
         let b = settings(&[("work_mem", "4096"), ("app.x", "it's \\")]);
-        assert_eq!(change(&a, &a), None);
-        let text = String::from_utf8(change(&a, &b).unwrap()).unwrap();
+        assert_eq!(change(&a, &a, None), None);
+        let text = String::from_utf8(change(&a, &b, None).unwrap()).unwrap();
         assert_eq!(
             text,
             "SELECT pg_catalog.set_config(E'search_path', NULL, false), pg_catalog.set_config(E'app.x', E'it''s \\\\', false)"
         );
+    }
+    #[test]
+    fn what_was_there_before_is_nobodys_and_comes_back() {
+        let base = settings(&[("work_mem", "64"), ("app.x", "1"), ("jit", "off")]);
+        let mut all = settings(&[("work_mem", "64"), ("app.x", "2"), ("DateStyle", "ISO")]);
+        assert_eq!(without_base(&mut all, &base), ["jit"]);
+        assert_eq!(all, settings(&[("app.x", "2"), ("DateStyle", "ISO")]));
+        let text = String::from_utf8(change(&all, &Settings::new(), Some(&base)).unwrap()).unwrap();
+        assert!(text.contains("(E'app.x', E'1', false)") && text.contains("(E'DateStyle', NULL, false)"));
     }
 }

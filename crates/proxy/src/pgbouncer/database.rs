@@ -13,8 +13,7 @@ const IDLE: [(&str, &str); 2] =
     [("application_name", "clients name themselves"), ("load_balance_hosts", "there is one host")];
 
 /// Keys that change what clients get, and can't be done.
-const IMPOSSIBLE: [(&str, &str); 4] = [
-    ("connect_query", "nothing is run for a client; ALTER DATABASE ... SET may do"),
+const IMPOSSIBLE: [(&str, &str); 3] = [
     ("client_encoding", "ALTER DATABASE ... SET does the same"),
     ("datestyle", "ALTER DATABASE ... SET does the same"),
     ("timezone", "ALTER DATABASE ... SET does the same"),
@@ -62,7 +61,9 @@ fn database(entry: &Entry, draft: &mut Draft) -> (Table, Option<String>) {
     for (key, value) in &pairs {
         let at = format!("database {name}: {key}");
         match key.as_str() {
-            "user" | "password" => drop(table.insert(key.clone(), Value::from(value.as_str()))),
+            "user" | "password" | "connect_query" => {
+                drop(table.insert(key.clone(), Value::from(value.as_str())))
+            }
             "dbname" => drop(table.insert("dbname".to_string(), Value::from(value.as_str()))),
             "host" => host = Some(value.clone()),
             "port" => port.clone_from(value),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a panic in a test is its report
 
 mod cluster;
+mod connect_query;
 mod console;
 mod doors;
 mod follow;

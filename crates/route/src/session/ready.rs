@@ -1,5 +1,6 @@
 //! ReadyForQuery: a request is over, and what follows from that.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 
 use wire::back::{self, Transaction};
@@ -219,7 +220,9 @@ impl Session {
         // A simple query destroys it.
         backend.unnamed = 0;
         self.answer.clear();
-        let question = settings::question(self.own.iter());
+        let theirs = backend.base.iter().flat_map(|base| base.keys());
+        let theirs = theirs.filter(|name| name.contains('.') && !self.own.contains(*name));
+        let question = settings::question(self.own.iter().chain(theirs));
         out.to_server.make(|to| front::query(to, &question));
         self.owed.push_back(Expect::Query(Asker::Ask));
     }
@@ -231,10 +234,15 @@ impl Session {
             self.pins.add(Pin::Settings);
             return;
         }
-        let answer = Arc::new(core::mem::take(&mut self.answer));
+        let mut answer = core::mem::take(&mut self.answer);
+        let reset = backend.base.as_ref().map(|base| settings::without_base(&mut answer, base));
+        let reset = reset.unwrap_or_default();
+        let answer = Arc::new(answer);
         backend.settings = answer.clone();
+        // Not as it was before, whatever it is: set right below.
+        Arc::make_mut(&mut backend.settings).extend(reset.iter().map(|name| (name.clone(), String::new())));
         let (answer, wrong) = self.without_wrong(answer);
-        let lacks = wrong || self.startup.keys().any(|name| !answer.contains_key(name));
+        let lacks = wrong || !reset.is_empty() || self.startup.keys().any(|name| !answer.contains_key(name));
         self.settings = match lacks {
             false => answer,
             true => {
