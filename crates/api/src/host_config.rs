@@ -186,16 +186,28 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// `Unreadable`.
+    #[must_use]
+    pub fn unreadable(path: &Path, why: &std::io::Error) -> ConfigError {
+        ConfigError::Unreadable { path: path.to_owned(), why: why.to_string() }
+    }
+
+    /// `Wrong`.
+    #[must_use]
+    pub fn wrong(path: &Path, why: impl Into<String>) -> ConfigError {
+        ConfigError::Wrong { path: path.to_owned(), why: why.into() }
+    }
+}
+
 impl HostConfig {
     /// Reads and checks a file.
     ///
     /// # Errors
     /// `Unreadable` or `Wrong`, in one sentence.
     pub fn load(path: &Path) -> Result<HostConfig, ConfigError> {
-        let unreadable =
-            |e: std::io::Error| ConfigError::Unreadable { path: path.to_owned(), why: e.to_string() };
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        let wrong = |why: String| ConfigError::Wrong { path: path.to_owned(), why };
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::unreadable(path, &e))?;
+        let wrong = |why: String| ConfigError::wrong(path, why);
         let config: HostConfig =
             toml::from_str(&text).map_err(|e| wrong(e.to_string().trim().replace('\n', " ")))?;
         config.check().map_err(wrong)?;

@@ -32,41 +32,36 @@ pub struct Load {
     turn: Cell<u64>,
 }
 
-/// Counts one connection in use until it is dropped.
-#[derive(Debug)]
-pub struct Use(Rc<Load>);
+/// Counts one connection in use, or one login that is under way, until it is dropped.
+pub struct Use {
+    load: Rc<Load>,
+    counter: Counter,
+}
+
+type Counter = fn(&Load) -> &Cell<u32>;
 
 impl Use {
-    /// It is in use from now on.
+    /// A connection is in use from now on.
     #[must_use]
     pub fn of(load: &Rc<Load>) -> Use {
-        load.in_use.set(load.in_use.get() + 1);
-        Use(load.clone())
+        Use::counted(load, |load| &load.in_use)
+    }
+
+    /// A login is under way from now on.
+    #[must_use]
+    pub fn login(load: &Rc<Load>) -> Use {
+        Use::counted(load, |load| &load.opening)
+    }
+
+    fn counted(load: &Rc<Load>, counter: Counter) -> Use {
+        counter(load).update(|n| n + 1);
+        Use { load: load.clone(), counter }
     }
 }
 
 impl Drop for Use {
     fn drop(&mut self) {
-        self.0.in_use.set(self.0.in_use.get() - 1);
-    }
-}
-
-/// Counts one login until it is dropped.
-#[derive(Debug)]
-pub struct Opening(Rc<Load>);
-
-impl Opening {
-    /// It is under way from now on.
-    #[must_use]
-    pub fn of(load: &Rc<Load>) -> Opening {
-        load.opening.set(load.opening.get() + 1);
-        Opening(load.clone())
-    }
-}
-
-impl Drop for Opening {
-    fn drop(&mut self) {
-        self.0.opening.set(self.0.opening.get() - 1);
+        (self.counter)(&self.load).update(|n| n - 1);
     }
 }
 
@@ -261,9 +256,9 @@ mod tests {
         }
         assert_eq!(order, "abcabc");
         // Two of b's come back.
-        uses.retain(|u| !Rc::ptr_eq(&u.0, &loads.of(&all[1])));
+        uses.retain(|u| !Rc::ptr_eq(&u.load, &loads.of(&all[1])));
         assert_eq!(loads.least(all.iter()).expect("one is there").0, all[1]);
-        let logins = [Opening::of(&loads.of(&all[1])), Opening::of(&loads.of(&all[1]))];
+        let logins = [Use::login(&loads.of(&all[1])), Use::login(&loads.of(&all[1]))];
         assert_eq!(loads.least(all.iter()).expect("one is there").0, all[0], "logins count");
         drop(logins);
         let idle = [loads.of(&all[0]), loads.of(&all[1]), loads.of(&all[1]), loads.of(&all[2])];

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api::host_config::ConfigError as FileError;
 use serde::Deserialize;
 
 use crate::client_tls::{ClientTls, Verify};
@@ -28,22 +29,9 @@ pub use pool::{Hold, Late, PoolMode, PoolRules};
 /// A file that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It can't be read.
-    #[error("TAN0001: the configuration '{path}' can't be read: {why}. Give an existing file with --config")]
-    Unreadable {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-    /// It says something that is not understood.
-    #[error("TAN0002: the configuration '{path}' is not right: {why}. Nothing was started or changed")]
-    Wrong {
-        /// Which.
-        path: PathBuf,
-        /// What and where.
-        why: String,
-    },
+    /// It can't be read, or says something that is not understood.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// It is PgBouncer's, and asks for what can't be done here.
     #[error("TAN0011: '{path}' asks for what this proxy can't do: {why}. Nothing was started or changed")]
     Foreign {
@@ -254,11 +242,10 @@ impl Config {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// `Unreadable` or `Wrong`, in one sentence.
+    /// `File`, or `Foreign` for one of PgBouncer's, in one sentence.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let unreadable =
-            |e: std::io::Error| ConfigError::Unreadable { path: path.to_owned(), why: e.to_string() };
-        let wrong = |why: String| ConfigError::Wrong { path: path.to_owned(), why };
+        let unreadable = |e: std::io::Error| FileError::unreadable(path, &e);
+        let wrong = |why: String| FileError::wrong(path, why);
         if path.extension().is_some_and(|end| end == "ini") {
             let import = pgbouncer::import(path)?;
             import.warnings.iter().for_each(|warning| tracing::warn!("{}: {warning}", path.display()));
@@ -279,8 +266,8 @@ impl Config {
     ///
     /// # Errors
     /// `Wrong`, in one sentence.
-    pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-        let wrong = |why: String| ConfigError::Wrong { path: path.to_owned(), why };
+    pub fn parse(text: &str, path: &Path) -> Result<Config, FileError> {
+        let wrong = |why: String| FileError::wrong(path, why);
         let config: Config =
             toml::from_str(text).map_err(|e| wrong(e.to_string().trim().replace('\n', " ")))?;
         config.check().map_err(wrong)?;
@@ -291,8 +278,8 @@ impl Config {
     ///
     /// # Errors
     /// `Wrong`: it asks for none, or has a certificate without its key.
-    pub fn of_host(host: &api::HostConfig, path: &Path) -> Result<Config, ConfigError> {
-        let wrong = |why: &str| ConfigError::Wrong { path: path.to_owned(), why: why.to_string() };
+    pub fn of_host(host: &api::HostConfig, path: &Path) -> Result<Config, FileError> {
+        let wrong = |why: &str| FileError::wrong(path, why);
         let ports = host.proxy.as_ref().ok_or_else(|| wrong("it has no [proxy]"))?;
         let tls = match (&ports.cert, &ports.key) {
             (Some(cert), Some(key)) => Some(ClientTls {

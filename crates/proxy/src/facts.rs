@@ -327,23 +327,11 @@ impl Drop for ServerFacts {
 impl ClientFacts {
     /// One that has done things at these times.
     pub fn at(now: Instant, busy: Option<Instant>, open: Option<Instant>, rests: Instant) -> ClientFacts {
-        ClientFacts {
-            id: 1,
-            addresses: (None, None),
-            tls: String::new(),
-            application_name: String::new(),
-            connected: SystemTime::now(),
-            requested: Cell::new(now),
-            server: Cell::new(0),
-            waits: Cell::new(None),
-            pins: Cell::default(),
-            prepared: Cell::new(0),
-            replication: Cell::new(Replication::Off),
-            seen: Cell::default(),
-            busy_since: Cell::new(busy),
-            open_since: Cell::new(open),
-            rests_since: Cell::new(rests),
-        }
+        let facts = ClientFacts::new(1, &crate::origin::Origin::default(), String::new(), now);
+        facts.busy_since.set(busy);
+        facts.open_since.set(open);
+        facts.rests_since.set(rests);
+        Rc::into_inner(facts).expect("nobody else has it yet")
     }
 }
 

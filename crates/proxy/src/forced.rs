@@ -5,16 +5,13 @@
 
 use std::fmt;
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
 
 use serde::Deserialize;
 
 use crate::config::Config;
+use crate::file_mode::{NOT_OWNER, open_to};
 use crate::reactor::Reactor;
 use crate::secrets::Proof;
-
-/// Who may not read a configuration with a password in it: the file's group, and the others.
-const OTHERS: u32 = 0o077;
 
 /// A password; it is never shown.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -47,12 +44,12 @@ impl Reactor {
 /// What to do about it.
 pub fn check_file(config: &Config, file: &File) -> Result<(), String> {
     let has_password = config.databases.iter().any(|d| d.password.is_some());
-    let mode = file.metadata().map_err(|e| e.to_string())?.permissions().mode();
-    if has_password && mode & OTHERS != 0 {
-        let mode = mode & 0o777;
-        return Err(format!("it has a password, and its mode is {mode:04o}: make that 0600"));
+    match open_to(file, NOT_OWNER).map_err(|e| e.to_string())? {
+        Some(mode) if has_password => {
+            Err(format!("it has a password, and its mode is {mode}: make that 0600"))
+        }
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }
 
 /// What can't be of a database's user.

@@ -21,6 +21,7 @@ pub mod config;
 pub mod connect_query;
 pub mod control;
 pub mod facts;
+pub mod file_mode;
 pub mod follow;
 pub mod forced;
 pub mod fresh;

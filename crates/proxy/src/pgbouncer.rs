@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use api::host_config::ConfigError as FileError;
 use toml::{Table, Value};
 
 use crate::config::ConfigError;
@@ -89,8 +90,7 @@ pub fn import(path: &Path) -> Result<Import, ConfigError> {
     if !draft.errors.is_empty() {
         return Err(ConfigError::Foreign { path: path.to_owned(), why: draft.errors.join("; ") });
     }
-    let body = toml::to_string(&draft.table)
-        .map_err(|e| ConfigError::Wrong { path: path.to_owned(), why: e.to_string() })?;
+    let body = toml::to_string(&draft.table).map_err(|e| FileError::wrong(path, e.to_string()))?;
     let left_out: String = draft.warnings.iter().map(|w| format!("# Left out: {w}\n")).collect();
     let toml = format!("# Made from {}.\n{left_out}\n{body}", path.display());
     // What comes out must be taken in again: a slip here is told now and not at the start.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::age::Age;
-use crate::balance::{Opening, Use};
+use crate::balance::Use;
 use crate::config::Config;
 use crate::connect_query;
 use crate::control::{Control, Order};
@@ -346,7 +346,7 @@ impl Pool {
 
     pub(crate) fn open(self: &Rc<Pool>, reactor: &Rc<Reactor>, address: &Rc<str>, place: Place) {
         self.opening.set(self.opening.get() + 1);
-        let (login, opening) = (reactor.log_in(), Opening::of(&reactor.loads.of(address)));
+        let (login, opening) = (reactor.log_in(), Use::login(&reactor.loads.of(address)));
         let (pool, reactor, address) = (self.clone(), reactor.clone(), address.clone());
         tokio::task::spawn_local(async move {
             let begun = Instant::now();

@@ -1,7 +1,8 @@
 //! Users and what proves them.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use wire::scram::client::Credential;
 use wire::scram::{ITERATIONS_DEFAULT, Keys, SALT_BYTES_DEFAULT, Verifier};
 
 use crate::config::{AuthKind, Config, userlist};
+use crate::file_mode::{OTHERS, open_to};
 use crate::hba::{Hba, Method};
 use crate::lookup::Answers;
 use crate::verifiers::Verifiers;
@@ -232,13 +234,12 @@ impl Common {
 
 fn list(path: &Path) -> Result<BTreeMap<String, Secret>, String> {
     let at = |why: String| format!("'{}': {why}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|e| at(e.to_string()))?;
-    let mode = std::fs::metadata(path).map_err(|e| at(e.to_string()))?.permissions().mode() & 0o777;
-    if mode & 0o007 != 0 {
+    let mut file = File::open(path).map_err(|e| at(e.to_string()))?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(|e| at(e.to_string()))?;
+    if let Some(mode) = open_to(&file, OTHERS).map_err(|e| at(e.to_string()))? {
         let path = path.display();
-        tracing::warn!(
-            "'{path}' has secrets in it, and everybody may read it (mode {mode:04o}): make that 0600"
-        );
+        tracing::warn!("'{path}' has secrets in it, and everybody may read it (mode {mode}): make that 0600");
     }
     let mut list = BTreeMap::new();
     for (name, text) in userlist(&text).map_err(at)? {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::config::ConfigError;
+use api::host_config::ConfigError as FileError;
 
 /// Files that include one another, at most: PgBouncer's `MAX_INCLUDE`.
 pub const INCLUDES_MAX: usize = 10;
@@ -42,17 +42,16 @@ impl File {
 ///
 /// # Errors
 /// `Unreadable`, or `Wrong` with the number of the line.
-pub fn read(path: &Path) -> Result<File, ConfigError> {
+pub fn read(path: &Path) -> Result<File, FileError> {
     let mut file = File::default();
     let mut section = String::new();
     include(path, 0, &mut section, &mut file)?;
     Ok(file)
 }
 
-fn include(path: &Path, depth: usize, section: &mut String, file: &mut File) -> Result<(), ConfigError> {
-    let unreadable =
-        |e: std::io::Error| ConfigError::Unreadable { path: path.to_owned(), why: e.to_string() };
-    let wrong = |why: String| ConfigError::Wrong { path: path.to_owned(), why };
+fn include(path: &Path, depth: usize, section: &mut String, file: &mut File) -> Result<(), FileError> {
+    let unreadable = |e: std::io::Error| FileError::unreadable(path, &e);
+    let wrong = |why: String| FileError::wrong(path, why);
     if depth >= INCLUDES_MAX {
         return Err(wrong("it is included too deep".to_string()));
     }
