@@ -36,6 +36,8 @@ use crate::welcomes::Reported;
 
 /// What a client calls itself.
 const APPLICATION_NAME: &str = "application_name";
+/// Servers that are tried at a login because those before can't be set up any more.
+const TRIES_MAX: u32 = 50;
 /// First byte of a TLS handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -433,19 +435,22 @@ async fn welcome(pool: &Rc<Pool>, settings: &Settings) -> Result<Reported, Denie
 }
 
 async fn try_out(pool: &Rc<Pool>, settings: Settings) -> Result<Reported, Denied> {
-    let mut server = pool.get().await.map_err(|r| Denied::Told(known_code(&r.code), r.message))?;
     let settings = Arc::new(settings);
-    match server.set_up(&settings).await {
-        Ok(()) => {}
-        Err(why) => {
-            let Some(said) = why.get_ref().and_then(|e| e.downcast_ref::<Refused>()) else {
-                return Err(Denied::Told("08006", format!("the server was lost during login: {why}")));
-            };
-            let denied = Denied::Told(known_code(&said.code), said.message.clone());
-            pool.give_back(server);
-            return Err(denied);
+    let mut tries = 0;
+    let server = loop {
+        let mut server = pool.get().await.map_err(|r| Denied::Told(known_code(&r.code), r.message))?;
+        let Err(why) = server.set_up(&settings).await else { break server };
+        let Some(said) = why.get_ref().and_then(|e| e.downcast_ref::<Refused>()) else {
+            return Err(Denied::Told("08006", format!("the server was lost during login: {why}")));
+        };
+        tries += 1;
+        if tries < TRIES_MAX && route::session::is_spent(&said.code, &said.message) {
+            continue;
         }
-    }
+        let denied = Denied::Told(known_code(&said.code), said.message.clone());
+        pool.give_back(server);
+        return Err(denied);
+    };
     let reported = server.backend.reported.clone();
     pool.give_back(server);
     pool.share.welcomes.learn(settings, reported.clone());

@@ -297,7 +297,7 @@ impl Client {
         let to_client = self.line.send(cx, &out.to_client, came_in);
         let last_words = match heard {
             Heard::Fatal(n) => Some(came_in[bytes + HEADER_BYTES..bytes + n].to_vec()),
-            Heard::More | Heard::Whole(_) | Heard::Broken | Heard::End => None,
+            Heard::More | Heard::Whole(_) | Heard::Broken | Heard::Unfit | Heard::End => None,
         };
         server.line.input.consume(bytes);
         self.pool.totals.add(Count::Sent, bytes as u64);
@@ -320,6 +320,11 @@ impl Client {
             Heard::End => {
                 self.server = None;
                 Err(End)
+            }
+            Heard::Unfit => {
+                self.server = None;
+                self.unread = true;
+                Ok(())
             }
             Heard::More | Heard::Whole(_) if to_server.is_err() => self.lose(cx, Loss::Silent, None),
             Heard::More | Heard::Whole(_) => {

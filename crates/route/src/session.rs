@@ -46,7 +46,7 @@ use crate::sql::Traits;
 pub use back::{Heard, WHOLE_BYTES};
 pub use front::{Step, Taken};
 pub use loss::{Fate, Loss, Outcome};
-pub use ready::BARRIER;
+pub use ready::{BARRIER, is_spent};
 pub use wrap::XID_FUNCTION;
 
 /// How long a client keeps its server.
@@ -228,6 +228,8 @@ pub struct Session {
     applying: bool,
     /// Why they could not be.
     unapplied: Vec<u8>,
+    /// Servers, one after the other, in which they could not be, though in others they can.
+    unfit: u8,
     copying: bool,
     /// Messages are dropped until Sync.
     skipping: bool,

@@ -52,3 +52,31 @@ fn what_is_temporary_pins_for_as_long_as_it_is_there() {
         assert_eq!(questions(), before, "nothing is asked for what goes with its transaction");
     });
 }
+
+/// PostgreSQL lets nobody change `temp_buffers` in a session that has had a temporary table.
+#[test]
+fn a_server_that_can_not_be_set_up_any_more_is_replaced() {
+    told(async {
+        let stage = Stage::open("pool.size = 1\n", |_| {}).await;
+        let (one, two) =
+            (stage.client("postgres", "postgres").await, stage.client("postgres", "postgres").await);
+        let uses = "BEGIN; CREATE TEMP TABLE x ON COMMIT DROP AS SELECT 1 AS a; COMMIT";
+        let has = async |client: &tokio_postgres::Client| {
+            table(client, "SHOW temp_buffers").await.rows[0][0].clone().unwrap()
+        };
+        one.batch_execute("SET temp_buffers = '2MB'").await.unwrap();
+        two.batch_execute(uses).await.unwrap();
+        assert_eq!(has(&one).await, "2MB");
+        one.batch_execute(uses).await.unwrap();
+        assert_eq!(has(&two).await, "8MB");
+        assert_eq!(has(&one).await, "2MB");
+        // The same for one that comes in.
+        one.batch_execute(uses).await.unwrap();
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(stage.port).user("postgres").dbname("postgres");
+        let (third, connection) =
+            config.options("-c temp_buffers=3MB").connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        assert_eq!(has(&third).await, "3MB");
+    });
+}

@@ -37,6 +37,8 @@ pub enum Heard {
     Fatal(usize),
     /// It says what it can't: the connection must not be used any more, and the client must be closed.
     Broken,
+    /// It can't be set up for this client any more, which has nothing in it: close it, and link another.
+    Unfit,
     /// The client must be closed; its last words are in `out`.
     End,
 }

@@ -24,6 +24,16 @@ pub const BARRIER: &str = "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL c
 /// Proofs that are asked for when each of them is cut short in turn.
 const PROOFS_MAX: u32 = 5;
 
+/// Servers that are replaced one after the other because they can't be set up.
+const UNFIT_MAX: u8 = 50;
+
+/// Whether an error says that a server can't be set up as others can: once a session has had a temporary table its
+/// `temp_buffers` stay as they are (`check_temp_buffers`).
+#[must_use]
+pub fn is_spent(code: &str, message: &str) -> bool {
+    code == "22023" && message.contains("temp_buffers")
+}
+
 impl Session {
     /// Whether the client sees it; `Err` if nothing was owed that it could end.
     pub(super) fn is_ready(
@@ -198,13 +208,24 @@ impl Session {
             let code = back::field(&why[wire::frame::HEADER_BYTES..], b'C').unwrap_or_default();
             let words = (core::str::from_utf8(code), core::str::from_utf8(text));
             let (Ok(code), Ok(text)) = words else { return Err(Heard::Broken) };
+            if is_spent(code, text) && self.may_replace() {
+                self.unfit += 1;
+                return Err(Heard::Unfit);
+            }
             out.to_client.make(|to| back::Words::fatal(code, text).put(to));
             return Err(Heard::End);
         }
+        self.unfit = 0;
         backend.settings = self.settings.clone();
         backend.clean = true;
         self.tell_reported(backend, out);
         Ok(())
+    }
+
+    /// Whether its server can be replaced by another: there is nothing of the client's in it.
+    fn may_replace(&self) -> bool {
+        let untouched = self.rules.mode != super::Mode::Session || self.counts.requests == 0;
+        untouched && self.pins.is_empty() && self.unfit < UNFIT_MAX
     }
 
     /// Asks what the client has set, once its transaction is over.

@@ -191,7 +191,7 @@ impl Pool {
         self.hand_on(client, &came_in, &mut out);
         match heard {
             Heard::More | Heard::Whole(_) => {}
-            Heard::Fatal(_) | Heard::Broken | Heard::End => {
+            Heard::Fatal(_) | Heard::Broken | Heard::Unfit | Heard::End => {
                 return Err(format!("client {client}: {heard:?}, {:?}", self.clients[client].session));
             }
         }

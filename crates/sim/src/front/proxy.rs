@@ -371,6 +371,10 @@ impl World {
                 self.close_conn(id);
                 (self.front.apps[app].conn, self.front.apps[app].closed) = (None, true);
             }
+            Heard::Unfit => {
+                self.close_conn(id);
+                self.front.apps[app].conn = None;
+            }
             Heard::More | Heard::Whole(_) => {}
         }
         self.app_turn(app);
