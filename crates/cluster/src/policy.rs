@@ -154,12 +154,6 @@ impl Timing {
     /// The longest from a new deadline until the guard is told.
     pub const ARM_MS: u64 = 300;
 
-    /// So many milliseconds of one clock, as the slowest other may count them: (1 + 2e).
-    #[must_use]
-    pub fn stretched(ms: u64) -> u64 {
-        ms.saturating_add(ms.saturating_mul(2 * Self::DRIFT_PER_MILLE).div_ceil(1000))
-    }
-
     /// C-28: the inequalities that the proofs rest on.
     ///
     /// # Errors
@@ -167,6 +161,7 @@ impl Timing {
     pub fn check(&self) -> Result<(), &'static str> {
         // Sums saturate: a hostile value is refused, and never takes a voter down.
         let sum = |all: &[u64]| all.iter().fold(0, |sum: u64, ms| sum.saturating_add(*ms));
+        let stretched = |ms: u64| sum(&[ms, ms.saturating_mul(2 * Self::DRIFT_PER_MILLE) / 1000]);
         let free = [self.patience_ms, self.async_wait_ms, self.term_limit_ms, self.shrink_ms];
         if free.iter().chain([&self.failover_pause_ms, &self.prevote_ms]).any(|ms| *ms > Self::LONGEST_MS)
             || self.heartbeat_ms == 0
@@ -176,7 +171,7 @@ impl Timing {
         if self.shrink_ms < self.suspicion_ms || self.term_limit_ms < self.suspicion_ms {
             return Err("timing: shrink and term_limit must not be shorter than suspicion");
         }
-        if Self::stretched(self.grant_ms) >= self.grant_wait_ms || self.grant_wait_ms >= self.suspicion_ms {
+        if stretched(self.grant_ms) >= self.grant_wait_ms || self.grant_wait_ms >= self.suspicion_ms {
             return Err(
                 "timing: a grant must end before its giver's wait, and that before suspicion (G < W < S)",
             );
@@ -206,7 +201,7 @@ impl Timing {
         if self.guard_deadline_ms > self.async_lease_ms {
             return Err("timing: guard_deadline <= async_lease (D <= T), for the first lease begins under D");
         }
-        if self.async_wait_ms < sum(&[Self::stretched(sum(&[self.async_lease_ms, self.kill_ms])), 10]) {
+        if self.async_wait_ms < sum(&[stretched(sum(&[self.async_lease_ms, self.kill_ms])), 10]) {
             return Err("timing: async_wait >= (async_lease + kill), stretched by drift, + 10 ms (C-26)");
         }
         if sum(&[self.agent_restart_ms, self.renewal_ms]) >= self.grant_ms {

@@ -356,6 +356,18 @@ fn c26_the_wait_is_not_shortened_while_a_lease_may_run_that_is_as_long() {
 }
 
 #[test]
+fn c12_the_time_of_grants_is_never_shortened() {
+    let with = |s: &ClusterState, grant, wait| {
+        let mut settings = s.settings.clone();
+        (settings.timing.grant_ms, settings.timing.grant_wait_ms) = (grant, wait);
+        ask(s, "n1", Change::SetSettings(settings))
+    };
+    let longer = with(&three(), 400, 420).expect("a longer one is safe at once");
+    assert_eq!(code(with(&longer, 300, 420)), "TAN0120");
+    assert_eq!(code(with(&longer, 400, 410)), "TAN0120", "a restarted agent does not know what it granted");
+}
+
+#[test]
 fn c26_a_leader_alone_changes_its_promise_by_a_rule_of_the_same_members() {
     let mut s = cluster(&["n1", "n2", "n3"], Durability::Async);
     let sub = s.sub_next;

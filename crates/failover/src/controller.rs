@@ -217,7 +217,7 @@ impl Controller {
                 self.watch.store_read_at = started
             }
             Event::StoreRead(..) => {}
-            Event::LeaseAsked(ticket) => self.desk.ask(now, ticket),
+            Event::LeaseAsked(ticket) => self.desk.ask(now, ticket, &self.state.settings.timing),
             Event::Progress(progress) => self.facts.progress = progress,
             Event::Done(action, outcome) => self.done(now, *action, outcome),
             Event::Submitted(answer) => {

@@ -26,6 +26,8 @@ use crate::view::View;
 
 /// Questions that may wait for a lease at a time; the oldest are dropped, and asked again.
 pub const ASKS_MAX: usize = 256;
+/// Of these, of one subscriber.
+pub const ASKS_EACH_MAX: usize = 8;
 
 /// Whose question it is, for whoever carries the answer back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,8 @@ struct Ask {
     /// The newest round when it asked: grants of a later one count.
     after: u64,
     at: Time,
+    /// G when it asked, in milliseconds.
+    valid_ms: u64,
 }
 
 /// What a leader's agent keeps of leases.
@@ -99,11 +103,16 @@ impl Ends {
 
 impl Desk {
     /// Somebody asks for a lease.
-    pub(crate) fn ask(&mut self, now: Time, ticket: Ticket) {
+    pub(crate) fn ask(&mut self, at: Time, ticket: Ticket, timing: &Timing) {
+        let mine = |a: &Ask| a.ticket.from == ticket.from;
+        if self.asks.iter().filter(|a| mine(a)).count() >= ASKS_EACH_MAX {
+            let oldest = self.asks.iter().position(mine);
+            oldest.map(|at| self.asks.remove(at));
+        }
         if self.asks.len() >= ASKS_MAX {
             self.asks.pop_front();
         }
-        self.asks.push_back(Ask { ticket, after: self.round, at: now });
+        self.asks.push_back(Ask { ticket, after: self.round, at, valid_ms: timing.grant_ms });
     }
 
     /// The round of grants that our report asks for.
@@ -140,11 +149,14 @@ impl Desk {
             (false, Durability::Quorum | Durability::QuorumRelaxed) => true,
         };
         let asynchronous = rule.mode == Durability::Async && !needs_grants(rule);
-        let valid_ms = if asynchronous { timing.async_lease_ms } else { timing.grant_ms };
         let (due, waiting): (VecDeque<Ask>, VecDeque<Ask>) = self.asks.drain(..).partition(is_due);
         self.asks = waiting;
-        let lease =
-            |a: Ask| Lease { ticket: a.ticket, term: view.term(), valid: Duration::from_millis(valid_ms) };
+        // Grants are for at least what was G when it asked: G only ever becomes longer.
+        let valid_ms = |ask: &Ask| if asynchronous { timing.async_lease_ms } else { ask.valid_ms };
+        let lease = |ask: Ask| {
+            let valid = Duration::from_millis(valid_ms(&ask));
+            Lease { ticket: ask.ticket, term: view.term(), valid }
+        };
         due.into_iter().map(lease).collect()
     }
 }
@@ -206,8 +218,11 @@ pub(crate) fn grant(view: &View<'_>, old: Option<Grant>, report: &Report) -> Opt
     let asked = report.asks?;
     let leads = view.other_leader() == Some(&report.member) && view.term() == asked.term;
     let known = old.is_some_and(|g| g.term == asked.term && g.boot == report.boot && g.round >= asked.round);
-    // What takes longer than we are patient is nothing that C-28 allows.
-    let fair = asked.valid_ms < view.timing().suspicion_ms;
+    // What takes longer than we are patient is nothing that C-28 allows; and one that has not heard us for two
+    // heartbeats won't hear this, while an election would wait for it.
+    let timing = view.timing();
+    let hears_us = report.hears.get(&view.me.node).is_none_or(|age| *age < 2 * timing.heartbeat_ms);
+    let fair = asked.valid_ms < timing.suspicion_ms && hears_us;
     if !leads || known || !fair || view.me.vows.promise > asked.term {
         return None;
     }
@@ -220,9 +235,11 @@ fn kept_for(valid_ms: u64) -> Duration {
     stretched(Duration::from_millis(valid_ms)) + Duration::from_millis(10)
 }
 
+/// So long by one clock, as the slowest other may count it: (1 + 2e).
 fn stretched(span: Duration) -> Duration {
     let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    Duration::from_millis(Timing::stretched(ms))
+    let drift = ms.saturating_mul(2 * Timing::DRIFT_PER_MILLE).div_ceil(1000);
+    span.saturating_add(Duration::from_millis(drift))
 }
 
 /// Whether nothing that we, or the process before us, granted can still be used: only then does a recruited
@@ -255,8 +272,8 @@ fn is_dead(view: &View<'_>) -> bool {
 pub fn may_drop_before(view: &View<'_>, sub: u64) -> bool {
     let timing = view.timing();
     let asynchronous = view.state.own_rules().any(|r| r.mode == Durability::Async);
-    let longest = if asynchronous { timing.async_lease_ms } else { timing.grant_ms };
-    // The process before this one may have given some.
+    // The process before this one may have given some; in async by an older T, which was never longer than Wa is now.
+    let longest = if asynchronous { timing.async_wait_ms } else { timing.grant_ms };
     let before = view.watch.ends.began.map(|b| b + stretched(Duration::from_millis(longest)));
     let until = view.watch.ends.before(view.term(), sub).max(before.unwrap_or_default());
     view.now >= until || on(Mutant::EndUnwaited)

@@ -170,7 +170,7 @@ impl Client {
 
     fn account(&mut self) {
         self.facts.note(self.reactor.now.get(), &self.pool, &self.session, self.server.as_ref());
-        self.facts.waits.set(self.waiting.as_ref().map(|w| w.since));
+        self.facts.waits.set(self.waiting.as_ref().map(|w| w.since).or(self.unsure));
         self.facts.prepared.set(self.session.prepared());
         let busy = self.server.as_ref().is_some_and(|s| s.led) && !self.session.is_between();
         if busy != self.busy {
@@ -227,8 +227,14 @@ impl Client {
             waiter.gone.set(true);
             self.session.refuse(Words::error("57014", "canceling statement due to user request"));
             self.unread = true;
-        } else if self.unsure.take().is_some() && self.server.is_none() {
-            self.refuse("57014", "canceling statement due to user request");
+        } else if self.unsure.is_some() && !self.session.is_busy() {
+            // With something of its own at its server it waits for its limit.
+            self.fresh = false;
+            self.release();
+            if self.server.is_none() {
+                self.unsure = None;
+                self.refuse("57014", "canceling statement due to user request");
+            }
         } else if let Some(server) = self.server.as_ref().filter(|_| self.session.may_cancel()) {
             cancel::forward(server, &self.control);
             self.session.cancelled();
@@ -408,6 +414,9 @@ impl Client {
                 return Ok(());
             }
             self.line.whole = 0;
+            if step != Step::Link {
+                self.unsure = None;
+            }
             match step {
                 Step::More => return Ok(()),
                 Step::Whole(n) => {

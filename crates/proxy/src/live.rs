@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::{AuthKind, Config};
 use crate::reactor::Reactor;
-use crate::routing::{Target, Wants};
+use crate::routing::Wants;
 
 /// Configurations that one process may have, one after the other: each is kept, a few kB.
 pub const CONFIGS_MAX: usize = 10_000;
@@ -101,7 +101,7 @@ impl Reactor {
             pool.share.set_size(new.pool_size(database, user));
             pool.timeouts.set(new.timeouts(database, user));
             pool.wants.set(Wants { lag_ms_max: entry.lag_ms_max(new), ..pool.wants.get() });
-            pool.strict.set(pool.key.target == Target::Primary && entry.is_strict(new));
+            pool.strict.set(entry.is_strict(new));
             pool.reserve.set(new.reserve(database, user));
             pool.age.set(new.age(database));
             let dbname = entry.dbname(database).to_string();

@@ -79,7 +79,7 @@ pub async fn open_with(
 
 /// Takes for the leader only what takes writes, and learns in whose term it does: where routes are late, an older
 /// leader may be back as a standby, or lead again (C-20).
-async fn prove_leader(mut server: Server, address: &str) -> Result<Server, Refusal> {
+pub(crate) async fn prove_leader(mut server: Server, address: &str) -> Result<Server, Refusal> {
     match server.timeline().await {
         Ok(Some(timeline)) => {
             server.backend.timeline = timeline;

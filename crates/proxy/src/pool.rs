@@ -95,7 +95,7 @@ impl Pool {
         let share = reactor.threads.share(&key, config.pool_size(&key.database, &key.user));
         let idle = Idle::new(share.clone(), reactor.index);
         Rc::new(Pool {
-            strict: Cell::new(key.target == Target::Primary && place.is_strict(config)),
+            strict: Cell::new(place.is_strict(config)),
             wants: Cell::new(Wants { target: key.target, lag_ms_max: place.lag_ms_max(config) }),
             key,
             dbname: RefCell::new(dbname),

@@ -26,7 +26,7 @@ use wire::start::{Replication, Startup};
 use crate::accept::{Door, Seat, begin, known_code, names};
 use crate::auth::{self, Asker, Denied};
 use crate::control::{Control, Order};
-use crate::facts::{ClientFacts, Count, count};
+use crate::facts::{ClientFacts, Count, ServerFacts, count};
 use crate::line::Line;
 use crate::origin::Origin;
 use crate::pool::Pool;
@@ -125,6 +125,16 @@ async fn open(reactor: &Rc<Reactor>, pool: &Rc<Pool>, startup: &Startup) -> Resu
                 let login = reactor.log_in();
                 let opened = login::open_with(reactor, pool, address, place, &pairs).await;
                 drop(login);
+                // One that takes SQL as well shows that it leads, as for any client (C-20).
+                let proves =
+                    startup.replication() == Replication::Database && pool.key.target == Target::Primary;
+                let opened = match opened {
+                    Ok(server) if proves => {
+                        let address = server.address.clone();
+                        login::prove_leader(server, &address).await
+                    }
+                    opened => opened,
+                };
                 match opened {
                     Ok(server) => return Ok(server),
                     Err(refusal) => refusal,
@@ -226,11 +236,18 @@ impl Relay {
         }
         let (server, client) = (&mut self.server.line, &mut self.client);
         let totals = &self.server.place.pool.totals;
-        let to_client = carry(cx, server, client, |bytes| {
-            totals.add(Count::Sent, bytes.len() as u64);
-            self.hops.pass(bytes)
-        });
-        let to_server = carry(cx, client, server, |bytes| {
+        let to_client = carry(
+            cx,
+            server,
+            client,
+            || true,
+            |bytes| {
+                totals.add(Count::Sent, bytes.len() as u64);
+                self.hops.pass(bytes)
+            },
+        );
+        let may = || may_pass(&self.reactor, &self.facts, &self.control, &self.server.facts);
+        let to_server = carry(cx, client, server, may, |bytes| {
             totals.add(Count::Received, bytes.len() as u64);
             self.facts.requested.set(self.reactor.now.get());
             true
@@ -260,19 +277,35 @@ impl Relay {
     }
 }
 
-/// Carries what comes from one side to the other, until nothing comes or nothing can be taken.
+/// Whether what a client has said may go to its server: strictly, only while that surely leads. Else the client looks
+/// again when it does.
+fn may_pass(reactor: &Reactor, facts: &ClientFacts, control: &Rc<Control>, server: &ServerFacts) -> bool {
+    let routing = reactor.routing.borrow();
+    let needs = server.pool.strict.get() && routing.primary.as_ref() == Some(&server.address);
+    let may = !needs || reactor.strict.covers(routing.term);
+    if !may {
+        reactor.strict.wait(facts.id, control, Some(std::time::Instant::now()));
+    }
+    may
+}
+
+/// Carries what comes from one side to the other, until nothing comes, or nothing can be taken or may pass.
 fn carry(
     cx: &mut Context<'_>,
     from: &mut Line,
     to: &mut Line,
+    may: impl Fn() -> bool,
     mut look: impl FnMut(&[u8]) -> bool,
 ) -> Poll<End> {
     loop {
         if ready!(to.poll_drain(cx)).is_err() {
             return Poll::Ready(End);
         }
-        if !matches!(ready!(from.poll_fill(cx)), Ok(1..)) {
+        if from.input.filled().is_empty() && !matches!(ready!(from.poll_fill(cx)), Ok(1..)) {
             return Poll::Ready(End);
+        }
+        if !may() {
+            return Poll::Pending;
         }
         let bytes = from.input.filled();
         let mut plan = route::Plan::default();

@@ -109,6 +109,12 @@ impl Strict {
         })
     }
 
+    /// How many wait.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
     /// Those who wait look again.
     pub fn look_again(&self) {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());

@@ -136,6 +136,8 @@ impl Timeouts {
         if over(self.transaction, open) {
             return Some(Late::Transaction);
         }
+        // One that waits at its server for a lease has asked for something.
+        let busy = busy.or(open.and(facts.waits.get()));
         match (busy, open) {
             (Some(_), _) => over(self.query, busy).then_some(Late::Query),
             // It waits for a server: that is not its own doing, and its queue has a limit.

@@ -101,6 +101,11 @@ pub(super) fn settings(s: &mut ClusterState, c: &Command, settings: &Settings) -
                    choose another durability first";
         return Err(Refused::BadSettings(why.to_string()));
     }
+    // Nor does anybody know what was granted by the times before.
+    let (new, old) = (&settings.timing, &s.settings.timing);
+    if new.grant_ms < old.grant_ms || new.grant_wait_ms < old.grant_wait_ms {
+        return Err(Refused::BadSettings("grant and grant_wait can't be shortened".to_string()));
+    }
     if s.settings == *settings {
         return Err(Refused::NothingToDo("these settings are in force".into()));
     }

@@ -49,10 +49,7 @@ impl Cluster {
         let leads = name == "n1";
         let server = ServerReport {
             state: if leads { ServerState::Primary } else { ServerState::Standby },
-            lineage: Lineage {
-                timeline: Timeline(2),
-                ancestors: vec![Branch { timeline: Timeline(1), end: Lsn(5) }],
-            },
+            lineage: lineage(),
             ..ServerReport::default()
         };
         let leading = leads.then(|| Box::new(Leading { writable: true, ..Leading::default() }));
@@ -97,13 +94,18 @@ impl Cluster {
         let answer = Recruited {
             term: Term(2),
             position: Some(Position { term: Term(1), lsn: Lsn(9) }),
-            lineage: Lineage::default(),
+            lineage: lineage(),
             replay: Lsn(9),
         };
         let deed = Box::new(Action::Recruit { term: Term(2) });
         self.step(name, now_ms, Event::Done(deed, Ok(Outcome::Recruited(answer))));
         self.says(name, now_ms).recruited
     }
+}
+
+/// Of term 1's timeline.
+fn lineage() -> Lineage {
+    Lineage { timeline: Timeline(2), ancestors: vec![Branch { timeline: Timeline(1), end: Lsn(5) }] }
 }
 
 fn seqs(leases: &[Lease]) -> Vec<u64> {
@@ -226,11 +228,102 @@ fn c21_while_rules_change_the_newer_one_grants_and_the_older_is_dropped_when_its
     let sub = c.state.rules[1].sub;
     let proven = Event::Done(Box::new(all(sub)), Ok(Outcome::Proven(Lsn(9))));
     assert_eq!(c.step("n1", 1_070, proven).submit, None, "n3's may run until 1,302");
-    let asks = |e: &Effects| matches!(e.submit, Some(cluster::command::Change::RuleEnd { .. }));
+    // One by the newer rule does not make it forget those by the older.
+    c.word("n1", "n2", 1_071);
+    assert_eq!(seqs(&c.word("n2", "n1", 1_072).leases), [2]);
     let early = c.step("n1", 1_303, Event::Tick);
-    assert!(!asks(&early), "by a clock that is a little faster");
+    assert!(!ends_the_rule(&early), "by a clock that is a little faster");
     let then = c.step("n1", 1_305, Event::Tick);
-    assert!(asks(&then), "{then:?}");
+    assert!(ends_the_rule(&then), "{then:?}");
+}
+
+fn ends_the_rule(effects: &Effects) -> bool {
+    matches!(effects.submit, Some(cluster::command::Change::RuleEnd { .. }))
+}
+
+#[test]
+fn c21_a_leader_that_was_restarted_counts_as_having_given_a_lease_by_the_older_rule() {
+    let mut c = Cluster::new();
+    narrowed(&mut c);
+    c.start("n1", 2_000);
+    let (from, to, sub) =
+        (c.state.rules[0].rule.clone(), c.state.rules[1].rule.clone(), c.state.rules[1].sub);
+    let deed = Box::new(Action::ChangeRule { term: Term(1), from, to, sub });
+    let proven = c.step("n1", 2_010, Event::Done(deed, Ok(Outcome::Proven(Lsn(9)))));
+    assert!(!ends_the_rule(&proven) && !ends_the_rule(&c.step("n1", 2_301, Event::Tick)));
+    assert!(ends_the_rule(&c.step("n1", 2_303, Event::Tick)));
+}
+
+#[test]
+fn c19_old_grants_do_not_fill_up_an_ack_set() {
+    let mut c = Cluster::new();
+    c.state.rules[0].rule = Rule::new([id("n2"), id("n3")].into(), 2).expect("both");
+    c.state.revision += 1;
+    c.learn("n1", 10);
+    c.ask(1, 1_000);
+    for name in ["n2", "n3"] {
+        c.word("n1", name, 1_001);
+    }
+    c.word("n2", "n1", 1_002);
+    assert_eq!(seqs(&c.word("n3", "n1", 1_003).leases), [1]);
+    c.ask(2, 1_100);
+    c.word("n1", "n3", 1_101);
+    assert!(c.word("n3", "n1", 1_102).leases.is_empty(), "n2 granted before it asked");
+    c.word("n1", "n2", 1_103);
+    assert_eq!(seqs(&c.word("n2", "n1", 1_104).leases), [2]);
+}
+
+#[test]
+fn c19_who_has_promised_a_later_term_and_whom_the_leader_does_not_hear_grants_nothing() {
+    let mut c = Cluster::new();
+    let promised = Vows { member: Some(id("n2")), promise: Term(2), ..Vows::default() };
+    c.step("n2", 900, Event::Vows(Box::new(promised)));
+    c.ask(1, 1_000);
+    c.word("n1", "n2", 1_001);
+    assert_eq!(c.says("n2", 1_002).grant, None);
+    c.word("n3", "n1", 1_003);
+    c.ask(2, 1_303);
+    c.word("n1", "n3", 1_304);
+    assert_eq!(c.says("n3", 1_305).grant, None, "n1 has not heard it for 301 ms");
+}
+
+#[test]
+fn c12_a_longer_time_counts_for_those_who_ask_from_then_on() {
+    let mut c = Cluster::new();
+    c.ask(1, 1_000);
+    c.word("n1", "n2", 1_001);
+    c.state.settings.timing.grant_ms = 310;
+    c.state.revision += 1;
+    c.learn("n1", 1_002);
+    let given = c.word("n2", "n1", 1_003).leases;
+    assert_eq!(given.iter().map(|l| l.valid).collect::<Vec<_>>(), [Duration::from_millis(300)]);
+}
+
+#[test]
+fn one_who_asks_a_lot_pushes_nobody_else_out() {
+    let mut c = Cluster::new();
+    c.ask(1, 1_000);
+    for seq in 0..300 {
+        c.step("n1", 1_001, Event::LeaseAsked(Ticket { from: 8, seq }));
+    }
+    // Those that came in after the round had begun wait for the next.
+    c.word("n1", "n2", 1_002);
+    assert_eq!(seqs(&c.word("n2", "n1", 1_003).leases), [1]);
+}
+
+#[test]
+fn o15_what_those_written_off_may_have_granted_is_outwaited() {
+    let mut c = Cluster::new();
+    c.revoke();
+    c.state.ctl.coordinator = Some(node("n2"));
+    c.state.ctl.written_off = [id("n1"), id("n3")].into();
+    assert!(c.recruit("n2", 1_000).is_some());
+    let waits = |c: &mut Cluster, ms| {
+        c.step("n2", ms, Event::Tick);
+        c.agents[&node("n2")].waiting() == Some(&failover::Waiting::Reads)
+    };
+    assert!(waits(&mut c, 1_300));
+    assert!(!waits(&mut c, 1_321));
 }
 
 #[test]

@@ -32,6 +32,8 @@ impl Client {
         last_words: Option<&[u8]>,
     ) -> Result<(), End> {
         let Some(server) = self.server.take() else { return Ok(()) };
+        // Whatever waited for a lease at that server is answered otherwise.
+        self.unsure = None;
         let lost = (server.backend.ran_in(), server.address.clone());
         drop(server);
         let reactor = self.reactor.clone();
