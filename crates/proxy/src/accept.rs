@@ -30,7 +30,7 @@ use crate::reactor::{Listed, Reactor};
 use crate::replication;
 use crate::routing::Target;
 use crate::server::Refused;
-use crate::stream::Stream;
+use crate::stream::{self, Stream};
 use crate::target;
 use crate::welcomes::Reported;
 
@@ -100,7 +100,7 @@ impl Door {
     pub async fn serve(mut self, socket: Stream) {
         self.tls = self.reactor.client_tls.borrow().clone();
         if let Stream::Tcp(socket) = &socket {
-            let _ = socket.set_nodelay(true);
+            let _ = stream::tune(socket);
             let idle = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
             let _ = socket2::SockRef::from(socket).set_tcp_keepalive(&idle);
         }
