@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use cluster::{Lsn, MemberId};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::perform::Hands;
 use crate::sql::{Sql, read, text};
 
@@ -40,13 +40,20 @@ impl Hands {
     }
 }
 
+/// `duplicate_object`.
+const DUPLICATE_OBJECT: &str = "42710";
+
 async fn keep(sql: &Sql, wanted: &SlotNeed) -> Result<()> {
     let rows = sql.rows("list its slots", SLOTS).await?;
     let names: BTreeMap<String, Lsn> = wanted.iter().map(|(m, lsn)| (m.slot_name(), *lsn)).collect();
     let there: Vec<&str> = rows.iter().filter_map(|r| text(r, "slot_name")).collect();
     for name in names.keys().filter(|n| !there.contains(&n.as_str())) {
         let make = format!("SELECT pg_create_physical_replication_slot('{name}', true)");
-        sql.rows("make a slot", &make).await?;
+        match sql.rows("make a slot", &make).await {
+            // One that was broken off a moment ago has made it since we looked.
+            Err(Error::Sql { sqlstate, .. }) if sqlstate == DUPLICATE_OBJECT => {}
+            made => drop(made?),
+        }
     }
     for row in &rows {
         let Some(name) = text(row, "slot_name") else { continue };
