@@ -19,31 +19,18 @@ use crate::server::Server;
 
 /// Between two looks, while the transaction is still under way.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
-/// What went with its server.
-#[derive(Clone, Debug)]
-pub enum Lost {
-    /// The transaction of this number.
-    Number(u64),
-    /// Whatever ran on the standby at this address, if it was promoted.
-    Standby(Rc<str>),
-}
-
 /// Begins to ask; the answer is put where it is looked for, and `control` is told.
-pub fn begin(pool: &Rc<Pool>, ran_in: RanIn, lost: Lost, control: &Rc<Control>) -> Rc<RefCell<Option<Fate>>> {
+pub fn begin(pool: &Rc<Pool>, ran_in: RanIn, xid: u64, control: &Rc<Control>) -> Rc<RefCell<Option<Fate>>> {
     let place = Rc::new(RefCell::new(None));
     let (pool, control, found) = (pool.clone(), control.clone(), place.clone());
     tokio::task::spawn_local(async move {
-        let fate = match &lost {
-            Lost::Number(xid) => ask(&pool, ran_in, *xid).await,
-            Lost::Standby(address) => untouched(&pool, ran_in.term, address).await,
-        };
+        let fate = ask(&pool, ran_in, xid).await;
         tracing::info!(
             term = ran_in.term,
             timeline = ran_in.timeline,
-            ?lost,
+            xid,
             ?fate,
-            "settled a transaction whose answer was lost"
+            "settled a commit whose answer was lost"
         );
         if let Some(reactor) = pool.owner() {
             let [committed, not_committed, unknown] = &reactor.counters.settled;
@@ -91,38 +78,6 @@ async fn ask(pool: &Rc<Pool>, ran_in: RanIn, xid: u64) -> Fate {
             }
         } else {
             pool.give_back(server);
-        }
-        sleep(LOOK_AGAIN).await;
-    }
-    Fate::Unknown
-}
-
-/// Whether a standby that was lost, and that was one in `term`, has surely written nothing.
-///
-/// It can have been promoted only in a later term, or be the leader of this one by now. A commit that reaches the
-/// standbys from another's leader after the loss shows that there was no later term before it.
-async fn untouched(pool: &Rc<Pool>, term: u64, address: &Rc<str>) -> Fate {
-    let Some(reactor) = pool.owner().filter(|_| term > 0) else { return Fate::Unknown };
-    let pool = &pool.sibling(&reactor, Target::Primary);
-    let end = Instant::now() + reactor.config.hold.timeout;
-    while Instant::now() < end {
-        let Ok(mut server) = pool.get().await else { return Fate::Unknown };
-        let newest = reactor.routing.borrow().openings.last().copied();
-        let newest = newest.filter(|o| o.term >= term && o.timeline == server.backend.timeline);
-        match newest {
-            Some(newest) if newest.term > term || server.address == *address => {
-                pool.give_back(server);
-                return Fate::Unknown;
-            }
-            Some(_) => match server.ask(route::session::BARRIER).await {
-                Ok(_) => {
-                    pool.give_back(server);
-                    return Fate::NotCommitted;
-                }
-                Err(why) => tracing::debug!(%why, "could not ask whether a standby was promoted"),
-            },
-            // No term is open, or this is not the server that leads it.
-            None => pool.give_back(server),
         }
         sleep(LOOK_AGAIN).await;
     }

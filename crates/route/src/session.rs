@@ -201,10 +201,8 @@ pub struct Session {
     unasked: Vec<u8>,
     /// The BEGIN of a transaction of ours has failed.
     unbegun: bool,
-    /// Its server was a standby when it was attached.
-    was_standby: bool,
-    /// And has said since that it is none any more.
-    promoted: bool,
+    /// It is on a standby, where nothing is written.
+    on_standby: bool,
     /// What is shown only once the commit is certain.
     held: Vec<u8>,
     /// Where in `held` that begins which is not said when the commit fails: PostgreSQL says that a simple
@@ -260,8 +258,7 @@ impl Session {
     /// until then `front` answers `Step::Wait`.
     pub fn attach(&mut self, backend: &mut Backend, out: &mut Out) {
         backend.unnamed = 0;
-        self.promoted = false;
-        self.was_standby = backend.reported.get("in_hot_standby").is_some_and(|v| v == "on");
+        self.on_standby = backend.reported.get("in_hot_standby").is_some_and(|v| v == "on");
         let same = settings::share(&mut backend.settings, &mut self.settings);
         if same || !self.apply(backend, out) {
             self.tell_reported(backend, out);

@@ -1,13 +1,12 @@
 //! What a client's server left undone when it went, and what is done about it.
 
-use std::rc::Rc;
 use std::task::Context;
 
 use route::routes::RanIn;
 use route::session::{Loss, Outcome};
 
 use super::{Client, End};
-use crate::settle::{self, Lost};
+use crate::settle;
 
 impl Client {
     /// What came of asking for the fate of a commit.
@@ -20,7 +19,7 @@ impl Client {
         let outcome = self.session.settled(fate, &mut out);
         self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
         drop(out);
-        self.after_loss(outcome, None, cx)?;
+        self.after_loss(outcome, RanIn::default(), cx)?;
         Ok(true)
     }
 
@@ -34,7 +33,7 @@ impl Client {
         let Some(server) = self.server.take() else { return Ok(()) };
         // Whatever waited for a lease at that server is answered otherwise.
         self.unsure = None;
-        let lost = (server.backend.ran_in(), server.address.clone());
+        let ran_in = server.backend.ran_in();
         drop(server);
         let reactor = self.reactor.clone();
         let mut out = reactor.out.borrow_mut();
@@ -42,15 +41,10 @@ impl Client {
         let outcome = self.session.lost(loss, last_words, &mut out);
         self.line.send(cx, &out.to_client, &[]).map_err(|_| End)?;
         drop(out);
-        self.after_loss(outcome, Some(lost), cx)
+        self.after_loss(outcome, ran_in, cx)
     }
 
-    fn after_loss(
-        &mut self,
-        outcome: Outcome,
-        lost: Option<(RanIn, Rc<str>)>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), End> {
+    fn after_loss(&mut self, outcome: Outcome, ran_in: RanIn, cx: &mut Context<'_>) -> Result<(), End> {
         self.unread = true;
         match outcome {
             Outcome::Goes => Ok(()),
@@ -63,17 +57,10 @@ impl Client {
                 self.line.input.prepend(&again);
                 Ok(())
             }
-            Outcome::Settle(xid) => self.settle(lost, |_| Lost::Number(xid)),
-            Outcome::Standby => self.settle(lost, Lost::Standby),
+            Outcome::Settle(xid) => {
+                self.settling = Some(settle::begin(&self.pool, ran_in, xid, &self.control));
+                Ok(())
+            }
         }
-    }
-    fn settle(
-        &mut self,
-        lost: Option<(RanIn, Rc<str>)>,
-        what: impl FnOnce(Rc<str>) -> Lost,
-    ) -> Result<(), End> {
-        let (ran_in, address) = lost.expect("a transaction is settled once, after its server was lost");
-        self.settling = Some(settle::begin(&self.pool, ran_in, what(address), &self.control));
-        Ok(())
     }
 }

@@ -323,61 +323,6 @@ fn whoever_is_elected_has_warm_connections_of_those_who_write() {
     });
 }
 
-/// The process of whoever runs `text` at a server is killed, and with it all others there: nobody says a word.
-async fn kill_who_runs(server: &Postgres, text: &str) {
-    let own = server.wait_until_client().await;
-    let ask =
-        format!("SELECT pid::text FROM pg_stat_activity WHERE query LIKE '{text}%' AND state = 'active'");
-    let found = wait_until(&own, &ask, |t| !t.rows.is_empty()).await;
-    let pid = found.rows[0][0].clone().unwrap();
-    let killed = Command::new("kill").args(["-9", &pid]).status().unwrap();
-    assert!(killed.success());
-}
-
-#[test]
-fn a_function_is_run_again_only_where_its_standby_was_not_promoted() {
-    told(async {
-        let mut cluster = Cluster::open("", |_| {}).await;
-        let writer = cluster.client(cluster.write).await;
-        let slow = "CREATE FUNCTION slow(n int) RETURNS int LANGUAGE sql AS 'SELECT 1 FROM pg_sleep(n)'";
-        writer.batch_execute(slow).await.unwrap();
-        let token = table(&writer, "SHOW tanist.lsn").await.rows[0][0].clone().unwrap();
-        // Long enough to be killed in; where it is run again it comes to its end.
-        for (promoted, text) in [(false, "SELECT slow(5)"), (true, "SELECT slow(600)")] {
-            let reader = cluster.client(cluster.read).await;
-            reader.batch_execute(&format!("SET tanist.read_after = '{token}'")).await.unwrap();
-            cluster.wait_until_at(&reader, &[1, 2]).await;
-            let runs = tokio::spawn(async move { reader.query_one(text, &[]).await });
-            let ask = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT slow%' AND state = 'active'";
-            let mut running = None;
-            let begun = Instant::now();
-            while running.is_none() {
-                for number in [1, 2] {
-                    let own = cluster.servers[number].wait_until_client().await;
-                    if !table(&own, ask).await.rows.is_empty() {
-                        running = Some(number);
-                    }
-                }
-                assert!(begun.elapsed() < PATIENCE, "it runs nowhere");
-            }
-            let number = running.unwrap();
-            if promoted {
-                let own = cluster.servers[number].wait_until_client().await;
-                own.query_one("SELECT pg_promote(true, 60)", &[]).await.unwrap();
-                let watcher = cluster.console().await;
-                cluster.say(5, number, |routes| routes.openings[0].timeline = 2);
-                wait_until(&watcher, "show routes", |t| t.rows[0][0].as_deref() == Some("5")).await;
-            }
-            kill_who_runs(&cluster.servers[number], "SELECT slow").await;
-            match (promoted, runs.await.unwrap()) {
-                (false, Ok(row)) => assert_eq!(row.get::<_, i32>(0), 1),
-                (true, Err(error)) => assert_eq!(said(&error).0, "08007", "{error:?}"),
-                (_, got) => panic!("promoted: {promoted}, {got:?}"),
-            }
-        }
-    });
-}
-
 #[test]
 fn nothing_reaches_a_leader_whose_term_is_over() {
     told(async {

@@ -433,7 +433,6 @@ impl Session {
             return Reply::Stop(Heard::Broken);
         };
         backend.report(name, value);
-        self.promoted |= name == b"in_hot_standby" && value == b"off";
         // In no list of settings, so it can't be followed.
         let user = name == b"session_authorization";
         let known = core::str::from_utf8(name).ok().and_then(|name| self.told.get(name));

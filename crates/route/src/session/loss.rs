@@ -7,7 +7,6 @@
 //! | COMMIT, or a single statement in a transaction of ours | its number tells: asked of the next leader |
 //! | a single statement that only reads, nothing of it shown | run again |
 //! | a single statement that may write | 08007, unless the server said that it gave up before |
-//! | the same on a standby | run again, if that was surely not promoted meanwhile |
 //!
 //! A connection that was *ended* has delivered all that the server said. So a
 //! number that was asked for and not given means that COMMIT was never begun:
@@ -58,9 +57,6 @@ pub enum Outcome {
     /// Find out what became of this transaction, of the term of the lost server, then call `settled`.
     /// The client is not read until then.
     Settle(u64),
-    /// Find out whether the lost server, which was a standby when it was attached, can have taken writes since, then
-    /// call `settled`: `NotCommitted` if it surely has not, else `Unknown`. The client is not read until then.
-    Standby,
     /// Close the client; its last words are in `out`.
     End,
 }
@@ -73,8 +69,6 @@ enum Known {
     RolledBack,
     Done,
     Ask(u64),
-    /// It has written nothing unless its standby was promoted.
-    Standby,
     Nothing,
 }
 
@@ -117,9 +111,8 @@ impl Session {
             return Outcome::Goes;
         };
         self.only_first = loss == Loss::Ended || self.gave_up(last_words);
-        match self.known_of_standby(self.known(*first, &requests, last_words)) {
+        match self.known(*first, &requests, last_words) {
             Known::Ask(xid) => Outcome::Settle(xid),
-            Known::Standby => Outcome::Standby,
             Known::Done => self.settled(Fate::Committed, out),
             Known::RolledBack => self.settled(Fate::NotCommitted, out),
             Known::Nothing => self.settled(Fate::Unknown, out),
@@ -259,6 +252,9 @@ impl Session {
         if self.part.failed || said && !self.tainted && !self.wrapped && first.ends != Ends::Maybe {
             return Known::Told;
         }
+        if self.on_standby {
+            return Known::RolledBack;
+        }
         if self.unbegun {
             return Known::Nothing;
         }
@@ -273,19 +269,6 @@ impl Session {
             (_, _) => false,
         };
         if undone { Known::RolledBack } else { Known::Nothing }
-    }
-
-    /// The same of a server that was a standby when it was attached.
-    ///
-    /// It may have been promoted a moment before it ran what is under way: it says so only with its next
-    /// ReadyForQuery (`ReportChangedGUCOptions` in utils/misc/guc.c). A number is then one of a term that nobody has
-    /// asked it for, and would be taken for another's.
-    fn known_of_standby(&self, known: Known) -> Known {
-        match known {
-            Known::Ask(_) if self.was_standby => Known::Nothing,
-            Known::Nothing if self.was_standby && !self.promoted => Known::Standby,
-            known => known,
-        }
     }
 
     /// Whether a request behind the first may have been read by the server, and have committed its transaction.

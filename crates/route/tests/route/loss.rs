@@ -240,7 +240,7 @@ impl World {
                 assert!(!again.is_empty());
                 self.waiting = [again, std::mem::take(&mut self.waiting)].concat();
             }
-            Outcome::Settle(_) | Outcome::Standby => panic!("settled twice, or no standby"),
+            Outcome::Settle(_) => panic!("settled twice"),
             Outcome::End => self.over = true,
         }
     }

@@ -7,6 +7,5 @@ mod loss;
 mod pitfalls;
 mod pool;
 mod server;
-mod standby;
 mod temporary;
 mod words;

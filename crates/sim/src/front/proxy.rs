@@ -430,8 +430,6 @@ impl World {
                 again.append(&mut a.input);
                 a.input = again;
             }
-            // No proxy reads from a standby here.
-            Outcome::Standby => return self.settled(app, Fate::Unknown),
             Outcome::Settle(xid) => {
                 self.front.apps[app].settling = Some(Settling::new(ran_in, xid, self.now));
                 self.ask_fate(app);
