@@ -112,7 +112,6 @@ pub struct Controller {
     /// Somebody else begins to miss the leader, and waits for our word (C-24).
     pub(crate) asked: bool,
     pub(crate) seq: u64,
-    pub(crate) began: Option<Time>,
 }
 
 impl Controller {
@@ -134,13 +133,12 @@ impl Controller {
             headline: None,
             asked: false,
             seq: 0,
-            began: None,
         }
     }
 
     /// Takes in one event and says what to do.
     pub fn step(&mut self, now: Time, wall_ms: u64, event: Event) -> Effects {
-        self.watch.ends.began = Some(*self.began.get_or_insert(now));
+        self.watch.ends.began.get_or_insert(now);
         self.take(now, event);
         self.observe(now, wall_ms);
         let verdict = decide(&self.view(now, wall_ms));

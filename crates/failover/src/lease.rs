@@ -165,11 +165,8 @@ impl Desk {
 fn may_lease<'a>(view: &View<'a>) -> Option<&'a ActiveRule> {
     let open = view.i_lead() && view.phase() == Phase::Open && view.me.vows.resigned < view.term();
     let primary = view.server_state() == ServerState::Primary;
-    let rule = if on(Mutant::LeaseByOlder) {
-        view.state.own_rules().min_by_key(|r| r.sub)
-    } else {
-        view.state.own_rules().max_by_key(|r| r.sub)
-    };
+    let older = view.state.own_rules().next().filter(|_| on(Mutant::LeaseByOlder));
+    let rule = older.or_else(|| view.state.newest_rule());
     rule.filter(|_| open && primary && !rules::is_behind(view))
 }
 
@@ -204,9 +201,9 @@ impl Controller {
 }
 
 /// Notes down what leases were given by the newest rule, for its successor (C-21).
-pub(crate) fn gave(view: &View<'_>, leases: &[Lease]) -> Ends {
+fn gave(view: &View<'_>, leases: &[Lease]) -> Ends {
     let mut ends = view.watch.ends;
-    let sub = view.state.own_rules().map(|r| r.sub).max().unwrap_or(0);
+    let sub = view.state.newest_rule().map_or(0, |r| r.sub);
     for lease in leases {
         ends.gave(lease.term, sub, view.now + stretched(lease.valid));
     }
@@ -226,8 +223,13 @@ pub(crate) fn grant(view: &View<'_>, old: Option<Grant>, report: &Report) -> Opt
     if !leads || known || !fair || view.me.vows.promise > asked.term {
         return None;
     }
-    let kept = Duration::from_millis(view.timing().grant_wait_ms).max(kept_for(asked.valid_ms));
+    let kept = wait(view).max(kept_for(asked.valid_ms));
     Some((Grant { term: asked.term, boot: report.boot, round: asked.round }, view.now + kept))
+}
+
+/// W.
+fn wait(view: &View<'_>) -> Duration {
+    Duration::from_millis(view.timing().grant_wait_ms)
 }
 
 /// W ≥ G(1+2e)+10 ms.
@@ -246,20 +248,20 @@ fn stretched(span: Duration) -> Duration {
 /// member answer. A leader that is dead reads nothing to anybody, whatever was granted to it.
 #[must_use]
 pub fn is_outwaited(view: &View<'_>) -> bool {
-    let kept = Duration::from_millis(view.timing().grant_wait_ms);
     let before = view.watch.ends.began.filter(|_| !on(Mutant::GrantForgotten));
-    let until = before.map_or(Time::default(), |began| began + kept).max(view.watch.ends.granted);
+    let until = before.map_or(Time::default(), |began| began + wait(view)).max(view.watch.ends.granted);
     view.now >= until || on(Mutant::GrantUnwaited) || is_dead(view)
 }
 
 /// Whether what those may have granted is over whom an operator wrote off (O-15): nobody hears them say so.
 #[must_use]
 pub fn is_over_for_lost(view: &View<'_>) -> bool {
-    let kept = Duration::from_millis(view.timing().grant_wait_ms);
-    view.state.ctl.written_off.is_empty() || view.now.since(view.watch.phase_since) >= kept || is_dead(view)
+    let waited = view.now.since(view.watch.phase_since) >= wait(view);
+    view.state.ctl.written_off.is_empty() || waited || is_dead(view)
 }
 
-/// Whether whoever was elected last has resigned: its server is dead.
+/// Whether whoever was elected last has resigned: its server is dead. Unlike `View::leader_resigned` this asks of its
+/// own term, and of exactly that life of a node.
 fn is_dead(view: &View<'_>) -> bool {
     let Some(last) = view.state.elections.last() else { return true };
     let own = (view.my_id().as_ref() == Some(&last.leader)).then_some(&view.me.vows);

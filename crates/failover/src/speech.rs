@@ -31,14 +31,14 @@ impl Controller {
 
     /// How long this agent process has run, in milliseconds.
     pub(crate) fn up_ms(&self, now: Time) -> u64 {
-        ms_of(now.since(self.began.unwrap_or(now)))
+        ms_of(now.since(self.watch.ends.began.unwrap_or(now)))
     }
 
     /// How long the PostgreSQL of the leader whom we follow has given no sign of life, as
     /// far as we can know: not before this process began, nor while its loop ran late.
     #[must_use]
     pub fn leader_server_silent(&self, now: Time) -> Option<Duration> {
-        let since = self.began.unwrap_or(now);
+        let since = self.watch.ends.began.unwrap_or(now);
         suspicion::server_silent(&self.view(now, 0)).map(|silent| silent.min(now.since(since)))
     }
 

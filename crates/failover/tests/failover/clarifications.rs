@@ -31,9 +31,9 @@ pub fn at(ms: u64) -> Time {
     Time(Duration::from_millis(ms))
 }
 
-/// n1 leads term 1 under 'any 1 of n2, n3'.
-pub fn state() -> ClusterState {
-    let voter = Member {
+/// A member with a copy that counts.
+pub fn voter() -> Member {
+    Member {
         incarnation: 1,
         raft_id: 1,
         nonce: 0,
@@ -43,11 +43,15 @@ pub fn state() -> ClusterState {
         state: MemberState::Voter,
         leaving: false,
         reinit: false,
-    };
+    }
+}
+
+/// n1 leads term 1 under 'any 1 of n2, n3'.
+pub fn state() -> ClusterState {
     let rule = Rule::new([id("n2"), id("n3")].into(), 1).expect("two can give one acknowledgement");
     let ctl = Control { term: Term(1), phase: Phase::Open, leader: Some(id("n1")), ..Control::default() };
     ClusterState {
-        members: ["n1", "n2", "n3"].iter().map(|n| (node(n), voter.clone())).collect(),
+        members: ["n1", "n2", "n3"].iter().map(|n| (node(n), voter())).collect(),
         ctl,
         elections: vec![election(1, "n1", &rule)],
         rules: vec![ActiveRule { term: Term(1), leader: id("n1"), sub: 2, rule, mode: Durability::Quorum }],

@@ -2,36 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use cluster::command::{Kind, Member, MemberState};
 use cluster::report::{Leading, Report, StandbyProgress};
 use cluster::state::{Control, Phase};
-use cluster::{ActiveRule, ClusterState, Durability, Lsn, MemberId, NodeId, Rule, Settings, Term, Vows};
+use cluster::{ActiveRule, ClusterState, Durability, Lsn, Rule, Settings, Term, Vows};
 use failover::forecast::{self, Remake, Scene, Unwise};
 
-fn node(name: &str) -> NodeId {
-    NodeId::new(name).expect("tests name nodes well")
-}
-
-fn id(name: &str) -> MemberId {
-    MemberId::new(node(name), 1)
-}
+use crate::clarifications::{id, node, voter};
 
 /// n1 leads term 1; commits wait for one of `rule`.
 fn state(nodes: &[&str], rule: &[&str], durability: Durability) -> ClusterState {
-    let voter = Member {
-        incarnation: 1,
-        raft_id: 1,
-        nonce: 0,
-        kind: Kind::Data,
-        addresses: Default::default(),
-        tags: Default::default(),
-        state: MemberState::Voter,
-        leaving: false,
-        reinit: false,
-    };
     let rule = Rule::new(rule.iter().map(|n| id(n)).collect(), 1).expect("one may acknowledge");
     ClusterState {
-        members: nodes.iter().map(|n| (node(n), voter.clone())).collect(),
+        members: nodes.iter().map(|n| (node(n), voter())).collect(),
         ctl: Control { term: Term(1), phase: Phase::Open, leader: Some(id("n1")), ..Control::default() },
         rules: vec![ActiveRule { term: Term(1), leader: id("n1"), sub: 1, rule, mode: durability }],
         settings: Settings { durability, ..Settings::default() },
