@@ -14,6 +14,7 @@
 //! The caller lends the server's `Backend` for each call while the two are
 //! linked. It must send what comes out before it calls again.
 
+mod again;
 mod back;
 mod by_name;
 mod complete;
@@ -25,6 +26,7 @@ mod loss;
 mod ready;
 mod tell;
 mod temporary;
+mod texts;
 mod wrap;
 
 use alloc::boxed::Box;
@@ -36,13 +38,16 @@ use alloc::vec::Vec;
 use wire::back::{Transaction, Words};
 
 use crate::backend::Backend;
-use crate::expect::{Asker, Ends, Expect, Owed, Undo};
+use crate::expect::{Asker, Ends, Expect, Owed};
 use crate::pin::{Pin, Pins};
 use crate::plan::Out;
 use crate::prepared::Statement;
 use crate::settings::{self, Settings};
 use crate::sql::Traits;
 
+use again::Again;
+
+pub use again::AGAIN_BYTES_MAX;
 pub use back::{Heard, WHOLE_BYTES};
 pub use front::{Step, Taken};
 pub use loss::{Fate, Loss, Outcome};
@@ -74,9 +79,6 @@ pub struct Rules {
     pub settle_autocommit: bool,
 }
 
-/// Longest request that is kept to be run again, in bytes.
-pub const AGAIN_BYTES_MAX: usize = 16 << 10;
-
 /// What the client has sent since nothing was owed.
 #[derive(Debug, Default)]
 struct Batch {
@@ -84,14 +86,12 @@ struct Batch {
     open: bool,
     /// Requests (simple queries, or batches up to Sync) since then.
     requests: u32,
-    /// What is kept for running it again is all of it so far.
-    keeps: bool,
-    /// The bytes, while there is one request that may be run again.
-    again: Vec<u8>,
-    /// What names of the client's stood for before it, the newest change last.
-    renamed: Vec<Undo>,
-    /// The client has got something of the answer.
+    /// What may be run again.
+    again: Again,
+    /// The client has got something of the first answer that is owed.
     answered: bool,
+    /// The client has asked for answers before the end of a request.
+    flushed: bool,
     /// Something in the extended batch that is open may end the transaction.
     ends: bool,
     /// Batches and queries sent: the number of the one that is sent now.

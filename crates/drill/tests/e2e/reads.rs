@@ -33,12 +33,10 @@ async fn user(story: &Story, name: &str) -> (String, String) {
 /// Reads one after the other until it is told to stop: how many, and how many the leader answered.
 async fn read_on(url: String, stop: watch::Receiver<bool>) -> (u32, u32) {
     let reader = client(&url).await;
-    // Prepared once: a driver that closes each statement sends that together with what follows, and two requests at
-    // a time can't be run again yet (40001).
-    let asks = reader.prepare("SELECT pg_is_in_recovery()").await.unwrap();
     let (mut all, mut by_leader) = (0, 0);
     while !*stop.borrow() {
-        let row = reader.query_one(&asks, &[]).await.unwrap();
+        // Each time a statement of its own, which the driver closes together with what it asks next.
+        let row = reader.query_one("SELECT pg_is_in_recovery()", &[]).await.unwrap();
         all += 1;
         by_leader += u32::from(!row.get::<_, bool>(0));
     }

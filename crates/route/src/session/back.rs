@@ -75,6 +75,9 @@ impl Session {
             if message.body().is_none() && header.bytes() <= WHOLE_BYTES {
                 return (at, Heard::Whole(usize::try_from(header.bytes()).unwrap_or(usize::MAX)));
             }
+            if is_answer(header.tag) {
+                self.say_ours(out);
+            }
             let shown = match self.reply(&message, backend, out) {
                 // Whatever comes after a commit that is not proven waits with it.
                 Reply::Show if self.proving || self.tainted => {
@@ -90,7 +93,8 @@ impl Session {
                     false
                 }
                 Reply::Show => {
-                    self.batch.answered = true;
+                    // What comes after the end of a request belongs to the next.
+                    self.batch.answered = header.tag != back::READY;
                     self.show_kept_back(out);
                     out.to_client.pass(at..at + message.there());
                     true
@@ -101,7 +105,12 @@ impl Session {
             self.from_server.left = header.bytes() - message.there() as u64;
             self.from_server.shown = shown;
             at += message.there();
-            self.say_ours(out);
+            // What belongs to the next request need not be said before its server says something, unless the client
+            // asks for it.
+            let next = header.tag == back::READY && !self.batch.flushed;
+            if !next && is_answer(header.tag) {
+                self.say_ours(out);
+            }
         }
     }
 
@@ -113,7 +122,8 @@ impl Session {
 
     /// Whether what comes now is for the client.
     pub(super) fn is_for_client(&self) -> bool {
-        self.owed.front().is_none_or(Expect::is_clients)
+        let next = self.owed.iter().find(|expect| !matches!(expect, Expect::Said { .. }));
+        next.is_none_or(Expect::is_clients)
     }
 
     pub(super) fn show_if(shown: bool) -> Reply {
@@ -160,7 +170,7 @@ impl Session {
     }
 
     /// Says what is ours to say now.
-    fn say_ours(&mut self, out: &mut Out) {
+    pub(super) fn say_ours(&mut self, out: &mut Out) {
         while let Some(Expect::Said { .. } | Expect::CopyEnd) = self.owed.front() {
             if let Some(Expect::Said { tag, .. }) = self.owed.pop_front() {
                 if self.tainted || self.wrapped && !self.batch.answered {
@@ -248,6 +258,7 @@ impl Session {
         if back::is_fatal(body) {
             return Reply::Stop(Heard::Fatal(message.there()));
         }
+        self.say_ours(out);
         self.copying = false;
         self.part.failed |=
             self.is_for_client() || matches!(self.owed.front(), Some(Expect::Query(Asker::Commit)));
@@ -349,6 +360,7 @@ impl Session {
             self.take_back(expect, Some(backend));
         }
         self.batch.over = self.batch.over.wrapping_add(u32::try_from(queries).unwrap_or(u32::MAX));
+        (0..queries).for_each(|_| self.batch.again.over());
         if took_unnamed {
             self.restore_unnamed(None);
         }
@@ -452,6 +464,11 @@ impl Session {
     pub(super) fn state_of(message: &Message<'_>) -> Option<Transaction> {
         message.body().and_then(Transaction::read)
     }
+}
+
+/// Whether a message answers something: the others come at any time, and an error may end the connection.
+fn is_answer(tag: u8) -> bool {
+    !matches!(tag, back::NOTICE | back::PARAMETER_STATUS | back::NOTIFICATION | back::ERROR)
 }
 
 /// The statement of ours that a Parse was to prepare.

@@ -104,7 +104,7 @@ impl Session {
             // Another name of the client's for the same text stays.
             let name = sql::prepared_name(text).map(|range| &text[range]).unwrap_or_default();
             let old = self.names.remove(name);
-            self.renames(name, old);
+            self.batch.again.renames(name, old);
             // Should it not come to that, it is closed before it is prepared again.
             turn.backend.spoil(statement.id);
         }

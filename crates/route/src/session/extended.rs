@@ -115,21 +115,13 @@ impl Session {
         self.changes.push_back(Change { batch: self.batch.number, id, name: name.into() });
     }
 
-    /// Should the request be run again, or fail without a word of it having been shown, its names mean what
-    /// they did before.
-    pub(super) fn renames(&mut self, name: &[u8], old: Option<Arc<Statement>>) {
-        if self.batch.keeps && self.batch.requests == 0 && !name.is_empty() {
-            self.batch.renamed.push(Undo::Name(name.into(), old));
-        }
-    }
-
-    /// The client has seen nothing of the first request, and it left nothing behind.
+    /// The client has seen nothing of the first request, and it left nothing behind; nor did those after it.
     pub(super) fn rename_back(&mut self) {
-        while let Some(undo) = self.batch.renamed.pop() {
-            match undo {
-                Undo::Name(name, Some(old)) => drop(self.names.insert(name, old)),
-                Undo::Name(name, None) => drop(self.names.remove(&name)),
-                Undo::Prepared(_) | Undo::Unnamed => {}
+        while let Some((name, old)) = self.batch.again.last_renamed() {
+            match old {
+                _ if name.is_empty() => self.unnamed = old,
+                Some(old) => drop(self.names.insert(name, old)),
+                None => drop(self.names.remove(&name)),
             }
         }
     }
@@ -173,7 +165,7 @@ impl Session {
         self.counts.parses = self.counts.parses.wrapping_add(1);
         let name: Box<[u8]> = parse.name.into();
         self.names.insert(name.clone(), statement.clone());
-        self.renames(&name, None);
+        self.batch.again.renames(&name, None);
         self.changes(statement.id, &name);
         let undo = Undo::Name(name, None);
         if !turn.backend.has(statement.id) {
@@ -187,7 +179,7 @@ impl Session {
             self.owed.push_back(Expect::Parse { shown: true, undo: alloc::vec![undo] });
             self.owed.push_back(Expect::Close { shown: false, id: 0 });
         } else {
-            self.say(back::PARSE_COMPLETE, Some(undo), turn.out);
+            self.say(back::PARSE_COMPLETE, Some(undo));
         }
         dropped(message)
     }
@@ -222,6 +214,7 @@ impl Session {
         turn.backend.unnamed = Arc::as_ptr(&statement) as usize;
         self.unnamed_changed = Some(self.batch.number);
         let old = self.unnamed.replace(statement);
+        self.batch.again.renames(b"", old.clone());
         let undo = alloc::vec![Undo::Name(Box::default(), old)];
         self.owed.push_back(Expect::Parse { shown: true, undo });
     }
@@ -241,14 +234,10 @@ impl Session {
         self.owed.push_back(Expect::Parse { shown, undo });
     }
 
-    /// Says a message of ours when its turn has come: at once, if nothing is owed before it.
-    fn say(&mut self, tag: u8, undo: Option<Undo>, out: &mut Out) {
-        if self.owed.is_empty() {
-            self.batch.answered = true;
-            out.to_client.make(|to| back::bare(to, tag));
-        } else {
-            self.owed.push_back(Expect::Said { tag, undo });
-        }
+    /// Says a message of ours when its turn has come: before the next of the server's, or when the client asks
+    /// for all that there is. Not sooner, for a request of which something was shown is not run again.
+    fn say(&mut self, tag: u8, undo: Option<Undo>) {
+        self.owed.push_back(Expect::Said { tag, undo });
     }
 
     /// An error that only we know of: the server is made to fail as well, so that it
@@ -356,9 +345,9 @@ impl Session {
                 self.unnamed_changed = Some(self.batch.number);
             }
             let old = self.forget(name);
-            self.renames(name, old.clone());
+            self.batch.again.renames(name, old.clone());
             let undo = Undo::Name(name.into(), old);
-            self.say(back::CLOSE_COMPLETE, Some(undo), turn.out);
+            self.say(back::CLOSE_COMPLETE, Some(undo));
             return dropped(message);
         }
         let statement = named.and_then(|name| self.statement(name));

@@ -8,7 +8,7 @@ use wire::back::{self, Transaction, Words};
 use wire::frame::Header;
 use wire::front::{self, Object};
 
-use super::{AGAIN_BYTES_MAX, Mode, Session};
+use super::{Mode, Session};
 use crate::backend::Backend;
 use crate::expect::{Asker, Ends, Expect, OWED_MAX};
 use crate::pin::Pin;
@@ -189,11 +189,11 @@ impl Session {
                 dropped(message)
             }
             front::COPY_DATA => {
-                self.keep_nothing();
+                self.batch.again.keep(None);
                 passed(message, &mut turn.out.to_server)
             }
             front::COPY_DONE | front::COPY_FAIL => {
-                self.keep_nothing();
+                self.batch.again.keep(None);
                 self.copying = false;
                 self.owed.push_back(Expect::CopyEnd);
                 passed(message, &mut turn.out.to_server)
@@ -203,6 +203,8 @@ impl Session {
                 if self.batch.open {
                     self.keep(message);
                 }
+                self.batch.flushed = true;
+                self.say_ours(turn.out);
                 passed(message, &mut turn.out.to_server)
             }
             front::SYNC => self.sync(message, turn),
@@ -273,19 +275,20 @@ impl Session {
         if clear && !self.batch.open {
             self.batch.requests = 0;
             self.batch.answered = false;
-            self.batch.keeps = self.rules.rides && self.transaction == Transaction::Idle;
-            self.batch.again.clear();
-            self.batch.renamed.clear();
+            self.batch.flushed = false;
+            self.batch.again.begin(self.rules.rides && self.transaction == Transaction::Idle);
             if self.transaction == Transaction::Idle {
                 self.xid = None;
             }
+        } else if !self.batch.open && (self.batch.number != self.batch.over || self.wrapped || self.proving) {
+            self.batch.again.next();
         }
     }
 
-    /// Something was sent that can't be sent again.
-    pub(super) fn keep_nothing(&mut self) {
-        self.batch.keeps = false;
-        self.batch.again.clear();
+    /// The first request of the client's that is owed has its answer.
+    pub(super) fn request_over(&mut self) {
+        self.batch.again.over();
+        self.batch.answered = false;
     }
 
     /// A request ends here: a query, a call, a Sync.
@@ -297,15 +300,10 @@ impl Session {
         self.batch.ends = false;
     }
 
-    /// Keeps a message of the first request, if that may be run again.
+    /// Keeps a message, if it may be said again.
     pub(super) fn keep(&mut self, message: &Message<'_>) {
-        let room = self.batch.again.len() + message.there() <= AGAIN_BYTES_MAX;
-        let whole = message.body().is_some();
-        if self.batch.keeps && room && whole && self.batch.requests == 0 {
-            self.batch.again.extend_from_slice(&message.bytes[..message.there()]);
-        } else {
-            self.keep_nothing();
-        }
+        let whole = message.body().map(|_| &message.bytes[..message.there()]);
+        self.batch.again.keep(whole);
     }
 
     fn query(&mut self, message: &Message<'_>, turn: &mut Turn<'_>) -> Next {
@@ -335,8 +333,7 @@ impl Session {
         self.begins();
         self.keep(message);
         let in_batch = self.batch.open;
-        self.unnamed = None;
-        self.unnamed_changed = Some(self.batch.number);
+        self.no_more_unnamed();
         self.is_request();
         turn.backend.unnamed = 0;
         self.notes(text, &traits);
@@ -365,6 +362,14 @@ impl Session {
         next
     }
 
+    /// A simple query destroys it.
+    fn no_more_unnamed(&mut self) {
+        if let Some(old) = self.unnamed.take() {
+            self.batch.again.renames(b"", Some(old));
+        }
+        self.unnamed_changed = Some(self.batch.number);
+    }
+
     /// The error that a text must fail with instead of being run. In a block that has failed it fails anyway.
     pub(super) fn wrong_setting(&self, text: &[u8], traits: &Traits) -> Option<Vec<u8>> {
         let failed = self.transaction == Transaction::Failed;
@@ -375,8 +380,7 @@ impl Session {
     fn query_in_vain(&mut self, message: &Message<'_>, words: Vec<u8>, turn: &mut Turn<'_>) -> Next {
         self.begins();
         self.keep(message);
-        self.unnamed = None;
-        self.unnamed_changed = Some(self.batch.number);
+        self.no_more_unnamed();
         turn.backend.unnamed = 0;
         self.is_request();
         self.owed.push_back(Expect::Refused(words.into()));

@@ -8,6 +8,9 @@
 //! | a single statement that only reads, nothing of it shown | run again |
 //! | a single statement that may write | 08007, unless the server said that it gave up before |
 //!
+//! Requests that were sent behind the first are run again as well, where they surely were not begun or
+//! only read.
+//!
 //! A connection that was *ended* has delivered all that the server said. So a
 //! number that was asked for and not given means that COMMIT was never begun:
 //! PostgreSQL sends the answer to one message before it reads the next
@@ -17,15 +20,12 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use wire::back::{self, Transaction, Words};
-use wire::frame::{HEADER_BYTES, Header};
-use wire::front::{self, BindNames, Object, Parse};
 
 use super::tell::{Verdict, rolled_back, unknown};
 use super::{Fallen, Part, Rest, Session};
 use crate::expect::{Asker, Ends, Expect};
 use crate::pin::Pin;
 use crate::plan::Out;
-use crate::sql::{self, Verb};
 
 /// How the connection went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,8 +118,7 @@ impl Session {
             Known::Nothing => self.settled(Fate::Unknown, out),
             Known::Told => {
                 let sets = self.asks && self.part.ended == Ends::Commit;
-                self.tell(&requests, Verdict::Told, out);
-                self.stays_if(!sets, out)
+                self.first_is_over(&requests, Verdict::Told, !sets, out)
             }
         }
     }
@@ -128,15 +127,10 @@ impl Session {
     pub fn settled(&mut self, fate: Fate, out: &mut Out) -> Outcome {
         let requests = self.requests();
         let first = requests.first().copied().unwrap_or_default();
-        let single = self.transaction == Transaction::Idle || self.wrapped;
-        let alone = requests.len() == 1 && self.batch.requests <= 1 && !self.proving;
-        let again = single && alone && !self.batch.answered && !self.batch.again.is_empty();
+        let again = !self.batch.answered && self.may_run_again(&requests, false);
         let sets = self.asks;
         match fate {
-            Fate::Committed => {
-                self.tell(&requests, Verdict::Done, out);
-                return self.stays_if(!sets, out);
-            }
+            Fate::Committed => return self.first_is_over(&requests, Verdict::Done, !sets, out),
             Fate::NotCommitted if again => {
                 self.take_all_back();
                 self.rename_back();
@@ -145,10 +139,59 @@ impl Session {
             }
             // What was to be rolled back is.
             Fate::NotCommitted if first.ends == Ends::Rollback => self.tell(&requests, Verdict::Done, out),
-            Fate::NotCommitted => self.tell(&requests, Verdict::Error(rolled_back()), out),
+            // What only reads and fails changes nothing for those behind it.
+            Fate::NotCommitted => {
+                let reads = self.all_only_read(0..self.batch.again.first().len());
+                return self.tell_first(&requests, Verdict::Error(rolled_back()), reads, out);
+            }
             Fate::Unknown => self.tell(&requests, Verdict::Error(unknown()), out),
         }
         Outcome::Goes
+    }
+
+    /// The first request has succeeded, or is told so; the client stays unless it was told what is not known.
+    fn first_is_over(
+        &mut self,
+        requests: &[Request],
+        first: Verdict<'_>,
+        stays: bool,
+        out: &mut Out,
+    ) -> Outcome {
+        match self.tell_first(requests, first, stays, out) {
+            Outcome::Goes => self.stays_if(stays, out),
+            outcome => outcome,
+        }
+    }
+
+    /// The client gets the end of the first request. What it has sent behind that is run again if it may be,
+    /// and `leaves` nothing hanging on the first.
+    fn tell_first(
+        &mut self,
+        requests: &[Request],
+        first: Verdict<'_>,
+        leaves: bool,
+        out: &mut Out,
+    ) -> Outcome {
+        let again = leaves && requests.len() > 1 && !self.part.begun && self.may_run_again(requests, true);
+        if !again {
+            self.tell(requests, first, out);
+            return Outcome::Goes;
+        }
+        self.batch.again.drop_first();
+        self.tell(&requests[..1], first, out);
+        Outcome::Again
+    }
+
+    /// Whether the requests from the first or from the second on, which are not in a block, can be run again.
+    fn may_run_again(&self, requests: &[Request], but_first: bool) -> bool {
+        let single = self.transaction == Transaction::Idle || self.wrapped;
+        let first = self.batch.again.first().len();
+        let skipped = if but_first { first } else { 0 };
+        let there = self.batch.again.all().len() > skipped && !self.proving;
+        let harmless = || {
+            requests.len() == 1 || self.only_first || self.all_only_read(first..self.batch.again.all().len())
+        };
+        single && there && harmless()
     }
 
     /// A client that was told that its settings hold can't stay when they went with its server.
@@ -164,7 +207,7 @@ impl Session {
 
     /// The request that must be handed in again.
     pub fn take_again(&mut self) -> Vec<u8> {
-        core::mem::take(&mut self.batch.again)
+        self.batch.again.take()
     }
 
     /// The last words for a client that can't go on with another server.
@@ -205,6 +248,7 @@ impl Session {
 
     /// As between two requests.
     pub(super) fn at_rest(&mut self) {
+        self.batch.again.rest();
         self.transaction = Transaction::Idle;
         self.wrapped = false;
         self.wrapping = false;
@@ -251,6 +295,9 @@ impl Session {
         let said = done || first.simple && self.part.ended == first.ends && first.ends != Ends::No;
         if self.part.failed || said && !self.tainted && !self.wrapped && first.ends != Ends::Maybe {
             return Known::Told;
+        }
+        if self.transaction == Transaction::Idle && self.needs_no_server() {
+            return Known::Done;
         }
         if self.on_standby {
             return Known::RolledBack;
@@ -333,95 +380,10 @@ impl Session {
         requests
     }
 
-    /// Whether all that is kept of the request surely leaves nothing behind: it only reads, or
-    /// begins a transaction and does not end it.
-    pub(super) fn only_reads(&self) -> bool {
-        let mut begun = false;
-        self.every_text(|text| {
-            let traits = sql::look(text);
-            begun |= traits.verb == Verb::Begin;
-            let empty = traits.verb == Verb::Empty;
-            begun && !traits.ends || empty || sql::only_reads(text)
-        })
-    }
-
-    /// Whether all that is kept of the request is done as a whole or not at all.
-    fn is_all_or_nothing(&self) -> bool {
-        self.every_text(|text| {
-            let traits = sql::look(text);
-            !traits.loose && !traits.ends
-        })
-    }
-
-    /// Whether `holds` for the text of everything that is kept of the request and runs.
-    fn every_text(&self, mut holds: impl FnMut(&[u8]) -> bool) -> bool {
-        let again = self.batch.again.as_slice();
-        let mut rest = again;
-        let mut any = false;
-        while let Ok(Some(header)) = Header::read(rest) {
-            let Some(body) = header.body(rest) else { return false };
-            let so = match header.tag {
-                front::QUERY => holds(body.strip_suffix(b"\0").unwrap_or(body)),
-                front::BIND => {
-                    let before = &again[..again.len() - rest.len()];
-                    let name = BindNames::read(body).map(|names| names.statement);
-                    name.is_some_and(|name| match text_of(name, before, again) {
-                        Bound::Here(text) => holds(text),
-                        Bound::Before => self.statement(name).is_some_and(|s| holds(s.text())),
-                        Bound::Changes => false,
-                    })
-                }
-                front::FUNCTION_CALL => false,
-                _ => true,
-            };
-            if !so {
-                return false;
-            }
-            any = true;
-            rest = &rest[HEADER_BYTES + body.len()..];
-        }
-        any
-    }
-
     pub(super) fn take_all_back(&mut self) {
         let owed: Vec<Expect> = self.owed.drain(..).collect();
         for expect in owed.into_iter().rev() {
             self.take_back(expect, None);
         }
     }
-}
-
-/// Where a Bind has its statement from.
-enum Bound<'a> {
-    /// From a Parse of the same request.
-    Here(&'a [u8]),
-    /// From a request before it.
-    Before,
-    /// The name means different things in the course of the request.
-    Changes,
-}
-
-fn text_of<'a>(name: &[u8], before: &'a [u8], all: &'a [u8]) -> Bound<'a> {
-    let parsed = |messages: &'a [u8]| {
-        each(messages).filter(|(tag, _)| *tag == front::PARSE).filter_map(|(_, body)| Parse::read(body))
-    };
-    let closed = each(all).any(|(tag, body)| {
-        tag == front::CLOSE && matches!(Object::read(body), Some(Object::Statement(n)) if n == name)
-    });
-    match (parsed(before).filter(|p| p.name == name).last(), parsed(all).any(|p| p.name == name) || closed) {
-        (Some(parse), _) => Bound::Here(parse.text),
-        (None, false) => Bound::Before,
-        (None, true) => Bound::Changes,
-    }
-}
-
-/// Messages with their types.
-fn each(messages: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    let mut rest = messages;
-    core::iter::from_fn(move || {
-        let header = Header::read(rest).ok().flatten()?;
-        let body = header.body(rest)?;
-        rest = &rest[HEADER_BYTES + body.len()..];
-        Some((header.tag, body))
-    })
 }

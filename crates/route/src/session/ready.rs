@@ -120,6 +120,7 @@ impl Session {
 
     /// A request of the client's has its answer; a number that was known is of no use after its transaction.
     fn answered_request(&mut self) {
+        self.request_over();
         if self.transaction == Transaction::Idle || self.part.ended != Ends::No {
             self.xid = None;
             self.wrote = false;
@@ -145,9 +146,9 @@ impl Session {
         self.part = Part::default();
         if !self.held.is_empty() {
             let held = core::mem::take(&mut self.held);
-            self.batch.answered = true;
             out.to_client.make(|to| to.extend_from_slice(&held));
         }
+        self.request_over();
     }
 
     /// A commit's wait was cut short: one of ours that waits shows that all before it is safe as well.
@@ -174,6 +175,7 @@ impl Session {
 
     fn unproven(&mut self, out: &mut Out) {
         self.held.clear();
+        self.request_over();
         self.wrapped = false;
         self.part = Part::default();
         self.xid = None;

@@ -116,6 +116,22 @@ struct Death {
     taints: bool,
 }
 
+impl Death {
+    /// It ends its connection before it has worked on anything, and all that it has said arrives.
+    fn ended() -> Death {
+        Death {
+            worked: 0,
+            silently: false,
+            arrives: usize::MAX,
+            loss: Loss::Ended,
+            words: false,
+            pipelined: false,
+            amnesia: false,
+            taints: false,
+        }
+    }
+}
+
 struct World {
     session: Session,
     shelf: Shelf,
@@ -254,6 +270,11 @@ fn first_of(bytes: &[u8]) -> Option<(usize, u8)> {
 
 /// Runs a script in which the server dies, and lets the judge speak. False if it lived to the end.
 fn story(steps: &[Step1], rules: Rules, death: Death) -> bool {
+    told(steps, rules, death).0
+}
+
+/// The same, and what its client was told.
+fn told(steps: &[Step1], rules: Rules, death: Death) -> (bool, Vec<u8>) {
     let shared = Shared::default();
     let mut world = World {
         session: new_session(rules),
@@ -298,7 +319,7 @@ fn story(steps: &[Step1], rules: Rules, death: Death) -> bool {
         }
     }
     judge(steps, rules, death, &world);
-    world.death.is_none()
+    (world.death.is_none(), world.heard)
 }
 
 fn judge(steps: &[Step1], rules: Rules, death: Death, world: &World) {
@@ -366,16 +387,7 @@ fn judge(steps: &[Step1], rules: Rules, death: Death, world: &World) {
 fn every_death(steps: &[Step1], rules: Rules, taints: bool) {
     for (pipelined, amnesia) in [(false, false), (true, false), (false, true)] {
         for worked in 0..200 {
-            let death = Death {
-                worked,
-                silently: false,
-                arrives: usize::MAX,
-                loss: Loss::Ended,
-                words: false,
-                pipelined,
-                amnesia,
-                taints,
-            };
+            let death = Death { worked, pipelined, amnesia, taints, ..Death::ended() };
             let lived = !story(steps, rules, death);
             story(steps, rules, Death { silently: true, ..death });
             story(steps, rules, Death { words: true, ..death });
@@ -386,19 +398,52 @@ fn every_death(steps: &[Step1], rules: Rules, taints: bool) {
     }
 }
 
+/// Requests that were sent at once, and only read: those of which nothing was shown are run again.
+#[test]
+fn reads_behind_each_other_are_run_again() {
+    let describe =
+        |name| Say::default().parse(name, "SELECT 1").of_statement(wire::front::DESCRIBE, name).sync();
+    let close = |name| Say::default().of_statement(wire::front::CLOSE, name).sync();
+    let reads = |says: Vec<Say>| says.into_iter().map(|say| step(say, &[], false)).collect::<Vec<_>>();
+    let scripts = [
+        reads(vec![query("SELECT 1"), query("SELECT 2"), query("SELECT 3"), query("SELECT 4")]),
+        // As rust-postgres does: it closes the last statement when it prepares the next.
+        reads(vec![describe("a"), run("SELECT 1"), close("a"), describe("a"), close("a"), describe("b")]),
+        // A query takes the unnamed statement away; before it was there.
+        reads(vec![
+            Say::default().parse("", "SELECT 1").sync(),
+            Say::default().bind("", "").execute("", 0).sync(),
+            query("SELECT 2"),
+            Say::default().parse("", "SELECT 3").sync(),
+        ]),
+    ];
+    for (rules, steps) in all_rules().flat_map(|rules| scripts.iter().map(move |steps| (rules, steps))) {
+        for n in 0..8 {
+            let (pipelined, loss) = (n & 1 != 0, if n & 2 != 0 { Loss::Silent } else { Loss::Ended });
+            for worked in 0..40 {
+                let words = n & 4 != 0;
+                let death = Death { worked, silently: n & 2 != 0, loss, pipelined, words, ..Death::ended() };
+                let (died, bytes) = told(steps, rules, death);
+                let heard = messages(&bytes);
+                let answers = heard.split(|(tag, _)| *tag == 'Z');
+                let broken = answers.filter(|a| a.iter().any(|(tag, _)| *tag == 'E')).collect::<Vec<_>>();
+                // Of an answer of the server's a part may have been shown; what is ours to say comes with it.
+                let part = |a: &[(char, Vec<u8>)]| a.len() > 1 && a.iter().all(|(tag, _)| *tag != '3');
+                let good = broken.len() <= 1 && broken.into_iter().all(part);
+                assert!(good, "{rules:?} {death:?}\n{:#?}", readable(&bytes));
+                if !died {
+                    break;
+                }
+            }
+        }
+    }
+}
+
 fn every_byte(steps: &[Step1], rules: Rules) {
     for (pipelined, silently) in [(false, false), (false, true), (true, false), (true, true)] {
         for worked in 0..48 {
-            let death = Death {
-                worked,
-                silently,
-                arrives: 0,
-                loss: Loss::Silent,
-                words: false,
-                pipelined,
-                amnesia: false,
-                taints: false,
-            };
+            let death =
+                Death { worked, silently, arrives: 0, loss: Loss::Silent, pipelined, ..Death::ended() };
             // Every byte comes, with one number of messages or another. Where all arrives is as far as it can come.
             for arrives in (worked % 17..900).step_by(17) {
                 story(steps, rules, Death { arrives, ..death });

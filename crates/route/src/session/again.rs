@@ -1,0 +1,126 @@
+//! What is kept of the requests that are owed, so that they can be run again.
+//!
+//! Clients send the next request before they have read the end of the one
+//! before, or many at once. So all of them are kept, in order, for as long as
+//! all are short and whole; one that is over goes from the front.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::prepared::Statement;
+
+/// Longest that is kept to be run again, in bytes.
+pub const AGAIN_BYTES_MAX: usize = 16 << 10;
+
+/// What a name of the client's stood for.
+type Renamed = (Box<[u8]>, Option<Arc<Statement>>);
+
+/// Where in what is kept a request ends, counted from the first byte that ever was kept.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    bytes: usize,
+    renamed: usize,
+}
+
+/// The requests that are owed.
+#[derive(Debug, Default)]
+pub(super) struct Again {
+    /// All of them are kept.
+    keeps: bool,
+    bytes: Vec<u8>,
+    /// What names of the client's stood for before them, the newest change last.
+    renamed: Vec<Renamed>,
+    /// Ends of all but the last.
+    ends: VecDeque<End>,
+    /// What has gone from the front.
+    gone: (usize, usize),
+}
+
+impl Again {
+    /// Nothing is owed; whether the requests that come now may be kept.
+    pub fn begin(&mut self, keeps: bool) {
+        self.rest();
+        self.keeps = keeps;
+        self.bytes.clear();
+    }
+
+    /// A request begins while others are owed.
+    pub fn next(&mut self) {
+        let bytes = self.gone.0 + self.bytes.len();
+        self.ends.push_back(End { bytes, renamed: self.gone.1 + self.renamed.len() });
+    }
+
+    /// A message of the last request: `None` if it can't be said a second time.
+    pub fn keep(&mut self, message: Option<&[u8]>) {
+        let message = message.filter(|m| self.keeps && self.bytes.len() + m.len() <= AGAIN_BYTES_MAX);
+        match message {
+            Some(message) => self.bytes.extend_from_slice(message),
+            None => {
+                self.keeps = false;
+                self.bytes.clear();
+            }
+        }
+    }
+
+    /// A name of the client's stood for `old` before the message that is kept.
+    pub fn renames(&mut self, name: &[u8], old: Option<Arc<Statement>>) {
+        // A request by itself leaves the unnamed statement as it finds it, or says it anew.
+        if self.keeps && (!name.is_empty() || !self.ends.is_empty()) {
+            self.renamed.push((name.into(), old));
+        }
+    }
+
+    /// The first request is over.
+    pub fn over(&mut self) {
+        let Some(end) = self.ends.pop_front() else {
+            self.bytes.clear();
+            self.renamed.clear();
+            return;
+        };
+        // Where nothing is kept any more the ends say nothing.
+        let bytes = end.bytes.saturating_sub(self.gone.0).min(self.bytes.len());
+        self.bytes.drain(..bytes);
+        self.renamed.drain(..end.renamed.saturating_sub(self.gone.1).min(self.renamed.len()));
+        self.gone = (end.bytes, end.renamed);
+    }
+
+    /// All but the first is run again.
+    pub fn drop_first(&mut self) {
+        let bytes = self.first().len();
+        self.bytes.drain(..bytes);
+    }
+
+    /// Nothing is owed any more; the bytes may still be taken.
+    pub fn rest(&mut self) {
+        self.renamed.clear();
+        self.ends.clear();
+        self.gone = (0, 0);
+    }
+
+    /// All that is kept.
+    pub fn all(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What is kept of the first request.
+    pub fn first(&self) -> &[u8] {
+        let bytes = self.ends.front().map_or(self.bytes.len(), |end| end.bytes.saturating_sub(self.gone.0));
+        &self.bytes[..bytes.min(self.bytes.len())]
+    }
+
+    /// What a name stood for before all of them, if one of them has changed that.
+    pub fn before(&self, name: &[u8]) -> Option<Option<&Arc<Statement>>> {
+        self.renamed.iter().find(|(changed, _)| **changed == *name).map(|(_, old)| old.as_ref())
+    }
+
+    /// The newest change of a name, which is forgotten.
+    pub fn last_renamed(&mut self) -> Option<Renamed> {
+        self.renamed.pop()
+    }
+
+    pub fn take(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.bytes)
+    }
+}
