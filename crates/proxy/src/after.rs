@@ -55,7 +55,7 @@ pub fn check(server: &Server, text: &str) -> Verdict {
 }
 
 /// Waits until a server has replayed so far; `control` is told when that, or another one, is there.
-pub fn begin(reactor: &Rc<Reactor>, server: Server, lsn: u64, control: &Rc<Control>) -> Rc<Waiter> {
+pub fn begin(reactor: &Rc<Reactor>, server: Box<Server>, lsn: u64, control: &Rc<Control>) -> Rc<Waiter> {
     let waiter = Waiter::new(control);
     let (reactor, later) = (reactor.clone(), waiter.clone());
     tokio::task::spawn_local(async move {
@@ -72,10 +72,10 @@ pub fn begin(reactor: &Rc<Reactor>, server: Server, lsn: u64, control: &Rc<Contr
 /// Waits until a server has replayed so far, or one that leads is there instead.
 async fn wait(
     reactor: &Rc<Reactor>,
-    mut server: Server,
+    mut server: Box<Server>,
     lsn: u64,
     waiter: &Waiter,
-) -> Result<Server, Refusal> {
+) -> Result<Box<Server>, Refusal> {
     let limit = reactor.config.pool.read_after_timeout;
     let (end, mut pause) = (Instant::now() + limit, ASK_AGAIN.0);
     let pool = server.place.pool.clone();

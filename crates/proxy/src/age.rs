@@ -55,7 +55,7 @@ impl Pool {
     /// Closes those that are idle and wanted no more.
     pub fn close_unwanted(&self) {
         let wanted = |server: &Server| !server.facts.close_needed.get();
-        self.idle.put_back(self.idle.take().into_iter().filter(wanted).collect());
+        self.idle.put_back(self.idle.take().into_iter().filter(|server| wanted(server)).collect());
     }
 
     /// Opens one connection if there are fewer than are to be kept: on each tick one, so that no server is stormed.

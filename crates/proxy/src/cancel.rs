@@ -34,7 +34,7 @@ pub fn forward(server: &Server, control: &Rc<Control>) {
 }
 
 /// Stops what runs on a server whose client has left, and closes it.
-pub fn send(server: Server) {
+pub fn send(server: Box<Server>) {
     tokio::task::spawn_local(async move {
         let _ = timeout(limit(&server), say(&server.address, &server.key)).await;
         drop(server);

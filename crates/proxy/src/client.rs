@@ -42,7 +42,7 @@ pub struct Client {
     pool: Rc<Pool>,
     line: Line,
     session: Session,
-    server: Option<Server>,
+    server: Option<Box<Server>>,
     waiting: Option<Rc<Waiter>>,
     settling: Option<Rc<RefCell<Option<Fate>>>>,
     control: Rc<Control>,
@@ -169,7 +169,7 @@ impl Client {
     }
 
     fn account(&mut self) {
-        self.facts.note(self.reactor.now.get(), &self.pool, &self.session, self.server.as_ref());
+        self.facts.note(self.reactor.now.get(), &self.pool, &self.session, self.server.as_deref());
         self.facts.waits.set(self.waiting.as_ref().map(|w| w.since).or(self.unsure));
         self.facts.prepared.set(self.session.prepared());
         let busy = self.server.as_ref().is_some_and(|s| s.led) && !self.session.is_between();
@@ -248,7 +248,7 @@ impl Client {
         let _ = self.line.say(cx, &bytes);
     }
 
-    fn attach(&mut self, cx: &mut Context<'_>, mut server: Server) -> Result<(), End> {
+    fn attach(&mut self, cx: &mut Context<'_>, mut server: Box<Server>) -> Result<(), End> {
         let reactor = self.reactor.clone();
         let mut out = reactor.out.borrow_mut();
         out.clear();
@@ -346,7 +346,7 @@ impl Client {
         let idle =
             |s: &Server| s.line.is_drained() && s.line.input.filled().is_empty() && s.cancels.get() == 0;
         if free
-            && self.server.as_ref().is_some_and(idle)
+            && self.server.as_deref().is_some_and(idle)
             && let Some(server) = self.server.take()
         {
             // Of its own pool, or of those who write: a reader may have been sent to the leader.

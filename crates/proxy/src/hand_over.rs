@@ -31,7 +31,7 @@ pub struct Parcel {
 
 impl Server {
     /// Takes it out of this thread; nothing if it can't be moved, and is closed.
-    fn pack(mut self) -> Option<Parcel> {
+    fn pack(mut self: Box<Self>) -> Option<Parcel> {
         let place = self.place.shared.take()?;
         let address = self.address.to_string();
         self.facts.moved.set(true);
@@ -51,7 +51,7 @@ impl Server {
 }
 
 impl Parcel {
-    fn unpack(self, reactor: &Rc<Reactor>, pool: &Rc<Pool>) -> io::Result<Server> {
+    fn unpack(self, reactor: &Rc<Reactor>, pool: &Rc<Pool>) -> io::Result<Box<Server>> {
         let address: Rc<str> = self.address.into();
         let place = Place::of(pool, &address, self.place);
         let line = Line::new(self.socket.into_stream()?);
@@ -63,7 +63,7 @@ impl Parcel {
 
 impl Pool {
     /// Gives an idle connection to the same pool on another thread.
-    pub(crate) fn hand_over(&self, reactor: &Rc<Reactor>, server: Server, thread: usize) {
+    pub(crate) fn hand_over(&self, reactor: &Rc<Reactor>, server: Box<Server>, thread: usize) {
         let key = self.key.clone();
         let parcel = server.pack();
         // Without a parcel a place has become free there.

@@ -8,9 +8,12 @@ use crate::balance::Loads;
 use crate::server::Server;
 use crate::share::Share;
 
+/// Each stays where it is in memory while it changes hands.
+pub(crate) type Servers = Vec<Box<Server>>;
+
 /// On one thread.
 pub struct Idle {
-    servers: RefCell<Vec<Server>>,
+    servers: RefCell<Servers>,
     share: Arc<Share>,
     thread: usize,
 }
@@ -29,14 +32,14 @@ impl Idle {
     }
 
     /// One more.
-    pub fn push(&self, server: Server) {
+    pub fn push(&self, server: Box<Server>) {
         self.servers.borrow_mut().push(server);
         self.tell();
     }
 
     /// The one used last.
     #[must_use]
-    pub fn pop(&self) -> Option<Server> {
+    pub fn pop(&self) -> Option<Box<Server>> {
         let server = self.servers.borrow_mut().pop();
         self.tell();
         server
@@ -44,23 +47,23 @@ impl Idle {
 
     /// One whose server has least to do.
     #[must_use]
-    pub fn least(&self, loads: &Loads) -> Option<Server> {
+    pub fn least(&self, loads: &Loads) -> Option<Box<Server>> {
         self.remove(|servers| loads.pick(servers.iter().map(|s| &s.load)))
     }
 
     /// One that leads to `address`.
     #[must_use]
-    pub fn one_at(&self, address: &Rc<str>) -> Option<Server> {
+    pub fn one_at(&self, address: &Rc<str>) -> Option<Box<Server>> {
         self.remove(|servers| servers.iter().position(|s| s.address == *address))
     }
 
     /// The one unused longest.
     #[must_use]
-    pub fn oldest(&self) -> Option<Server> {
+    pub fn oldest(&self) -> Option<Box<Server>> {
         self.remove(|servers| (!servers.is_empty()).then_some(0))
     }
 
-    fn remove(&self, which: impl FnOnce(&[Server]) -> Option<usize>) -> Option<Server> {
+    fn remove(&self, which: impl FnOnce(&[Box<Server>]) -> Option<usize>) -> Option<Box<Server>> {
         let mut servers = self.servers.borrow_mut();
         let found = which(&servers).map(|at| servers.remove(at));
         drop(servers);
@@ -70,14 +73,14 @@ impl Idle {
 
     /// All of them, the one unused longest first.
     #[must_use]
-    pub fn take(&self) -> Vec<Server> {
+    pub(crate) fn take(&self) -> Servers {
         let all = self.servers.take();
         self.tell();
         all
     }
 
     /// Those that are kept of what `take` gave; what has come in meanwhile was used later.
-    pub fn put_back(&self, mut kept: Vec<Server>) {
+    pub(crate) fn put_back(&self, mut kept: Servers) {
         let mut servers = self.servers.borrow_mut();
         kept.append(&mut servers);
         *servers = kept;

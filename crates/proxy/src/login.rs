@@ -39,7 +39,7 @@ pub async fn open(
     pool: &Rc<Pool>,
     address: Rc<str>,
     place: Place,
-) -> Result<Server, Refusal> {
+) -> Result<Box<Server>, Refusal> {
     let mut server = open_with(reactor, pool, address.clone(), place, &[]).await?;
     let ready = async {
         if reactor.rules.rides && pool.key.target == Target::Primary {
@@ -63,7 +63,7 @@ pub async fn open_with(
     address: Rc<str>,
     place: Place,
     more: &[(&[u8], &[u8])],
-) -> Result<Server, Refusal> {
+) -> Result<Box<Server>, Refusal> {
     let opening = async {
         let stream = connect(reactor, &address).await.map_err(|e| unreachable_at(&address, &e))?;
         let mut line = Line::new(stream);
@@ -79,7 +79,7 @@ pub async fn open_with(
 
 /// Takes for the leader only what takes writes, and learns in whose term it does: where routes are late, an older
 /// leader may be back as a standby, or lead again (C-20).
-pub(crate) async fn prove_leader(mut server: Server, address: &str) -> Result<Server, Refusal> {
+pub(crate) async fn prove_leader(mut server: Box<Server>, address: &str) -> Result<Box<Server>, Refusal> {
     match server.timeline().await {
         Ok(Some(timeline)) => {
             server.backend.timeline = timeline;

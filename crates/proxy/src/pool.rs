@@ -144,14 +144,14 @@ impl Pool {
     }
 
     /// A connection, if one is there for whoever comes now.
-    pub fn try_get(&self) -> Option<Server> {
+    pub fn try_get(&self) -> Option<Box<Server>> {
         if !self.waiters.borrow().is_empty() {
             return None;
         }
         self.take_idle()
     }
 
-    fn take_idle(&self) -> Option<Server> {
+    fn take_idle(&self) -> Option<Box<Server>> {
         let reactor = self.reactor.upgrade()?;
         let routing = reactor.routing.borrow();
         if routing.holds(self.wants.get()) || self.paused.get() {
@@ -185,7 +185,7 @@ impl Pool {
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn get(self: &Rc<Pool>) -> Result<Server, Refusal> {
+    pub async fn get(self: &Rc<Pool>) -> Result<Box<Server>, Refusal> {
         if let Some(server) = self.try_get() {
             return Ok(server);
         }
@@ -202,7 +202,7 @@ impl Pool {
     }
 
     /// Gives a connection back. It goes to the next in the queue, or rests.
-    pub fn give_back(self: &Rc<Pool>, mut server: Server) {
+    pub fn give_back(self: &Rc<Pool>, mut server: Box<Server>) {
         let Some(reactor) = self.reactor.upgrade() else { return };
         let admitted = {
             let routing = reactor.routing.borrow();
@@ -234,14 +234,14 @@ impl Pool {
     }
 
     /// A connection rests until somebody needs it; none does where an administrator has stopped the pool.
-    pub(crate) fn rest(&self, server: Server) {
+    pub(crate) fn rest(&self, server: Box<Server>) {
         if !self.paused.get() {
             self.idle.push(server);
         }
     }
 
     /// Takes one that rests.
-    pub(crate) fn pop_idle(&self) -> Option<Server> {
+    pub(crate) fn pop_idle(&self) -> Option<Box<Server>> {
         self.idle.pop()
     }
 
@@ -258,7 +258,7 @@ impl Pool {
     }
 
     /// Gives a connection back that one client had for all its life: what only it could know goes.
-    pub async fn wash(self: Rc<Pool>, mut server: Server) {
+    pub async fn wash(self: Rc<Pool>, mut server: Box<Server>) {
         let Some(reactor) = self.owner() else { return };
         let washed = async {
             server.wash().await?;
@@ -380,7 +380,7 @@ impl Pool {
         });
     }
 
-    pub(crate) fn opened(self: &Rc<Pool>, server: Server) {
+    pub(crate) fn opened(self: &Rc<Pool>, server: Box<Server>) {
         self.share.welcomes.opened(&server.backend.reported);
         // It may have been stopped during the login.
         self.rest(server);

@@ -71,7 +71,7 @@ async fn enter(
     line: &mut Line,
     startup: &Startup,
     origin: &Origin,
-) -> Result<(Server, Rc<Control>, Rc<ClientFacts>, Seat), Denied> {
+) -> Result<(Box<Server>, Rc<Control>, Rc<ClientFacts>, Seat), Denied> {
     let reactor = &door.reactor;
     let version = begin(line, startup, door.tls_required()).await?;
     let (user, database) = names(startup)?;
@@ -110,7 +110,7 @@ async fn wait_for_place(reactor: &Rc<Reactor>, pool: &Rc<Pool>, address: &Rc<str
 }
 
 /// Logs in at a server that may be had for this; waits for one while nobody leads.
-async fn open(reactor: &Rc<Reactor>, pool: &Rc<Pool>, startup: &Startup) -> Result<Server, Denied> {
+async fn open(reactor: &Rc<Reactor>, pool: &Rc<Pool>, startup: &Startup) -> Result<Box<Server>, Denied> {
     let ours = |name: &[u8]| OURS.contains(&name) || name.starts_with(PROTOCOL_OPTION);
     // Who it is there is the pool's to say.
     let own = |(name, value)| (name, if name == b"user" { pool.key.user.as_bytes() } else { value });
@@ -203,7 +203,7 @@ impl Hops {
 struct Relay {
     reactor: Rc<Reactor>,
     client: Line,
-    server: Server,
+    server: Box<Server>,
     control: Rc<Control>,
     facts: Rc<ClientFacts>,
     /// What goes to the client.

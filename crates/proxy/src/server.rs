@@ -75,9 +75,10 @@ impl Server {
         key: (u32, Vec<u8>),
         opened: Instant,
         place: Place,
-    ) -> Server {
+    ) -> Box<Server> {
         let facts = reactor.register(&place.pool, address.clone(), line.stream(), key.0);
-        Server {
+        // In one place from its login to its end: it changes hands twice for each transaction.
+        Box::new(Server {
             is_local: line.stream().is_local(),
             load: reactor.loads.of(&address),
             cancels: facts.cancels.clone(),
@@ -92,7 +93,7 @@ impl Server {
             opened,
             facts,
             place,
-        }
+        })
     }
 }
 
@@ -200,7 +201,7 @@ impl Server {
             Ok(rows) => rows,
             Err(why) if why.get_ref().is_some_and(|e| e.is::<Refused>()) => {
                 tracing::debug!(%why, "a server does not tell its timeline");
-                let standby = self.backend.reported.get("in_hot_standby").is_some_and(|v| v == "on");
+                let standby = self.backend.on_standby();
                 return Ok((!standby).then_some(0));
             }
             Err(why) => return Err(why),

@@ -206,7 +206,11 @@ impl Stream {
     /// Writes as much as goes.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if let ([slice], Stream::Tcp(s)) = (slices, &mut *self) {
-            return Pin::new(s).poll_write(cx, slice);
+            // Mostly there is room: nobody need be woken then.
+            return match s.try_write(slice) {
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => Pin::new(s).poll_write(cx, slice),
+                wrote => Poll::Ready(wrote),
+            };
         }
         match self {
             Stream::Tcp(s) => Pin::new(s).poll_write_vectored(cx, slices),

@@ -32,7 +32,7 @@ impl Refusal {
 /// Somebody who waits.
 pub struct Waiter {
     /// What came of it.
-    pub got: RefCell<Option<Result<Server, Refusal>>>,
+    pub got: RefCell<Option<Result<Box<Server>, Refusal>>>,
     /// Nobody waits here any more.
     pub gone: Cell<bool>,
     /// Since when.
@@ -87,7 +87,7 @@ impl Waiter {
     }
 
     /// Something came of it.
-    pub fn give(&self, got: Result<Server, Refusal>) {
+    pub fn give(&self, got: Result<Box<Server>, Refusal>) {
         *self.got.borrow_mut() = Some(got);
         self.control.give(Order::Look);
     }

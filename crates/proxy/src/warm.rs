@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 use crate::connect_query;
+use crate::idle::Servers;
 use crate::login;
 use crate::pool::Pool;
 use crate::reactor::Reactor;
@@ -38,7 +39,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(5);
 /// One pool's.
 #[derive(Default)]
 pub struct Warm {
-    kept: RefCell<Vec<Server>>,
+    kept: RefCell<Servers>,
     opening: Cell<usize>,
     refused: RefCell<BTreeMap<Rc<str>, Instant>>,
 }
@@ -60,7 +61,7 @@ impl Warm {
         self.kept.borrow().iter().filter(|s| s.address == *address).count()
     }
 
-    fn take(&self, address: &Rc<str>) -> Vec<Server> {
+    fn take(&self, address: &Rc<str>) -> Servers {
         let all = std::mem::take(&mut *self.kept.borrow_mut());
         let (taken, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|s| s.address == *address);
         *self.kept.borrow_mut() = rest;
@@ -87,7 +88,7 @@ impl Pool {
                 && server.is_alive()
         };
         let mut kept = std::mem::take(&mut *self.warm.kept.borrow_mut());
-        kept.retain_mut(good);
+        kept.retain_mut(|server| good(server));
         self.warm.kept.borrow_mut().append(&mut kept);
         self.warm.refused.borrow_mut().retain(|_, at| at.elapsed() < RETRY);
         if self.warm.opening.get() > 0 || reactor.logs_in() || reactor.warm() >= WARM_MAX {
@@ -157,7 +158,11 @@ async fn leads(server: &mut Server) -> io::Result<()> {
     }
 }
 
-async fn open_beside(reactor: &Rc<Reactor>, pool: &Rc<Pool>, address: &Rc<str>) -> Result<Server, Refusal> {
+async fn open_beside(
+    reactor: &Rc<Reactor>,
+    pool: &Rc<Pool>,
+    address: &Rc<str>,
+) -> Result<Box<Server>, Refusal> {
     let place = Place::beside(pool, address);
     let mut server = login::open_with(reactor, pool, address.clone(), place, &[]).await?;
     timeout(reactor.config.timeouts.server_connect, connect_query::run(&reactor.config, &mut server))

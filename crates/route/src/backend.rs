@@ -24,6 +24,7 @@ pub struct Backend {
     pub timeline: u32,
     /// What it reports of itself (ParameterStatus).
     pub reported: Arc<BTreeMap<String, String>>,
+    on_standby: bool,
     /// What its present or last client has set.
     pub settings: Arc<Settings>,
     /// What was set in it before its first client came, and what RESET goes back to; `None`: nothing.
@@ -46,6 +47,7 @@ impl Backend {
         Backend {
             term,
             timeline: 0,
+            on_standby: says_standby(&reported),
             reported: Arc::new(reported),
             settings: Arc::default(),
             base: None,
@@ -123,7 +125,19 @@ impl Backend {
         let name = text(name);
         let value = text(value);
         if self.reported.get(&name) != Some(&value) {
-            Arc::make_mut(&mut self.reported).insert(name, value);
+            let reported = Arc::make_mut(&mut self.reported);
+            reported.insert(name, value);
+            self.on_standby = says_standby(reported);
         }
     }
+
+    /// Whether its server says that it is a standby (from PostgreSQL 14 on).
+    #[must_use]
+    pub fn on_standby(&self) -> bool {
+        self.on_standby
+    }
+}
+
+fn says_standby(reported: &BTreeMap<String, String>) -> bool {
+    reported.get("in_hot_standby").is_some_and(|value| value == "on")
 }

@@ -258,7 +258,7 @@ impl Session {
     /// until then `front` answers `Step::Wait`.
     pub fn attach(&mut self, backend: &mut Backend, out: &mut Out) {
         backend.unnamed = 0;
-        self.on_standby = backend.reported.get("in_hot_standby").is_some_and(|v| v == "on");
+        self.on_standby = backend.on_standby();
         let same = settings::share(&mut backend.settings, &mut self.settings);
         if same || !self.apply(backend, out) {
             self.tell_reported(backend, out);

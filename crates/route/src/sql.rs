@@ -81,6 +81,7 @@ pub fn look(text: &[u8]) -> Traits {
             Token::Symbol(b';') => {
                 sentence = Sentence { ended: sentence.ended || sentence.words > 0, ..Sentence::default() };
             }
+            Token::Word(word) if sentence.passes_over(word) => sentence.words += 1,
             Token::Word(word) => {
                 let mut lower = [0; WORD_BYTES_MAX];
                 sentence.word(lowercase(word, &mut lower), &mut traits);
@@ -156,6 +157,11 @@ impl Sentence {
         self.words += 1;
     }
 
+    /// Whether a word means nothing where it stands. Every statement is read, and most words are such.
+    fn passes_over(&self, word: &[u8]) -> bool {
+        self.words > 0 && !self.into && self.on_commit.is_nowhere() && !may_mean(word)
+    }
+
     fn word(&mut self, word: &[u8], traits: &mut Traits) {
         if self.begin(traits) {
             if !self.ended {
@@ -204,6 +210,46 @@ impl Sentence {
             _ => self.into &= ends || matches!(word, b"local" | b"global"),
         }
     }
+}
+
+/// Words that mean something behind the first of a statement, but for those of ON COMMIT and after INTO.
+const MEANINGS: &[&[u8]] = &[
+    b"chain",
+    b"constraints",
+    b"hold",
+    b"into",
+    b"local",
+    b"no",
+    b"pg_advisory_lock",
+    b"pg_advisory_lock_shared",
+    b"pg_settings",
+    b"pg_temp",
+    b"pg_try_advisory_lock",
+    b"pg_try_advisory_lock_shared",
+    b"prepared",
+    b"set_config",
+    b"temp",
+    b"temporary",
+    b"to",
+    b"transaction",
+];
+
+/// For each first letter the lengths of those words, as bits.
+const LENGTHS: [u32; 256] = {
+    let mut lengths = [0; 256];
+    let mut n = 0;
+    while n < MEANINGS.len() {
+        let word = MEANINGS[n];
+        lengths[word[0] as usize] |= 1 << word.len();
+        lengths[word[0].to_ascii_uppercase() as usize] |= 1 << word.len();
+        n += 1;
+    }
+    lengths
+};
+
+fn may_mean(word: &[u8]) -> bool {
+    let lengths = word.first().map_or(0, |first| LENGTHS[usize::from(*first)]);
+    word.len() < WORD_BYTES_MAX && lengths >> word.len() & 1 != 0
 }
 
 /// Statements that are all or nothing, whatever happens to their server.
@@ -340,6 +386,23 @@ mod tests {
         assert!(!look(b"update t set a = 1").sets);
         assert!(look(b"commit and chain").chains);
         assert!(!look(b"commit and no chain").chains);
+    }
+
+    #[test]
+    fn words_that_mean_something_are_not_passed_over() {
+        for word in MEANINGS {
+            assert!(may_mean(word) && may_mean(&word.to_ascii_uppercase()));
+        }
+        for (text, sees) in [
+            ("update PG_SETTINGS set setting = 1", look(b"update PG_SETTINGS set setting = 1").sets),
+            ("select PG_TEMP.f()", look(b"select PG_TEMP.f()").temporary),
+            ("prepare TRANSACTION 'x'", look(b"prepare TRANSACTION 'x'").ends),
+            ("rollback work TO x", !look(b"rollback work TO x").ends),
+            ("set LOCAL a = 1", !look(b"set LOCAL a = 1").sets),
+            ("set CONSTRAINTS all deferred", !look(b"set CONSTRAINTS all deferred").sets),
+        ] {
+            assert!(sees, "{text}");
+        }
     }
 
     #[test]

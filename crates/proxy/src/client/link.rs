@@ -37,7 +37,7 @@ impl Client {
     }
 
     /// Takes a server, as soon as it shows what this client must see.
-    pub(super) fn link(&mut self, cx: &mut Context<'_>, server: Server) -> Result<(), End> {
+    pub(super) fn link(&mut self, cx: &mut Context<'_>, server: Box<Server>) -> Result<(), End> {
         let after = match self.pool.key.target {
             Target::Primary => None,
             Target::Replica | Target::Any => self.session.settings().get(after::READ_AFTER),

@@ -30,6 +30,11 @@ enum At {
 }
 
 impl OnCommit {
+    /// Whether no word means anything to it.
+    pub fn is_nowhere(&self) -> bool {
+        self.at == At::Nowhere
+    }
+
     /// The statement says CREATE TEMP.
     pub fn made(&mut self, traits: &mut Traits) {
         *self = OnCommit { at: At::Temporary, depth: 0, made_before: traits.temporary };
