@@ -299,7 +299,7 @@ impl Session {
         if self.transaction == Transaction::Idle && self.needs_no_server() {
             return Known::Done;
         }
-        if self.on_standby {
+        if self.on_standby && !self.may_have_written() {
             return Known::RolledBack;
         }
         if self.unbegun {
@@ -316,6 +316,12 @@ impl Session {
             (_, _) => false,
         };
         if undone { Known::RolledBack } else { Known::Nothing }
+    }
+
+    /// Whether something was written as far as words and numbers tell: a standby that was promoted says so only behind
+    /// the next statement (`in_hot_standby` in tcop/postgres.c), and that one may write.
+    fn may_have_written(&self) -> bool {
+        self.wrote || matches!(self.xid, Some(Some(_)))
     }
 
     /// Whether a request behind the first may have been read by the server, and have committed its transaction.

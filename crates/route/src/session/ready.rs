@@ -123,7 +123,8 @@ impl Session {
         self.request_over();
         if self.transaction == Transaction::Idle || self.part.ended != Ends::No {
             self.xid = None;
-            self.wrote = false;
+            // What was sent behind it may have written as well.
+            self.wrote &= self.is_busy();
         }
         self.part = Part::default();
     }

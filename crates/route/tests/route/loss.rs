@@ -114,6 +114,8 @@ struct Death {
     amnesia: bool,
     /// Every commit's wait for the standbys is cut short.
     taints: bool,
+    /// It says that it is a standby, and was promoted.
+    promoted: bool,
 }
 
 impl Death {
@@ -128,6 +130,7 @@ impl Death {
             pipelined: false,
             amnesia: false,
             taints: false,
+            promoted: false,
         }
     }
 }
@@ -169,6 +172,9 @@ impl World {
                 Step::Link => {
                     assert!(self.backend.is_none());
                     let mut backend = new_backend();
+                    if self.death.is_some_and(|death| death.promoted) {
+                        backend.report(b"in_hot_standby", b"on");
+                    }
                     self.session.attach(&mut backend, &mut out);
                     self.hand_on(&mut out, &[]);
                     self.backend = Some(backend);
@@ -391,6 +397,7 @@ fn every_death(steps: &[Step1], rules: Rules, taints: bool) {
             let lived = !story(steps, rules, death);
             story(steps, rules, Death { silently: true, ..death });
             story(steps, rules, Death { words: true, ..death });
+            story(steps, rules, Death { promoted: true, ..death });
             if lived {
                 break;
             }
