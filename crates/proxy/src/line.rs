@@ -130,17 +130,41 @@ impl Line {
         self.stream
     }
 
+    /// Whether nothing can have come since it was read last, as far as this thread's poll knows: no call of the
+    /// system's, and nobody is woken later.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.input.end == self.input.start && self.stream.is_quiet()
+    }
+
     /// Reads once; 0 bytes at the end.
+    #[inline]
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input.make_room(self.whole);
-        let room = &mut self.input.bytes[self.input.end..];
-        let polled = self.stream.poll_read(cx, room);
-        if let Poll::Ready(Ok(n)) = &polled {
-            self.input.end += n;
-        } else if self.input.start == self.input.end {
-            self.input.give_back();
+        // Most looks find nothing: a buffer is lent only where something is.
+        ready!(self.stream.poll_readable(cx))?;
+        self.poll_something(cx)
+    }
+
+    fn poll_something(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            self.input.make_room(self.whole);
+            let room = &mut self.input.bytes[self.input.end..];
+            let polled = self.stream.poll_read(cx, room);
+            match &polled {
+                Poll::Ready(Ok(n)) => self.input.end += n,
+                Poll::Pending | Poll::Ready(Err(_)) if self.input.start == self.input.end => {
+                    self.input.give_back();
+                }
+                Poll::Pending | Poll::Ready(Err(_)) => {}
+            }
+            match polled {
+                // There was nothing after all.
+                Poll::Ready(Err(why)) if why.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.stream.poll_readable(cx))?;
+                }
+                polled => return polled,
+            }
         }
-        polled
     }
 
     /// Whether everything that was to be sent is with the kernel.
@@ -153,33 +177,50 @@ impl Line {
     ///
     /// # Errors
     /// What the socket says: it is of no more use.
+    #[inline]
     pub fn send(&mut self, cx: &mut Context<'_>, plan: &Plan, came_in: &[u8]) -> io::Result<()> {
-        if plan.is_empty() {
-            return Ok(());
-        }
+        if plan.is_empty() { Ok(()) } else { self.send_some(cx, plan, came_in) }
+    }
+
+    fn send_some(&mut self, cx: &mut Context<'_>, plan: &Plan, came_in: &[u8]) -> io::Result<()> {
         if !self.rest.is_empty() {
             plan.slices(came_in).for_each(|slice| self.rest.extend_from_slice(slice));
             return Ok(());
         }
+        self.flushes = self.stream.is_tls();
+        if let Some(all) = plan.single(came_in) {
+            let sent = self.write(cx, &[IoSlice::new(all)])?;
+            self.rest.extend_from_slice(&all[sent..]);
+        } else {
+            self.send_pieces(cx, plan, came_in)?;
+        }
+        match self.poll_drain(cx) {
+            Poll::Ready(drained) => drained,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn send_pieces(&mut self, cx: &mut Context<'_>, plan: &Plan, came_in: &[u8]) -> io::Result<()> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let mut count = 0;
         for (place, slice) in slices.iter_mut().zip(plan.slices(came_in)) {
             *place = IoSlice::new(slice);
             count += 1;
         }
-        let mut sent = match self.stream.poll_write(cx, &slices[..count]) {
-            Poll::Ready(written) => written?,
-            Poll::Pending => 0,
-        };
+        let mut sent = self.write(cx, &slices[..count])?;
         for slice in plan.slices(came_in) {
             let skipped = sent.min(slice.len());
             sent -= skipped;
             self.rest.extend_from_slice(&slice[skipped..]);
         }
-        self.flushes = self.stream.is_tls();
-        match self.poll_drain(cx) {
-            Poll::Ready(drained) => drained,
-            Poll::Pending => Ok(()),
+        Ok(())
+    }
+
+    /// As much as goes now.
+    fn write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.stream.poll_write(cx, slices) {
+            Poll::Ready(written) => written,
+            Poll::Pending => Ok(0),
         }
     }
 
@@ -194,7 +235,12 @@ impl Line {
     }
 
     /// Sends what is left.
+    #[inline]
     pub fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_drained() { Poll::Ready(Ok(())) } else { self.poll_rest(cx) }
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.rest_at < self.rest.len() {
             let n = ready!(self.stream.poll_write(cx, &[IoSlice::new(&self.rest[self.rest_at..])]))?;
             if n == 0 {

@@ -144,6 +144,9 @@ impl Server {
     /// Whether an idle one is still good: nothing has come but notices and settings, and it has not ended.
     /// Costs nothing while nothing came.
     pub fn is_alive(&mut self) -> bool {
+        if self.line.is_quiet() {
+            return true;
+        }
         let mut cx = Context::from_waker(Waker::noop());
         loop {
             match self.line.poll_fill(&mut cx) {

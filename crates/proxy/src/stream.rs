@@ -1,14 +1,16 @@
 //! A socket to a client or a server: TCP or unix, in clear or in TLS.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
 use std::net::{self, SocketAddr};
+use std::ops::Deref;
 use std::os::unix;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
 
@@ -50,7 +52,7 @@ pub async fn dial(address: &str) -> io::Result<Stream> {
 pub fn tune(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     if socket.peer_addr()?.ip().is_loopback() {
-        let _ = socket2::SockRef::from(socket).set_tcp_congestion(b"reno");
+        let _ = SockRef::from(socket).set_tcp_congestion(b"reno");
     }
     Ok(())
 }
@@ -190,17 +192,42 @@ impl Stream {
         format!("{version}/{cipher}")
     }
 
-    /// Reads what there is; 0 bytes at the end.
+    /// Whether its poll has seen nothing that could be read. What TLS has read already is not known: never quiet.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let readable = |read: io::Result<()>| read.is_ok();
+        match self {
+            Stream::Tcp(s) => !readable(s.try_io(Interest::READABLE, || Ok(()))),
+            Stream::Unix(s) => !readable(s.try_io(Interest::READABLE, || Ok(()))),
+            Stream::Accepted(_) | Stream::Connected(_) => false,
+        }
+    }
+
+    /// Whether a read may find something. TLS may have read it before: only a read tells.
+    #[inline]
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(s) => s.poll_read_ready(cx),
+            Stream::Unix(s) => s.poll_read_ready(cx),
+            Stream::Accepted(_) | Stream::Connected(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Reads what there is, after `poll_readable`; 0 bytes at the end.
+    ///
+    /// # Errors
+    /// What the socket says; `WouldBlock` in clear: there was nothing after all, ask `poll_readable` again.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buf = ReadBuf::new(into);
-        let polled = match self {
-            Stream::Tcp(s) => Pin::new(s).poll_read(cx, &mut buf),
-            Stream::Unix(s) => Pin::new(s).poll_read(cx, &mut buf),
-            Stream::Accepted(s) => Pin::new(s.as_mut()).poll_read(cx, &mut buf),
-            Stream::Connected(s) => Pin::new(s.as_mut()).poll_read(cx, &mut buf),
-        };
-        ready!(polled)?;
-        Poll::Ready(Ok(buf.filled().len()))
+        match self {
+            Stream::Tcp(s) => Poll::Ready(read_once(into, |read| {
+                s.try_io(Interest::READABLE, || read(&mut SockRef::from(&*s).deref()))
+            })),
+            Stream::Unix(s) => Poll::Ready(read_once(into, |read| {
+                s.try_io(Interest::READABLE, || read(&mut SockRef::from(&*s).deref()))
+            })),
+            Stream::Accepted(s) => poll_tls(s.as_mut(), cx, into),
+            Stream::Connected(s) => poll_tls(s.as_mut(), cx, into),
+        }
     }
 
     /// Writes as much as goes.
@@ -238,6 +265,34 @@ impl Stream {
             Stream::Connected(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
         }
     }
+}
+
+/// One read. Where it found less than there was room for nothing more is there, and no second one need show that: the
+/// poll is told so, as tokio's own `poll_read` does (epoll tells of everything that comes after).
+fn read_once(
+    into: &mut [u8],
+    poll: impl FnOnce(&mut dyn FnMut(&mut dyn Read) -> io::Result<usize>) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut short = None;
+    let polled = poll(&mut |socket| {
+        let n = socket.read(into)?;
+        if n == 0 || n == into.len() {
+            return Ok(n);
+        }
+        short = Some(n);
+        Err(io::ErrorKind::WouldBlock.into())
+    });
+    short.map_or(polled, Ok)
+}
+
+fn poll_tls(
+    tls: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buf = ReadBuf::new(into);
+    ready!(Pin::new(tls).poll_read(cx, &mut buf))?;
+    Poll::Ready(Ok(buf.filled().len()))
 }
 
 #[cfg(test)]

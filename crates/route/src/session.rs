@@ -24,6 +24,7 @@ mod fallen;
 mod front;
 mod loss;
 mod ready;
+mod rows;
 mod tell;
 mod temporary;
 mod texts;

@@ -74,6 +74,32 @@ const WORD_BYTES_MAX: usize = 32;
 /// Reads a text. One that is cut off is read as far as it goes.
 #[must_use]
 pub fn look(text: &[u8]) -> Traits {
+    if is_plain_select(text) { Traits { verb: Verb::Select, ..Traits::default() } } else { read(text) }
+}
+
+/// Whether a text is one SELECT of nothing but words and signs that mean nothing here, without strings, comments and
+/// names in quotes. Most texts are; the others are read.
+fn is_plain_select(text: &[u8]) -> bool {
+    let text = text.strip_suffix(b";").unwrap_or(text);
+    let Some((select, rest)) = text.split_at_checked(6) else { return false };
+    if !select.eq_ignore_ascii_case(b"select") || rest.first().is_some_and(|b| tokens::is_in_word(*b)) {
+        return false;
+    }
+    let mut word = 0;
+    for (at, b) in rest.iter().enumerate() {
+        if tokens::is_in_word(*b) {
+            word += 1;
+            continue;
+        }
+        if !tokens::stands_alone(*b) || word > 1 && may_mean(&rest[at - word..at]) {
+            return false;
+        }
+        word = 0;
+    }
+    !may_mean(&rest[rest.len() - word..])
+}
+
+fn read(text: &[u8]) -> Traits {
     let mut traits = Traits::default();
     let mut sentence = Sentence::default();
     for token in Tokens::of(text) {
@@ -164,8 +190,9 @@ impl Sentence {
 
     fn word(&mut self, word: &[u8], traits: &mut Traits) {
         if self.begin(traits) {
+            let verb = verb(word);
             if !self.ended {
-                traits.verb = verb(word);
+                traits.verb = verb;
             }
             // What a DO block sets is not seen, but asked for.
             self.set_before = traits.sets;
@@ -173,7 +200,7 @@ impl Sentence {
             traits.sets |= matches!(word, b"set" | b"reset" | b"do");
             self.could_end = traits.ends;
             traits.ends |= matches!(word, b"commit" | b"end" | b"rollback" | b"abort");
-            traits.loose |= !ATOMIC.contains(&word);
+            traits.loose |= !is_atomic(verb, word);
             self.prepares = word == b"prepare";
             self.rolls = word == b"rollback" || word == b"abort" || word == b"commit";
             self.creates = word == b"create";
@@ -234,44 +261,37 @@ const MEANINGS: &[&[u8]] = &[
     b"transaction",
 ];
 
-/// For each first letter the lengths of those words, as bits.
-const LENGTHS: [u32; 256] = {
-    let mut lengths = [0; 256];
+/// For each first letter, and for each last one, the lengths of those words, as bits.
+const LENGTHS: ([u32; 256], [u32; 256]) = {
+    let (mut first, mut last) = ([0; 256], [0; 256]);
     let mut n = 0;
     while n < MEANINGS.len() {
         let word = MEANINGS[n];
-        lengths[word[0] as usize] |= 1 << word.len();
-        lengths[word[0].to_ascii_uppercase() as usize] |= 1 << word.len();
+        let (a, z, bit) = (word[0], word[word.len() - 1], 1 << word.len());
+        first[a as usize] |= bit;
+        first[a.to_ascii_uppercase() as usize] |= bit;
+        last[z as usize] |= bit;
+        last[z.to_ascii_uppercase() as usize] |= bit;
         n += 1;
     }
-    lengths
+    (first, last)
 };
 
 fn may_mean(word: &[u8]) -> bool {
-    let lengths = word.first().map_or(0, |first| LENGTHS[usize::from(*first)]);
+    let [first, .., last] = word else { return false };
+    let lengths = LENGTHS.0[usize::from(*first)] & LENGTHS.1[usize::from(*last)];
     word.len() < WORD_BYTES_MAX && lengths >> word.len() & 1 != 0
 }
 
-/// Statements that are all or nothing, whatever happens to their server.
-const ATOMIC: &[&[u8]] = &[
-    b"abort",
-    b"begin",
-    b"commit",
-    b"copy",
-    b"delete",
-    b"end",
-    b"fetch",
-    b"insert",
-    b"merge",
-    b"rollback",
-    b"select",
-    b"show",
-    b"start",
-    b"table",
-    b"update",
-    b"values",
-    b"with",
-];
+/// Whether a statement with this first word is all or nothing, whatever happens to its server.
+fn is_atomic(verb: Verb, word: &[u8]) -> bool {
+    match verb {
+        Verb::Begin | Verb::Commit | Verb::Rollback => true,
+        Verb::Write | Verb::Select | Verb::With | Verb::Copy => true,
+        Verb::Other => matches!(word, b"fetch" | b"show"),
+        Verb::Empty | Verb::Deallocate | Verb::Discard => false,
+    }
+}
 
 fn verb(word: &[u8]) -> Verb {
     match word {
@@ -386,6 +406,48 @@ mod tests {
         assert!(!look(b"update t set a = 1").sets);
         assert!(look(b"commit and chain").chains);
         assert!(!look(b"commit and no chain").chains);
+    }
+
+    #[test]
+    fn a_plain_select_is_what_reading_it_says() {
+        let words = [
+            "a",
+            "1",
+            "$1",
+            "*",
+            "=",
+            "(",
+            ")",
+            ",",
+            ";",
+            "'",
+            "\"",
+            "-",
+            "/",
+            "--",
+            "/*",
+            "*/",
+            "$$",
+            "$a$",
+            "e'",
+            "into",
+            "temp",
+            "LOCAL",
+            "set_config",
+            "pg_temp",
+            "commit",
+            "pg_advisory_lock",
+            "for",
+            "update",
+            "\n",
+            "x",
+        ];
+        for (a, b, c) in words.iter().flat_map(|a| words.iter().flat_map(move |b| words.map(|c| (*a, *b, c))))
+        {
+            for text in [alloc::format!("SELECT {a} {b} {c};"), alloc::format!("select{a}{b} {c}")] {
+                assert_eq!(look(text.as_bytes()), read(text.as_bytes()), "{text}");
+            }
+        }
     }
 
     #[test]

@@ -4,20 +4,18 @@
 //! whole or not at all, so that a server which dies in the middle of one leaves
 //! the client's stream in order.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 
 use wire::back::{self, Transaction};
 use wire::frame::{HEADER_BYTES, Header, int32};
 
-use super::Session;
 use super::front::Message;
+use super::{Session, rows};
 use crate::backend::Backend;
 use crate::expect::{Asker, Expect, Undo};
 use crate::pin::Pin;
 use crate::plan::Out;
 use crate::prepared::Statement;
-use crate::settings::SETTINGS_MAX;
 
 /// Messages up to so long are shown whole; of longer ones the parts go as they come.
 pub const WHOLE_BYTES: u64 = 16 << 10;
@@ -64,6 +62,13 @@ impl Session {
                 if self.from_server.left > 0 {
                     return (at, Heard::More);
                 }
+            }
+            if self.shows_rows() {
+                let simple = matches!(self.owed.front(), Some(Expect::Query(_)));
+                let rows = rows::rows_of(&buf[at..], simple);
+                self.batch.answered |= rows > 0;
+                out.to_client.pass(at..at + rows);
+                at += rows;
             }
             let bytes = &buf[at..];
             let header = match Header::read(bytes) {
@@ -170,7 +175,14 @@ impl Session {
     }
 
     /// Says what is ours to say now.
+    #[inline]
     pub(super) fn say_ours(&mut self, out: &mut Out) {
+        if let Some(Expect::Said { .. } | Expect::CopyEnd) = self.owed.front() {
+            self.say_all_of_ours(out);
+        }
+    }
+
+    fn say_all_of_ours(&mut self, out: &mut Out) {
         while let Some(Expect::Said { .. } | Expect::CopyEnd) = self.owed.front() {
             if let Some(Expect::Said { tag, .. }) = self.owed.pop_front() {
                 if self.tainted || self.wrapped && !self.batch.answered {
@@ -181,27 +193,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    fn row(&mut self, message: &Message<'_>) -> Reply {
-        if let Some(Expect::Query(Asker::Ask)) = self.owed.front() {
-            let mut values = message.body().into_iter().flat_map(back::values).flatten();
-            let text = |b: &[u8]| String::from_utf8(b.to_vec());
-            let pair = values.next().zip(values.next()).map(|(name, value)| (text(name), text(value)));
-            match pair {
-                Some((Ok(name), Ok(value))) if self.answer.len() < SETTINGS_MAX => {
-                    self.answer.insert(name, value);
-                }
-                // Of an application's own, and not set.
-                None if message.body().is_some() => {}
-                // In another encoding, too long, too many.
-                Some(_) | None => self.pins.add(Pin::Settings),
-            }
-        }
-        if let Some(Expect::Query(Asker::Temporary)) = self.owed.front() {
-            self.temporary_row(message.body().unwrap_or_default());
-        }
-        Session::show_if(self.is_for_client())
     }
 
     fn step_done(&mut self, tag: u8) -> Reply {

@@ -88,6 +88,7 @@ impl Session {
     }
 
     /// What was kept back so that a statement could be run again, which it can't or need not be.
+    #[inline]
     pub(super) fn show_kept_back(&mut self, out: &mut Out) {
         if self.wrapped && !self.held.is_empty() {
             let held = core::mem::take(&mut self.held);

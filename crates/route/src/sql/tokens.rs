@@ -71,10 +71,10 @@ impl<'a> Tokens<'a> {
     }
 
     fn word(&mut self) -> Token<'a> {
-        let length = self.rest.iter().take_while(|b| is_word(**b) || **b == b'$').count();
-        let escaped = length == 1 && matches!(self.rest, [b'e' | b'E', b'\'', ..]);
-        let word = self.take(length);
-        if escaped { Token::Literal(self.quoted(b'\'', true)) } else { Token::Word(word) }
+        let end = self.rest.iter().position(|b| !IN_WORD[usize::from(*b)]);
+        let word = self.take(end.unwrap_or(self.rest.len()));
+        let escapes = matches!(word, b"e" | b"E") && self.rest.first() == Some(&b'\'');
+        if escapes { Token::Literal(self.quoted(b'\'', true)) } else { Token::Word(word) }
     }
 }
 
@@ -83,41 +83,93 @@ impl<'a> Iterator for Tokens<'a> {
 
     fn next(&mut self) -> Option<Token<'a>> {
         loop {
-            match self.rest {
-                [] => return None,
-                [b'-', b'-', ..] => {
+            let blanks = self.rest.iter().position(|b| KIND[usize::from(*b)] != Kind::Blank)?;
+            self.rest = &self.rest[blanks..];
+            let symbol = *self.rest.first()?;
+            match KIND[usize::from(symbol)] {
+                Kind::Word => return Some(self.word()),
+                Kind::Quote => return Some(Token::Literal(self.quoted(b'\'', false))),
+                Kind::Quotes => return Some(Token::Quoted(self.quoted(b'"', false))),
+                Kind::Dollar => return Some(self.dollar()),
+                Kind::Dash if self.rest.starts_with(b"--") => {
                     let line = self.rest.iter().position(|b| *b == b'\n');
                     self.take(line.unwrap_or(usize::MAX));
                 }
-                [b'/', b'*', ..] => self.comment(),
-                [b'\'', ..] => return Some(Token::Literal(self.quoted(b'\'', false))),
-                [b'"', ..] => return Some(Token::Quoted(self.quoted(b'"', false))),
-                [b'$', ..] => return Some(self.dollar()),
-                [b, ..] if is_word(*b) => return Some(self.word()),
-                [b, ..] => {
+                Kind::Slash if self.rest.starts_with(b"/*") => self.comment(),
+                Kind::Blank | Kind::Dash | Kind::Slash | Kind::Symbol => {
                     self.rest = &self.rest[1..];
-                    if !b.is_ascii_whitespace() {
-                        return Some(Token::Symbol(*b));
-                    }
+                    return Some(Token::Symbol(symbol));
                 }
             }
         }
     }
 }
 
-/// Which bytes words are made of: every statement is read, so a look is cheaper than a comparison of ranges.
-const WORD: [bool; 256] = {
-    let mut is = [false; 256];
+/// What begins with a byte: every statement is read, so a look is cheaper than comparisons.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Symbol,
+    Blank,
+    Word,
+    Quote,
+    Quotes,
+    Dollar,
+    Dash,
+    Slash,
+}
+
+const KIND: [Kind; 256] = {
+    let mut kind = [Kind::Symbol; 256];
     let mut b = 0_u8;
     loop {
-        is[b as usize] = b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80;
+        kind[b as usize] = match b {
+            b'\'' => Kind::Quote,
+            b'"' => Kind::Quotes,
+            b'$' => Kind::Dollar,
+            b'-' => Kind::Dash,
+            b'/' => Kind::Slash,
+            _ if b.is_ascii_whitespace() => Kind::Blank,
+            _ if b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80 => Kind::Word,
+            _ => Kind::Symbol,
+        };
         if b == u8::MAX {
-            break is;
+            break kind;
         }
         b += 1;
     }
 };
 
+/// Which bytes go on with a word.
+const IN_WORD: [bool; 256] = {
+    let mut is = [false; 256];
+    let mut b = 0;
+    while b < is.len() {
+        is[b] = matches!(KIND[b], Kind::Word | Kind::Dollar);
+        b += 1;
+    }
+    is
+};
+
+/// Whether a byte may go on with a word.
+pub(super) fn is_in_word(b: u8) -> bool {
+    IN_WORD[usize::from(b)]
+}
+
+/// Whether a byte is a blank, or a sign that neither begins nor ends anything.
+pub(super) fn stands_alone(b: u8) -> bool {
+    ALONE[usize::from(b)]
+}
+
+const ALONE: [bool; 256] = {
+    let mut is = [false; 256];
+    let mut b = 0;
+    while b < is.len() {
+        is[b] = matches!(KIND[b], Kind::Blank | Kind::Symbol) && b != b';' as usize;
+        b += 1;
+    }
+    is
+};
+
 fn is_word(b: u8) -> bool {
-    WORD[b as usize]
+    KIND[usize::from(b)] == Kind::Word
 }
