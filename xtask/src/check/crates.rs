@@ -26,10 +26,12 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
         match file.text.parse::<Table>() {
             Err(error) => findings.push(Finding::new(&file.path, 1, format!("no TOML: {}", error.message()))),
             Ok(_) if file.path == ROOT => findings.extend(reasons(file)),
+            // A package by itself, such as other people's drivers that are tried: nothing of ours depends on it.
+            Ok(table) if table.contains_key("workspace") => {}
             Ok(table) => findings.extend(manifest(tree, file, &table, &ours)),
         }
     }
-    findings.extend(tree.get("Cargo.lock").map(lock).unwrap_or_default());
+    findings.extend(tree.ending("Cargo.lock").flat_map(lock));
     findings
 }
 
@@ -135,6 +137,8 @@ mod tests {
     fn arrows_are_those_of_the_table() {
         manifest("failover", "cluster.workspace = true", "");
         manifest("agent", "store = { workspace = true }", "");
+        let alone = "[package]\nname = \"drv\"\n[workspace]\n[dependencies]\nserde = \"1\"\n";
+        expect(check, &[("tests/drivers/drv/Cargo.toml", alone)], "");
         manifest("failover", "store.workspace = true", "Cargo.toml:5: failover may not use store");
         manifest("checker", "[dev-dependencies]\nstore.workspace = true", "checker may not use store");
         manifest("nobody", "", "crate nobody is not in xtask/src/edges.rs");
