@@ -6,7 +6,7 @@ use api::routes::{Role, Routes};
 use tokio_postgres::Client;
 
 use crate::follow::{NAMES, Shop, Talk, node};
-use crate::stage::{PATIENCE, Postgres, THREADS, connect, free_port, run_proxy};
+use crate::stage::{PATIENCE, Postgres, THREADS, connect, free_port, run_proxy_of};
 
 pub struct Cluster {
     pub servers: Vec<Postgres>,
@@ -43,8 +43,14 @@ impl Cluster {
     }
 
     fn start_proxy(&self, lines: &str) {
-        let dir = self.shop.dir.path();
         let _ = self.shop.identity("proxy-1");
+        self.configure(lines);
+        let _ = run_proxy_of(proxy::Config::load(&self.shop.dir.path().join("proxy.toml")).unwrap());
+    }
+
+    /// Writes the proxy's configuration, with `lines` in it.
+    pub fn configure(&self, lines: &str) {
+        let dir = self.shop.dir.path();
         let threads =
             if lines.contains("threads") { String::new() } else { format!("threads = {THREADS}\n") };
         let text = format!(
@@ -58,7 +64,7 @@ impl Cluster {
             dir.join("proxy-1.crt"),
             dir.join("proxy-1.key"),
         );
-        let _ = run_proxy(&text);
+        std::fs::write(dir.join("proxy.toml"), text).unwrap();
     }
 
     /// From now on all agents say that server number `leader` leads this term, changed like this.

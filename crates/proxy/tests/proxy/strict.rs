@@ -41,6 +41,26 @@ fn what_is_strict_waits_for_a_lease_of_the_term_and_nothing_else_does() {
 }
 
 #[test]
+fn reload_makes_reads_strict_and_lets_them_be() {
+    told(async {
+        let cluster = Cluster::open(LINES, |_| {}).await;
+        let (client, console) = (cluster.client(cluster.write).await, cluster.console().await);
+        let asked = async || client.batch_execute("SELECT 1").await.map_err(|e| said(&e).0);
+        for _ in 0..2 {
+            assert_eq!(asked().await, Err("57P03".to_string()));
+            cluster.configure("hold.timeout_s = 1");
+            console.batch_execute("reload").await.unwrap();
+            asked().await.unwrap();
+            cluster.configure(LINES);
+            console.batch_execute("reload").await.unwrap();
+        }
+        // Leases are asked for again.
+        cluster.lease(0, Some((4, LONG_MS)));
+        wait_until_some("it never goes on", async || asked().await.ok()).await;
+    });
+}
+
+#[test]
 fn it_goes_on_as_soon_as_there_is_one() {
     told(async {
         let cluster = Cluster::open(&LINES.replace("timeout_s = 1", "timeout_s = 60"), |_| {}).await;
