@@ -35,6 +35,10 @@ pub const LOOK_AFTER: Duration = Duration::from_millis(180);
 pub const LOOK_AFTER_WAL: Duration = Duration::from_millis(2600);
 /// Between two such looks.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// While the leader is silent the own server is probed this often: what its receiver hears tells of the leader's.
+pub const PROBE_CLOSELY: Duration = Duration::from_millis(20);
+/// For so long: whoever has waited longer waits for others, and probes as often as while anything moves.
+pub const CLOSELY: Duration = Duration::from_secs(10);
 /// A turn that begins this much late is counted as lateness (decision 8).
 pub const LATE: Duration = Duration::from_millis(100);
 /// What people and probes see is made anew on every change, and else this often while anything turns.
@@ -78,6 +82,7 @@ pub struct Agent {
     said: Option<Report>,
     pictured: Time,
     looked: Time,
+    probed: Time,
 }
 
 impl Agent {
@@ -97,6 +102,7 @@ impl Agent {
             said: None,
             pictured: Time::default(),
             looked: Time::default(),
+            probed: Time::default(),
         }
     }
 
@@ -233,7 +239,11 @@ impl Agent {
         }
         if !self.leads() && now.since(self.led) > LOOK_AFTER {
             wires.look.notify_one();
-            wires.again.notify_one();
+            // Each probe turns the loop: without a pause this would be all that it does.
+            if now.since(self.led) < CLOSELY && now.since(self.probed) >= PROBE_CLOSELY {
+                self.probed = now;
+                wires.again.notify_one();
+            }
         } else if self.controller.leader_server_silent(now).is_some_and(|d| d > LOOK_AFTER_WAL)
             && now.since(self.looked) >= LOOK_AGAIN
         {
