@@ -1,31 +1,21 @@
 //! A server is killed at every message and every byte. A judge who sees the database says whether
 //! what the client was told is true.
 
-use route::session::{Fate, Heard, Loss, Outcome, Step};
-use route::{Backend, Out, Rules, Session, Shelf};
-use wire::back::Words;
+use route::Rules;
+use route::session::Loss;
 
-use crate::pool::{new_backend, new_session};
-use crate::server::{Server, Shared};
 use crate::words::{Say, messages, readable};
+use crate::world::{Death, Step1, World, lives};
 
-/// One request, and the rows whose fate its answer tells.
-struct Step1 {
-    bytes: Vec<u8>,
-    rows: Vec<u64>,
-    /// It is inside of a block, or ends it.
-    block: bool,
-}
-
-fn step(say: Say, rows: &[u64], block: bool) -> Step1 {
+pub fn step(say: Say, rows: &[u64], block: bool) -> Step1 {
     Step1 { bytes: say.0, rows: rows.into(), block }
 }
 
-fn query(text: &str) -> Say {
+pub fn query(text: &str) -> Say {
     Say::default().query(text)
 }
 
-fn run(text: &str) -> Say {
+pub fn run(text: &str) -> Say {
     Say::default().run(text).sync()
 }
 
@@ -96,184 +86,6 @@ fn odd() -> Vec<Step1> {
     ]
 }
 
-/// How the first server goes.
-#[derive(Clone, Copy, Debug)]
-struct Death {
-    /// Messages that it works on before.
-    worked: usize,
-    /// It works on one more and says nothing of it.
-    silently: bool,
-    /// So much of what it sent arrives.
-    arrives: usize,
-    loss: Loss,
-    /// It says that it gives up.
-    words: bool,
-    /// All requests are sent at once.
-    pipelined: bool,
-    /// Nobody can say what became of anything.
-    amnesia: bool,
-    /// Every commit's wait for the standbys is cut short.
-    taints: bool,
-    /// It says that it is a standby, and was promoted.
-    promoted: bool,
-}
-
-impl Death {
-    /// It ends its connection before it has worked on anything, and all that it has said arrives.
-    fn ended() -> Death {
-        Death {
-            worked: 0,
-            silently: false,
-            arrives: usize::MAX,
-            loss: Loss::Ended,
-            words: false,
-            pipelined: false,
-            amnesia: false,
-            taints: false,
-            promoted: false,
-        }
-    }
-}
-
-struct World {
-    session: Session,
-    shelf: Shelf,
-    shared: Shared,
-    backend: Option<Backend>,
-    server: Server,
-    /// For the server, not worked on.
-    to_server: Vec<u8>,
-    from_server: Vec<u8>,
-    heard: Vec<u8>,
-    worked: usize,
-    arrived: usize,
-    death: Option<Death>,
-    taints: bool,
-    waiting: Vec<u8>,
-    over: bool,
-    asked: bool,
-}
-
-impl World {
-    fn hand_on(&mut self, out: &mut Out, came_in: &[u8]) {
-        out.to_client.slices(came_in).for_each(|bytes| self.heard.extend_from_slice(bytes));
-        out.to_server.slices(came_in).for_each(|bytes| self.to_server.extend_from_slice(bytes));
-        out.clear();
-    }
-
-    fn front(&mut self) {
-        loop {
-            let mut out = Out::default();
-            let came_in = self.waiting.clone();
-            let taken = self.session.front(&mut self.shelf, self.backend.as_mut(), &came_in, &mut out);
-            self.waiting.drain(..taken.bytes);
-            self.hand_on(&mut out, &came_in);
-            match taken.step {
-                Step::Link => {
-                    assert!(self.backend.is_none());
-                    let mut backend = new_backend();
-                    if self.death.is_some_and(|death| death.promoted) {
-                        backend.report(b"in_hot_standby", b"on");
-                    }
-                    self.session.attach(&mut backend, &mut out);
-                    self.hand_on(&mut out, &[]);
-                    self.backend = Some(backend);
-                }
-                Step::More | Step::Whole(_) | Step::Wait => return,
-                Step::End => panic!("ended"),
-            }
-        }
-    }
-
-    /// One message to the server and all that it sends back; false if there is none.
-    fn works(&mut self) -> bool {
-        let death = self.death.filter(|death| self.worked == death.worked);
-        if let Some(death) = death.filter(|d| !self.to_server.is_empty() || d.words) {
-            self.dies(death);
-            return true;
-        }
-        let bytes = std::mem::take(&mut self.to_server);
-        let Some((n, _)) = first_of(&bytes) else { return false };
-        self.to_server = bytes[n..].to_vec();
-        self.server.taints = self.taints;
-        self.server.take(&bytes[..n]);
-        self.worked += 1;
-        let sent = self.server.sent();
-        self.arrives(&sent);
-        true
-    }
-
-    fn arrives(&mut self, sent: &[u8]) {
-        let limit = self.death.map_or(usize::MAX, |death| death.arrives.saturating_sub(self.arrived));
-        let n = sent.len().min(limit);
-        self.arrived += n;
-        self.from_server.extend_from_slice(&sent[..n]);
-        let came_in = std::mem::take(&mut self.from_server);
-        let mut out = Out::default();
-        let Some(backend) = self.backend.as_mut() else { return };
-        let (used, heard) = self.session.back(backend, &came_in, &mut out);
-        self.from_server = came_in[used..].to_vec();
-        self.hand_on(&mut out, &came_in);
-        assert!(matches!(heard, Heard::More | Heard::Whole(_)), "{heard:?} {:?}", self.session);
-    }
-
-    fn dies(&mut self, death: Death) {
-        if death.words {
-            self.server.flush();
-            let sent = self.server.sent();
-            self.arrives(&sent);
-        }
-        self.death = None;
-        if death.silently {
-            let bytes = std::mem::take(&mut self.to_server);
-            if let Some((n, _)) = first_of(&bytes) {
-                self.server.take(&bytes[..n]);
-            }
-        }
-        if death.loss == Loss::Silent && death.silently {
-            // It may have gone on for long.
-            let rest = std::mem::take(&mut self.to_server);
-            self.server.take(&rest);
-        }
-        let mut words = Vec::new();
-        Words::fatal("57P01", "terminating").put(&mut words);
-        let last_words = death.words.then(|| &words[wire::frame::HEADER_BYTES..]);
-        self.server = Server::new(&self.shared);
-        self.to_server.clear();
-        self.from_server.clear();
-        self.backend = None;
-        let mut out = Out::default();
-        let mut outcome = self.session.lost(death.loss, last_words, &mut out);
-        self.hand_on(&mut out, &[]);
-        if let Outcome::Settle(xid) = outcome {
-            self.asked = true;
-            let fate = match self.shared.borrow().fates.get(&xid) {
-                _ if death.amnesia => Fate::Unknown,
-                Some(true) => Fate::Committed,
-                Some(false) | None => Fate::NotCommitted,
-            };
-            outcome = self.session.settled(fate, &mut out);
-            self.hand_on(&mut out, &[]);
-        }
-        match outcome {
-            Outcome::Goes => {}
-            Outcome::Again => {
-                let again = self.session.take_again();
-                assert!(!again.is_empty());
-                self.waiting = [again, std::mem::take(&mut self.waiting)].concat();
-            }
-            Outcome::Settle(_) => panic!("settled twice"),
-            Outcome::End => self.over = true,
-        }
-    }
-}
-
-fn first_of(bytes: &[u8]) -> Option<(usize, u8)> {
-    let header = wire::frame::Header::read(bytes).expect("valid")?;
-    let n = usize::try_from(header.bytes()).expect("small");
-    (n <= bytes.len()).then_some((n, header.tag))
-}
-
 /// Runs a script in which the server dies, and lets the judge speak. False if it lived to the end.
 fn story(steps: &[Step1], rules: Rules, death: Death) -> bool {
     told(steps, rules, death).0
@@ -281,49 +93,7 @@ fn story(steps: &[Step1], rules: Rules, death: Death) -> bool {
 
 /// The same, and what its client was told.
 fn told(steps: &[Step1], rules: Rules, death: Death) -> (bool, Vec<u8>) {
-    let shared = Shared::default();
-    let mut world = World {
-        session: new_session(rules),
-        shelf: Shelf::new(0, 1),
-        server: Server::new(&shared),
-        shared: shared.clone(),
-        backend: None,
-        to_server: Vec::new(),
-        from_server: Vec::new(),
-        heard: Vec::new(),
-        worked: 0,
-        arrived: 0,
-        death: Some(death),
-        taints: death.taints,
-        waiting: Vec::new(),
-        over: false,
-        asked: false,
-    };
-    for (i, step) in steps.iter().enumerate() {
-        world.waiting.extend_from_slice(&step.bytes);
-        if death.pipelined && i + 1 < steps.len() {
-            continue;
-        }
-        for _ in 0..500 {
-            world.front();
-            if !world.works() || world.over {
-                break;
-            }
-        }
-        if world.over {
-            break;
-        }
-    }
-    if let Some(death) = world.death.filter(|death| death.arrives < usize::MAX && !world.over) {
-        // It has done everything, and nothing more arrives.
-        world.dies(death);
-        for _ in 0..500 {
-            world.front();
-            if !world.works() || world.over {
-                break;
-            }
-        }
-    }
+    let world = lives(steps, rules, death);
     judge(steps, rules, death, &world);
     (world.death.is_none(), world.heard)
 }
@@ -462,7 +232,7 @@ fn every_byte(steps: &[Step1], rules: Rules) {
     }
 }
 
-fn all_rules() -> impl Iterator<Item = Rules> {
+pub fn all_rules() -> impl Iterator<Item = Rules> {
     (0..4).map(|n| Rules {
         rides: true,
         settle_commits: n & 1 != 0,

@@ -9,3 +9,4 @@ mod pool;
 mod server;
 mod temporary;
 mod words;
+mod world;
