@@ -16,11 +16,14 @@ impl Session {
     /// begins a transaction and does not end it.
     pub(super) fn only_reads(&self) -> bool {
         let mut begun = false;
-        self.every_text(0..self.batch.again.first().len(), |text| {
+        self.every_run(0..self.batch.again.first().len(), |text, runs| {
             let traits = sql::look(text);
-            begun |= traits.verb == Verb::Begin;
+            let begins = traits.verb == Verb::Begin && !traits.ends;
+            begun |= begins && runs;
+            // What it runs by name may be a COMMIT.
+            let in_block = begun && !traits.ends && sql::prepared_name(text).is_none();
             let empty = traits.verb == Verb::Empty;
-            begun && !traits.ends || empty || sql::only_reads(text)
+            in_block || begins && !traits.many || empty || sql::only_reads(text)
         })
     }
 
@@ -53,6 +56,11 @@ impl Session {
 
     /// Whether `holds` for the text of everything in a part of what is kept that runs.
     fn every_text(&self, part: Range<usize>, mut holds: impl FnMut(&[u8]) -> bool) -> bool {
+        self.every_run(part, |text, _| holds(text))
+    }
+
+    /// The same, with whether it surely runs before what stands behind it: who is bound need not be executed.
+    fn every_run(&self, part: Range<usize>, mut holds: impl FnMut(&[u8], bool) -> bool) -> bool {
         let again = self.batch.again.all();
         let end = part.end;
         let mut rest = &again[part];
@@ -60,14 +68,20 @@ impl Session {
         while let Ok(Some(header)) = Header::read(rest) {
             let Some(body) = header.body(rest) else { return false };
             let so = match header.tag {
-                front::QUERY => holds(body.strip_suffix(b"\0").unwrap_or(body)),
+                front::QUERY => holds(body.strip_suffix(b"\0").unwrap_or(body), true),
                 front::BIND => {
                     let before = &again[..end - rest.len()];
-                    let name = BindNames::read(body).map(|names| names.statement);
-                    name.is_some_and(|name| match text_of(name, before) {
-                        Bound::Here(text) => holds(text),
-                        Bound::Before => self.stood_for(name, again).is_some_and(|s| holds(s.text())),
-                        Bound::Changes => false,
+                    let behind = &rest[HEADER_BYTES + body.len()..];
+                    BindNames::read(body).is_some_and(|names| {
+                        let runs = is_executed(names.portal, behind);
+                        match text_of(names.statement, before) {
+                            Bound::Here(text) => holds(text, runs),
+                            Bound::Before => {
+                                let stood_for = self.stood_for(names.statement, again);
+                                stood_for.is_some_and(|s| holds(s.text(), runs))
+                            }
+                            Bound::Changes => false,
+                        }
                     })
                 }
                 front::FUNCTION_CALL => false,
@@ -90,6 +104,14 @@ impl Session {
         let changes = parsed(name, again).next().is_some() || closed(name, again);
         if changes { None } else { self.statement(name) }
     }
+}
+
+/// Whether a portal that was just bound is executed before anything else is.
+fn is_executed(portal: &[u8], behind: &[u8]) -> bool {
+    let next = each(behind).find(|(tag, _)| !matches!(*tag, front::DESCRIBE | front::FLUSH));
+    next.is_some_and(|(tag, body)| {
+        tag == front::EXECUTE && front::execute_of(body).is_some_and(|(name, _)| name == portal)
+    })
 }
 
 /// Where a Bind has its statement from.

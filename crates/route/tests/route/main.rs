@@ -1,5 +1,6 @@
 //! Sessions between clients and model servers: what clients hear, and what is true.
 
+mod again;
 mod bytes;
 mod differential;
 mod doubt;

@@ -1,0 +1,108 @@
+//! Requests that were sent together, whatever they are: a client that was told of no error has what a server of its
+//! own would have said and done, and nothing is done twice.
+
+use route::Rules;
+use route::session::Loss;
+
+use crate::loss::{all_rules, query, step};
+use crate::server::{Server, Shared};
+use crate::words::{Say, messages, readable};
+use crate::world::{Death, Step1, lives};
+
+/// Ways in which a server goes, at any message.
+fn deaths(worked: usize) -> impl Iterator<Item = Death> {
+    (0..32).map(move |n: u32| {
+        let on = |bit: u32| n & bit != 0;
+        let loss = if on(1) { Loss::Silent } else { Loss::Ended };
+        let (silently, words, promoted) = (on(2), on(4) && !on(2), on(8));
+        Death { worked, loss, silently, words, promoted, pipelined: on(16), ..Death::ended() }
+    })
+}
+
+/// Answers, one for each request, without the state that they end with.
+fn answers(heard: &[u8]) -> Vec<Vec<String>> {
+    let mut all = readable(heard);
+    // That a server is a standby, or not.
+    all.retain(|one| !one.starts_with("S "));
+    let split = all.split_inclusive(|one| one.starts_with("Z "));
+    split.map(|answer| answer[..answer.len() - 1].to_vec()).collect()
+}
+
+/// What a server of its own says to each step; what it has written then is in the database.
+fn directly(steps: &[Step1], shared: &Shared) -> Vec<Vec<String>> {
+    let mut server = Server::new(shared);
+    steps.iter().for_each(|step| server.take(&step.bytes));
+    answers(&server.output)
+}
+
+fn has_failed(answer: &[String]) -> bool {
+    answer.iter().any(|one| one.starts_with("E "))
+}
+
+fn check(steps: &[Step1], rules: Rules, death: Death) -> Result<bool, String> {
+    let alone = Shared::default();
+    let direct = directly(steps, &alone);
+    let world = lives(steps, rules, death);
+    let heard = answers(&world.heard);
+    let rows = world.shared.borrow().rows.clone();
+    let tell = |why: &str| {
+        let said = steps.iter().map(|step| {
+            let said = messages(&step.bytes).into_iter();
+            let said = said
+                .map(|(tag, body)| format!("{tag} {}", String::from_utf8_lossy(&body).replace('\0', ".")));
+            said.collect::<Vec<_>>().join(" | ")
+        });
+        let said: Vec<String> = said.collect();
+        Err(format!(
+            "{why}: {rules:?} {death:?}\nsaid {said:#?}\nheard {heard:?}\ndirect {direct:?}\nrows {rows:?}"
+        ))
+    };
+    if world.over {
+        return Ok(world.death.is_none());
+    }
+    if heard.len() != steps.len() {
+        return tell("one ReadyForQuery for each request");
+    }
+    if heard == direct {
+        let same = rows == alone.borrow().rows;
+        return if same { Ok(world.death.is_none()) } else { tell("other rows than alone") };
+    }
+    let mut before = true;
+    for ((step, answer), alone) in steps.iter().zip(&heard).zip(&direct) {
+        let failed = has_failed(answer);
+        if before && !failed && answer != alone {
+            return tell("another answer than alone");
+        }
+        before &= answer == alone;
+        let unknown = answer.iter().any(|one| one.starts_with("E 08007"));
+        for row in &step.rows {
+            let there = rows.get(row).copied().unwrap_or_default();
+            let rolled_back = answer.iter().any(|one| one == "C ROLLBACK");
+            let lacks = !failed && there == 0 && !step.block && !rolled_back;
+            let has = failed && !unknown && there > 0 && (!step.block || death.pipelined);
+            if there > 1 || lacks || has {
+                return tell(&format!("row {row} is there {there} times"));
+            }
+        }
+    }
+    Ok(world.death.is_none())
+}
+
+fn every_way(steps: &[Step1]) {
+    for rules in all_rules() {
+        for worked in 0..60 {
+            let died =
+                deaths(worked).map(|death| check(steps, rules, death).unwrap_or_else(|why| panic!("{why}")));
+            if !died.fold(false, |any, died| any | died) {
+                break;
+            }
+        }
+    }
+}
+
+/// A BEGIN that was bound and not executed begins nothing.
+#[test]
+fn a_begin_that_is_not_executed_begins_nothing() {
+    let say = Say::default().parse("", "BEGIN").bind("", "").run("INSERT INTO t VALUES (1)").sync();
+    every_way(&[step(say, &[1], false), step(query("SELECT 1"), &[], false)]);
+}
