@@ -436,6 +436,8 @@ impl Session {
             return Reply::Stop(Heard::Broken);
         };
         backend.report(name, value);
+        // Promoted, if it was a standby.
+        self.on_standby &= backend.on_standby();
         // In no list of settings, so it can't be followed.
         let user = name == b"session_authorization";
         let known = core::str::from_utf8(name).ok().and_then(|name| self.told.get(name));

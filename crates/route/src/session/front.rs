@@ -413,7 +413,9 @@ impl Session {
     /// What a statement that is about to run will leave behind in its session.
     pub(super) fn marks(&mut self, traits: &Traits) {
         self.sets |= traits.sets;
-        self.wrote |= matches!(traits.verb, Verb::Write | Verb::With | Verb::Copy | Verb::Other);
+        // The first of many words says nothing of the others.
+        self.wrote |=
+            traits.many || matches!(traits.verb, Verb::Write | Verb::With | Verb::Copy | Verb::Other);
         self.barrier |= matches!(traits.verb, Verb::Deallocate | Verb::Discard) || traits.many;
         // RESET goes back to the startup message's values, which are set again before anything else runs.
         self.barrier |= traits.sets && !self.startup.is_empty();
@@ -434,6 +436,8 @@ impl Session {
         self.begins();
         self.keep(message);
         self.is_request();
+        // Large objects are written so.
+        self.wrote = true;
         let function = wire::frame::int32(message.beginning()).map(|(oid, _)| oid);
         if function == Some(SET_CONFIG_FUNCTION) {
             self.pins.add(Pin::Settings);

@@ -3,6 +3,7 @@
 
 use route::Rules;
 use route::session::Loss;
+use wire::front;
 
 use crate::loss::{all_rules, query, step};
 use crate::server::{Server, Shared};
@@ -68,7 +69,7 @@ fn check(steps: &[Step1], rules: Rules, death: Death) -> Result<bool, String> {
         return if same { Ok(world.death.is_none()) } else { tell("other rows than alone") };
     }
     let mut before = true;
-    for ((step, answer), alone) in steps.iter().zip(&heard).zip(&direct) {
+    for (i, ((step, answer), alone)) in steps.iter().zip(&heard).zip(&direct).enumerate() {
         let failed = has_failed(answer);
         if before && !failed && answer != alone {
             return tell("another answer than alone");
@@ -77,9 +78,10 @@ fn check(steps: &[Step1], rules: Rules, death: Death) -> Result<bool, String> {
         let unknown = answer.iter().any(|one| one.starts_with("E 08007"));
         for row in &step.rows {
             let there = rows.get(row).copied().unwrap_or_default();
+            let last = steps.iter().rposition(|step| step.rows.contains(row)) == Some(i);
             let rolled_back = answer.iter().any(|one| one == "C ROLLBACK");
-            let lacks = !failed && there == 0 && !step.block && !rolled_back;
-            let has = failed && !unknown && there > 0 && (!step.block || death.pipelined);
+            let lacks = !failed && there == 0 && (!step.block || last) && !rolled_back;
+            let has = failed && !unknown && there > 0 && (!step.block || last || death.pipelined);
             if there > 1 || lacks || has {
                 return tell(&format!("row {row} is there {there} times"));
             }
@@ -105,4 +107,33 @@ fn every_way(steps: &[Step1]) {
 fn a_begin_that_is_not_executed_begins_nothing() {
     let say = Say::default().parse("", "BEGIN").bind("", "").run("INSERT INTO t VALUES (1)").sync();
     every_way(&[step(say, &[1], false), step(query("SELECT 1"), &[], false)]);
+}
+
+/// On a standby that was promoted, what does not look like a write may be one.
+#[test]
+fn what_wrote_on_a_promoted_standby_is_not_run_again() {
+    let mut call = Say::default();
+    front::call(&mut call.0, 957);
+    every_way(&[step(query("SELECT 1; INSERT INTO t VALUES (1)"), &[1], false)]);
+    every_way(&[step(query("BEGIN; INSERT INTO t VALUES (1); COMMIT"), &[1], false)]);
+    let rules = Rules { rides: true, ..Rules::default() };
+    let death = Death { silently: true, promoted: true, ..Death::ended() };
+    let world = lives(&[step(call, &[], false)], rules, death);
+    assert!(answers(&world.heard)[0][0].starts_with("E 08007"), "a call of a function may have written");
+}
+
+/// It says that it was promoted before its first answer ends: what comes after is as on any other.
+#[test]
+fn a_block_on_a_promoted_standby_counts() {
+    let steps = [
+        step(query("BEGIN"), &[], true),
+        step(query("INSERT INTO t VALUES (1)"), &[], true),
+        step(query("COMMIT"), &[1], true),
+    ];
+    let rules = Rules { rides: true, settle_commits: true, ..Rules::default() };
+    for (worked, arrives) in (2..5).flat_map(|worked| (60..180).map(move |arrives| (worked, arrives))) {
+        let death =
+            Death { worked, arrives, silently: true, loss: Loss::Silent, promoted: true, ..Death::ended() };
+        check(&steps, rules, death).unwrap_or_else(|why| panic!("{why}"));
+    }
 }

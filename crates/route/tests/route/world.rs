@@ -2,10 +2,12 @@
 
 use route::session::{Fate, Heard, Loss, Outcome, Step};
 use route::{Backend, Out, Rules, Session, Shelf};
-use wire::back::Words;
+use wire::back::{self, Words};
 
 use crate::pool::{new_backend, new_session};
 use crate::server::{Server, Shared};
+
+const READY_BYTES: usize = 6;
 
 /// One request, and the rows whose fate its answer tells.
 pub struct Step1 {
@@ -68,6 +70,8 @@ pub struct World {
     arrived: usize,
     pub death: Option<Death>,
     taints: bool,
+    /// It has not said yet that it is no standby any more.
+    promoted: bool,
     waiting: Vec<u8>,
     pub over: bool,
     asked: bool,
@@ -93,6 +97,7 @@ impl World {
                     let mut backend = new_backend();
                     if self.death.is_some_and(|death| death.promoted) {
                         backend.report(b"in_hot_standby", b"on");
+                        self.promoted = true;
                     }
                     self.session.attach(&mut backend, &mut out);
                     self.hand_on(&mut out, &[]);
@@ -117,7 +122,14 @@ impl World {
         self.server.taints = self.taints;
         self.server.take(&bytes[..n]);
         self.worked += 1;
-        let sent = self.server.sent();
+        let mut sent = self.server.sent();
+        if sent.len() >= READY_BYTES && sent[sent.len() - READY_BYTES] == back::READY && self.promoted {
+            // It says so behind the first answer.
+            self.promoted = false;
+            let ready = sent.split_off(sent.len() - READY_BYTES);
+            back::parameter_status(&mut sent, b"in_hot_standby", b"off");
+            sent.extend(ready);
+        }
         self.arrives(&sent);
         true
     }
@@ -210,6 +222,7 @@ pub fn lives(steps: &[Step1], rules: Rules, death: Death) -> World {
         arrived: 0,
         death: Some(death),
         taints: death.taints,
+        promoted: false,
         waiting: Vec::new(),
         over: false,
         asked: false,
