@@ -141,7 +141,7 @@ impl Session {
             Fate::NotCommitted if first.ends == Ends::Rollback => self.tell(&requests, Verdict::Done, out),
             // What only reads and fails changes nothing for those behind it.
             Fate::NotCommitted => {
-                let reads = self.all_only_read(0..self.batch.again.first().len());
+                let reads = self.first_only_reads();
                 return self.tell_first(&requests, Verdict::Error(rolled_back()), reads, out);
             }
             Fate::Unknown => self.tell(&requests, Verdict::Error(unknown()), out),
@@ -310,7 +310,10 @@ impl Session {
         }
         let undone = match (self.part.ended, first.ends) {
             (Ends::No, Ends::No) if self.transaction != Transaction::Idle => !self.may_commit_later(requests),
-            (Ends::No, Ends::No) => self.only_reads() || gave_up && self.is_all_or_nothing(),
+            (Ends::No, Ends::No) => {
+                let surely = || self.first_only_reads() || !self.may_commit_later(requests);
+                self.only_reads() && surely() || gave_up && self.is_all_or_nothing()
+            }
             (Ends::No, Ends::Rollback) => true,
             // It ends, and may have begun another, or is one text of several statements.
             (_, _) => false,

@@ -40,6 +40,11 @@ impl Session {
         ours && !first.is_empty() && each(first).all(runs_nothing)
     }
 
+    /// Whether the first request leaves nothing behind, and begins nothing that another could commit.
+    pub(super) fn first_only_reads(&self) -> bool {
+        self.all_only_read(0..self.batch.again.first().len())
+    }
+
     /// Whether nothing in that part of what is kept can leave anything behind.
     pub(super) fn all_only_read(&self, part: Range<usize>) -> bool {
         let reads = |text: &[u8]| sql::look(text).verb == Verb::Empty || sql::only_reads(text);

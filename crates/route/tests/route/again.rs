@@ -137,3 +137,17 @@ fn a_block_on_a_promoted_standby_counts() {
         check(&steps, rules, death).unwrap_or_else(|why| panic!("{why}"));
     }
 }
+
+/// Who was told that its BEGIN was rolled back runs the transaction again.
+#[test]
+fn a_block_that_was_sent_whole_is_not_said_to_be_rolled_back_when_it_may_not_be() {
+    every_way(&[
+        step(query("BEGIN; INSERT INTO t VALUES (1)"), &[1], true),
+        step(query("COMMIT"), &[1], true),
+    ]);
+    every_way(&[
+        step(query("BEGIN"), &[1], true),
+        step(query("INSERT INTO t VALUES (1)"), &[1], true),
+        step(query("COMMIT"), &[1], true),
+    ]);
+}
