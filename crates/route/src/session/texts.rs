@@ -130,11 +130,26 @@ enum Bound<'a> {
 }
 
 fn text_of<'a>(name: &[u8], before: &'a [u8]) -> Bound<'a> {
-    match parsed(name, before).last() {
+    match parsed(name, request_of(before)).last() {
         _ if closed(name, before) => Bound::Changes,
         Some(parse) => Bound::Here(parse.text),
+        // It may have been refused.
+        None if parsed(name, before).next().is_some() => Bound::Changes,
         None => Bound::Before,
     }
+}
+
+/// What of the messages belongs to the request that is not over.
+fn request_of(messages: &[u8]) -> &[u8] {
+    let mut rest = messages;
+    let mut begin = 0;
+    for (tag, body) in each(messages) {
+        rest = &rest[HEADER_BYTES + body.len()..];
+        if matches!(tag, front::SYNC | front::QUERY | front::FUNCTION_CALL) {
+            begin = messages.len() - rest.len();
+        }
+    }
+    &messages[begin..]
 }
 
 fn parsed<'a>(name: &[u8], messages: &'a [u8]) -> impl Iterator<Item = Parse<'a>> {

@@ -151,3 +151,12 @@ fn a_block_that_was_sent_whole_is_not_said_to_be_rolled_back_when_it_may_not_be(
         step(query("COMMIT"), &[1], true),
     ]);
 }
+
+/// A Parse that was refused, for its name is taken, says nothing of what the name stands for.
+#[test]
+fn a_name_that_was_taken_stands_for_what_it_did() {
+    let insert = Say::default().parse("a", "INSERT INTO t VALUES (1)").sync();
+    let taken = Say::default().parse("a", "SELECT 1").sync();
+    let runs = Say::default().bind("", "a").execute("", 0).sync();
+    every_way(&[step(insert, &[], false), step(taken, &[], false), step(runs, &[1], false)]);
+}
