@@ -66,8 +66,7 @@ impl Again {
 
     /// A name of the client's stood for `old` before the message that is kept.
     pub fn renames(&mut self, name: &[u8], old: Option<Arc<Statement>>) {
-        // A request by itself leaves the unnamed statement as it finds it, or says it anew.
-        if self.keeps && (!name.is_empty() || !self.ends.is_empty()) {
+        if self.keeps {
             self.renamed.push((name.into(), old));
         }
     }

@@ -160,3 +160,20 @@ fn a_name_that_was_taken_stands_for_what_it_did() {
     let runs = Say::default().bind("", "a").execute("", 0).sync();
     every_way(&[step(insert, &[], false), step(taken, &[], false), step(runs, &[1], false)]);
 }
+
+/// What was unnamed before a request that is run again is there again for it.
+#[test]
+fn the_unnamed_statement_of_before_is_run_again() {
+    let parse = |text| Say::default().parse("", text).sync();
+    let both = Say::default().bind("", "").execute("", 0).parse("", "SELECT 2").sync();
+    every_way(&[
+        step(parse("SELECT 1"), &[], false),
+        step(both.clone(), &[], false),
+        step(parse("SELECT 3"), &[], false),
+    ]);
+    every_way(&[
+        step(parse("INSERT INTO t VALUES (1)"), &[], false),
+        step(both, &[1], false),
+        step(parse("SELECT 3"), &[], false),
+    ]);
+}
