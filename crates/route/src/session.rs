@@ -133,6 +133,8 @@ struct Part {
     failed: bool,
     /// What has succeeded of it has ended the transaction so, and the client was told.
     ended: Ends,
+    /// Something has run behind that, which commits with its Sync.
+    behind: bool,
     /// It has begun a block.
     begun: bool,
 }

@@ -30,6 +30,7 @@ impl Session {
             Some(Expect::Query(Asker::Client(ends))) if self.part.ended == Ends::No => *ends,
             _ => Ends::No,
         };
+        self.part.behind |= self.part.ended != Ends::No && !simple;
         if message.header.tag == back::COMMAND_COMPLETE && ends != Ends::No {
             self.part.ended = self.part.ended.then(ends);
         }

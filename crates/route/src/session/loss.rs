@@ -130,7 +130,9 @@ impl Session {
         let again = !self.batch.answered && self.may_run_again(&requests, false);
         let sets = self.asks;
         match fate {
-            Fate::Committed => return self.first_is_over(&requests, Verdict::Done, !sets, out),
+            Fate::Committed if self.can_tell_done() => {
+                return self.first_is_over(&requests, Verdict::Done, !sets, out);
+            }
             Fate::NotCommitted if again => {
                 self.take_all_back();
                 self.rename_back();
@@ -144,7 +146,8 @@ impl Session {
                 let reads = self.first_only_reads();
                 return self.tell_first(&requests, Verdict::Error(rolled_back()), reads, out);
             }
-            Fate::Unknown => self.tell(&requests, Verdict::Error(unknown()), out),
+            // What else was asked for in the same batch can't be answered any more.
+            Fate::Committed | Fate::Unknown => self.tell(&requests, Verdict::Error(unknown()), out),
         }
         Outcome::Goes
     }
@@ -291,10 +294,15 @@ impl Session {
         if self.proving {
             return self.known_by_number(false);
         }
-        let done = matches!(self.part.ended, Ends::Commit | Ends::Rollback) && first.ends == Ends::No;
+        let ended = matches!(self.part.ended, Ends::Commit | Ends::Rollback) && first.ends == Ends::No;
+        let done = ended && !self.part.behind && self.has_run_all();
         let said = done || first.simple && self.part.ended == first.ends && first.ends != Ends::No;
         if self.part.failed || said && !self.tainted && !self.wrapped && first.ends != Ends::Maybe {
             return Known::Told;
+        }
+        if ended && !done && !self.wrapped {
+            // What stands behind the end in the same batch is a transaction by itself.
+            return Known::Nothing;
         }
         if self.transaction == Transaction::Idle && self.needs_no_server() {
             return Known::Done;
@@ -331,6 +339,12 @@ impl Session {
     fn may_commit_later(&self, requests: &[Request]) -> bool {
         let end = requests.iter().map(|r| r.ends).find(|ends| *ends != Ends::No);
         !self.only_first && matches!(end, Some(Ends::Commit | Ends::Maybe))
+    }
+
+    /// Whether nothing of the first request is owed but its Sync.
+    fn has_run_all(&self) -> bool {
+        let next = self.owed.iter().find(|expect| expect.is_clients());
+        matches!(next, Some(Expect::Sync { .. }) | None)
     }
 
     fn known_by_number(&self, never_begun: bool) -> Known {

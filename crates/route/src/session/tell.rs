@@ -107,6 +107,33 @@ impl Session {
         self.owed.drain(..end);
     }
 
+    /// Whether all that the server would have said of the first request is known: it ends a transaction, and does
+    /// nothing else.
+    pub(super) fn can_tell_done(&self) -> bool {
+        if self.wrapped || self.proving {
+            return true;
+        }
+        let (mut parses, mut bound, mut executes, mut looks) = (0, None, 0, false);
+        let mut described = None;
+        for expect in self.owed.iter().take_while(|expect| !expect.ends_ready()) {
+            match expect {
+                Expect::Parse { shown: true, .. } | Expect::Said { tag: back::PARSE_COMPLETE, .. } => {
+                    parses += 1
+                }
+                Expect::Bind { id } if bound.is_none() => bound = Some(*id),
+                Expect::Describe { statement, id } => {
+                    looks = true;
+                    described = described.or(statement.then_some(*id));
+                }
+                Expect::Execute { ends: Ends::Commit | Ends::Rollback } => executes += 1,
+                Expect::Bind { .. } | Expect::Execute { .. } | Expect::Refused(_) => return false,
+                _ => {}
+            }
+        }
+        let itself = described.is_none() || described == bound;
+        executes == 0 && !looks || executes == 1 && parses <= 1 && itself
+    }
+
     /// The first request has succeeded: the client gets what the server would have said, but for ReadyForQuery.
     fn tell_done(&mut self, request: Request, out: &mut Out) {
         let held = core::mem::take(&mut self.held);

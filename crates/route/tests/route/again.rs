@@ -177,3 +177,17 @@ fn the_unnamed_statement_of_before_is_run_again() {
         step(parse("SELECT 3"), &[], false),
     ]);
 }
+
+/// What stands beside a COMMIT in one batch has an answer of its own.
+#[test]
+fn what_stands_beside_a_commit_in_its_batch_has_its_own_answer() {
+    let with = |say: Say| {
+        let [a, b] = [query("BEGIN"), query("INSERT INTO t VALUES (1)")];
+        every_way(&[step(a, &[], true), step(b, &[], true), step(say, &[], true)]);
+    };
+    let insert = "INSERT INTO t VALUES (2)";
+    with(Say::default().run("COMMIT").run(insert).sync());
+    with(Say::default().run("SELECT 7").run("COMMIT").sync());
+    with(Say::default().run("COMMIT").run("SELECT 7").sync());
+    with(Say::default().run("ROLLBACK").run(insert).sync());
+}
