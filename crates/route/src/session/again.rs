@@ -85,6 +85,13 @@ impl Again {
         self.gone = (end.bytes, end.renamed);
     }
 
+    /// What the first request has made of names stays.
+    pub fn keep_first_names(&mut self) {
+        let first =
+            self.ends.front().map_or(self.renamed.len(), |end| end.renamed.saturating_sub(self.gone.1));
+        self.renamed.drain(..first.min(self.renamed.len()));
+    }
+
     /// All but the first is run again.
     pub fn drop_first(&mut self) {
         let bytes = self.first().len();

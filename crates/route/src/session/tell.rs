@@ -81,9 +81,11 @@ impl Session {
             self.keep_first();
         }
         self.take_all_back();
-        if matches!(first, Verdict::Error(_)) && !self.batch.answered {
-            self.rename_back();
+        // Those behind it have changed nothing; nor has it, if its client has seen nothing of it.
+        if !matches!(first, Verdict::Error(_)) || self.batch.answered {
+            self.batch.again.keep_first_names();
         }
+        self.rename_back();
         self.at_rest();
     }
 

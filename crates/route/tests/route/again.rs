@@ -5,7 +5,7 @@ use route::Rules;
 use route::session::Loss;
 use wire::front;
 
-use crate::loss::{all_rules, query, step};
+use crate::loss::{all_rules, query, run, step};
 use crate::server::{Server, Shared};
 use crate::words::{Say, messages, readable};
 use crate::world::{Death, Step1, lives};
@@ -190,4 +190,21 @@ fn what_stands_beside_a_commit_in_its_batch_has_its_own_answer() {
     with(Say::default().run("SELECT 7").run("COMMIT").sync());
     with(Say::default().run("COMMIT").run("SELECT 7").sync());
     with(Say::default().run("ROLLBACK").run(insert).sync());
+}
+
+/// What a batch behind the first has taken away is there again when it is run again.
+#[test]
+fn a_name_that_was_deallocated_behind_a_request_is_there_again() {
+    let steps = [
+        step(Say::default().parse("a", "SELECT 2").sync(), &[], false),
+        step(Say::default().run("SELECT 1").bare(front::FLUSH).sync(), &[], false),
+        step(run("DEALLOCATE a"), &[], false),
+    ];
+    for (rules, death) in
+        all_rules().flat_map(|rules| (0..12).flat_map(deaths).map(move |death| (rules, death)))
+    {
+        let heard = answers(&lives(&steps, rules, death).heard);
+        let lacks = heard.iter().flatten().any(|one| one.starts_with("E 26000"));
+        assert!(!lacks, "{rules:?} {death:?} {heard:?}");
+    }
 }
