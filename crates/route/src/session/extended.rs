@@ -116,14 +116,18 @@ impl Session {
     }
 
     /// The client has seen nothing of the first request, and it left nothing behind; nor did those after it.
-    pub(super) fn rename_back(&mut self) {
+    /// Gives whether the unnamed statement was changed.
+    pub(super) fn rename_back(&mut self) -> bool {
+        let mut unnamed = false;
         while let Some((name, old)) = self.batch.again.last_renamed() {
+            unnamed |= name.is_empty();
             match old {
                 _ if name.is_empty() => self.unnamed = old,
                 Some(old) => drop(self.names.insert(name, old)),
                 None => drop(self.names.remove(&name)),
             }
         }
+        unnamed
     }
 
     fn parse(&mut self, message: &Message<'_>, turn: &mut Turn<'_>) -> Next {

@@ -180,6 +180,8 @@ impl Session {
             self.tell(requests, first, out);
             return Outcome::Goes;
         }
+        self.batch.again.keep_first_names();
+        self.rename_back();
         self.batch.again.drop_first();
         self.tell(&requests[..1], first, out);
         Outcome::Again

@@ -85,7 +85,10 @@ impl Session {
         if !matches!(first, Verdict::Error(_)) || self.batch.answered {
             self.batch.again.keep_first_names();
         }
-        self.rename_back();
+        if self.rename_back() {
+            // Who fails takes it away, a query or a Parse.
+            self.unnamed = None;
+        }
         self.at_rest();
     }
 

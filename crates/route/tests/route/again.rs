@@ -208,3 +208,20 @@ fn a_name_that_was_deallocated_behind_a_request_is_there_again() {
         assert!(!lacks, "{rules:?} {death:?} {heard:?}");
     }
 }
+/// A query takes the unnamed statement away, also one that its server was lost with.
+#[test]
+fn the_unnamed_statement_does_not_come_back_behind_an_error() {
+    let steps = [
+        step(run("INSERT INTO t VALUES (1)"), &[], false),
+        step(query("SELECT 2"), &[], false),
+        step(query("SELECT 3; INSERT INTO t VALUES (4)"), &[4], false),
+        step(Say::default().bind("", "").execute("", 0).sync(), &[], false),
+    ];
+    for (rules, death) in
+        all_rules().flat_map(|rules| (0..16).flat_map(deaths).map(move |death| (rules, death)))
+    {
+        let world = lives(&steps, rules, death);
+        let times = world.shared.borrow().rows.get(&1).copied().unwrap_or_default();
+        assert!(times <= 1, "{rules:?} {death:?} {:?}", answers(&world.heard));
+    }
+}
