@@ -85,6 +85,16 @@ impl Again {
         self.gone = (end.bytes, end.renamed);
     }
 
+    /// The first request has failed: those behind it have found the name as it was before.
+    pub fn found(&mut self, name: &[u8], old: Option<&Arc<Statement>>) {
+        let Some(end) = self.ends.front() else { return };
+        let behind = end.renamed.saturating_sub(self.gone.1);
+        let next = self.renamed.iter_mut().skip(behind).find(|(changed, _)| **changed == *name);
+        if let Some((_, found)) = next {
+            *found = old.cloned();
+        }
+    }
+
     /// What the first request has made of names stays.
     pub fn keep_first_names(&mut self) {
         let first =

@@ -386,8 +386,13 @@ impl Session {
                     backend.unnamed = 0;
                 }
             }
-            Undo::Name(name, Some(old)) => drop(self.names.insert(name, old)),
-            Undo::Name(name, None) => drop(self.names.remove(&name)),
+            Undo::Name(name, old) => {
+                self.batch.again.found(&name, old.as_ref());
+                match old {
+                    Some(old) => drop(self.names.insert(name, old)),
+                    None => drop(self.names.remove(&name)),
+                }
+            }
             Undo::Prepared(id) => {
                 if let Some(backend) = backend.as_deref_mut() {
                     backend.remove(id);

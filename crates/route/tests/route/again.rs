@@ -1,11 +1,13 @@
 //! Requests that were sent together, whatever they are: a client that was told of no error has what a server of its
 //! own would have said and done, and nothing is done twice.
 
+use proptest::prelude::*;
 use route::Rules;
 use route::session::Loss;
 use wire::front;
 
 use crate::loss::{all_rules, query, run, step};
+use crate::pool::Dice;
 use crate::server::{Server, Shared};
 use crate::words::{Say, messages, readable};
 use crate::world::{Death, Step1, lives};
@@ -96,6 +98,83 @@ fn every_way(steps: &[Step1]) {
             let died =
                 deaths(worked).map(|death| check(steps, rules, death).unwrap_or_else(|why| panic!("{why}")));
             if !died.fold(false, |any, died| any | died) {
+                break;
+            }
+        }
+    }
+}
+
+/// One request that leaves no block open. What is in `rows` is written by it and by no other.
+fn any_step(dice: &mut Dice, row: u64) -> Step1 {
+    let insert = format!("INSERT INTO t VALUES ({row})");
+    let name = |dice: &mut Dice| ["a", "b", "c"][dice.below(3)];
+    let text = |dice: &mut Dice| match dice.below(6) {
+        0..3 => format!("SELECT {row}"),
+        3 => "FAIL".to_string(),
+        4 => "SYNTAX".to_string(),
+        _ => format!("INSERT INTO t VALUES ({})", row + 5000),
+    };
+    let mut rows = vec![];
+    let mut say = Say::default();
+    match dice.below(12) {
+        0..2 => say = say.query(&format!("SELECT {row}")),
+        2 => {
+            rows.push(row);
+            say = say.query(&insert);
+        }
+        3 => {
+            rows.push(row);
+            say = say.query(&format!("SELECT 1; {insert}"));
+        }
+        4 => {
+            rows.push(row);
+            say = say.query(&format!("BEGIN; {insert}; COMMIT"));
+        }
+        5 => {
+            rows.push(row);
+            say = say.run("BEGIN").run(&insert).run("COMMIT").sync();
+        }
+        6 => {
+            rows.push(row);
+            let one = format!("INSERT INTO t VALUES ({})", row + 1);
+            rows.push(row + 1);
+            say = say.run(&insert).run(&one).sync();
+        }
+        _ => {
+            for _ in 0..=dice.below(3) {
+                let n = ["", name(dice)][dice.below(2)];
+                say = match dice.below(9) {
+                    0 | 1 => say.parse(n, &text(dice)).bind("", n).execute("", 0),
+                    2 => say.parse(n, &text(dice)),
+                    // What is unnamed may be the row of another request.
+                    3 => say.bind("", name(dice)).execute("", 0),
+                    4 => say.parse(n, &text(dice)).of_statement(front::DESCRIBE, n),
+                    5 => say.of_statement(front::CLOSE, n).parse(n, &text(dice)),
+                    6 => say.of_statement(front::CLOSE, n),
+                    7 => say.bare(front::FLUSH),
+                    _ => say.run(&format!("DEALLOCATE {}", name(dice))),
+                };
+            }
+            say = say.sync();
+        }
+    }
+    step(say, &rows, false)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_requests_at_once(seed in 0_u64..u64::MAX, count in 1_u64..7) {
+        let dice = &mut Dice::new(seed);
+        let steps: Vec<Step1> = (0..count).map(|i| any_step(dice, 10 * i + 10)).collect();
+        let rules = all_rules().nth(dice.below(4)).unwrap_or_default();
+        for worked in 0..60 {
+            let mut any = false;
+            for death in deaths(worked) {
+                any |= check(&steps, rules, death).map_err(TestCaseError::fail)?;
+            }
+            if !any {
                 break;
             }
         }
@@ -223,5 +302,18 @@ fn the_unnamed_statement_does_not_come_back_behind_an_error() {
         let world = lives(&steps, rules, death);
         let times = world.shared.borrow().rows.get(&1).copied().unwrap_or_default();
         assert!(times <= 1, "{rules:?} {death:?} {:?}", answers(&world.heard));
+    }
+}
+
+/// What is ours to say is said when the client asks for it, also behind a request that is not over.
+#[test]
+fn flush_brings_what_is_ours_to_say() {
+    let steps = [step(Say::default().parse("a", "SELECT 1").sync(), &[], false)];
+    let before = [Say::default, || query("SELECT 2"), || run("SELECT 2")];
+    for (rules, before) in all_rules().flat_map(|rules| before.map(|before| (rules, before()))) {
+        let mut world = lives(&steps, rules, Death { worked: usize::MAX, ..Death::ended() });
+        world.goes_on(&before.of_statement(front::CLOSE, "a").bare(front::FLUSH).0);
+        let heard = readable(&world.heard);
+        assert_eq!(heard.last().map(String::as_str), Some("3"), "{rules:?} {heard:?}");
     }
 }

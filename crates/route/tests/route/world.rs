@@ -109,6 +109,17 @@ impl World {
         }
     }
 
+    /// The client says this, and all that can be done is.
+    pub fn goes_on(&mut self, bytes: &[u8]) {
+        self.waiting.extend_from_slice(bytes);
+        for _ in 0..500 {
+            self.front();
+            if !self.works() || self.over {
+                return;
+            }
+        }
+    }
+
     /// One message to the server and all that it sends back; false if there is none.
     fn works(&mut self) -> bool {
         let death = self.death.filter(|death| self.worked == death.worked);
@@ -228,16 +239,11 @@ pub fn lives(steps: &[Step1], rules: Rules, death: Death) -> World {
         asked: false,
     };
     for (i, step) in steps.iter().enumerate() {
-        world.waiting.extend_from_slice(&step.bytes);
         if death.pipelined && i + 1 < steps.len() {
+            world.waiting.extend_from_slice(&step.bytes);
             continue;
         }
-        for _ in 0..500 {
-            world.front();
-            if !world.works() || world.over {
-                break;
-            }
-        }
+        world.goes_on(&step.bytes);
         if world.over {
             break;
         }
@@ -245,12 +251,7 @@ pub fn lives(steps: &[Step1], rules: Rules, death: Death) -> World {
     if let Some(death) = world.death.filter(|death| death.arrives < usize::MAX && !world.over) {
         // It has done everything, and nothing more arrives.
         world.dies(death);
-        for _ in 0..500 {
-            world.front();
-            if !world.works() || world.over {
-                break;
-            }
-        }
+        world.goes_on(&[]);
     }
     world
 }
