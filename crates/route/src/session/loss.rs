@@ -324,7 +324,8 @@ impl Session {
                 let surely = || self.first_only_reads() || !self.may_commit_later(requests);
                 self.only_reads() && surely() || gave_up && self.is_all_or_nothing()
             }
-            (Ends::No, Ends::Rollback) => true,
+            // A CALL before it may have committed by itself.
+            (Ends::No, Ends::Rollback) => self.transaction != Transaction::Idle || self.none_is_loose(),
             // It ends, and may have begun another, or is one text of several statements.
             (_, _) => false,
         };

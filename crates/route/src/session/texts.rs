@@ -59,6 +59,11 @@ impl Session {
         })
     }
 
+    /// Whether nothing of the first request commits by itself.
+    pub(super) fn none_is_loose(&self) -> bool {
+        self.every_text(0..self.batch.again.first().len(), |text| !sql::look(text).loose)
+    }
+
     /// Whether `holds` for the text of everything in a part of what is kept that runs.
     fn every_text(&self, part: Range<usize>, mut holds: impl FnMut(&[u8]) -> bool) -> bool {
         self.every_run(part, |text, _| holds(text))
