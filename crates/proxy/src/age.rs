@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::pool::Pool;
-use crate::server::Server;
 
 /// How old the connections of a pool may become, and how few they may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,8 +53,8 @@ impl Pool {
 
     /// Closes those that are idle and wanted no more.
     pub fn close_unwanted(&self) {
-        let wanted = |server: &Server| !server.facts.close_needed.get();
-        self.idle.put_back(self.idle.take().into_iter().filter(|server| wanted(server)).collect());
+        let idle = self.idle.take();
+        self.idle.put_back(idle.into_iter().filter(|server| !server.facts.close_needed.get()).collect());
     }
 
     /// Opens one connection if there are fewer than are to be kept: on each tick one, so that no server is stormed.

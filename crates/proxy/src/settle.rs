@@ -19,6 +19,7 @@ use crate::server::Server;
 
 /// Between two looks, while the transaction is still under way.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// Begins to ask; the answer is put where it is looked for, and `control` is told.
 pub fn begin(pool: &Rc<Pool>, ran_in: RanIn, xid: u64, control: &Rc<Control>) -> Rc<RefCell<Option<Fate>>> {
     let place = Rc::new(RefCell::new(None));

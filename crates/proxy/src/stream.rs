@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read};
 use std::net::{self, SocketAddr};
-use std::ops::Deref;
 use std::os::unix;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -220,10 +219,10 @@ impl Stream {
     pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Stream::Tcp(s) => Poll::Ready(read_once(into, |read| {
-                s.try_io(Interest::READABLE, || read(&mut SockRef::from(&*s).deref()))
+                s.try_io(Interest::READABLE, || read(&mut &*SockRef::from(&*s)))
             })),
             Stream::Unix(s) => Poll::Ready(read_once(into, |read| {
-                s.try_io(Interest::READABLE, || read(&mut SockRef::from(&*s).deref()))
+                s.try_io(Interest::READABLE, || read(&mut &*SockRef::from(&*s)))
             })),
             Stream::Accepted(s) => poll_tls(s.as_mut(), cx, into),
             Stream::Connected(s) => poll_tls(s.as_mut(), cx, into),

@@ -455,16 +455,13 @@ mod tests {
         for word in MEANINGS {
             assert!(may_mean(word) && may_mean(&word.to_ascii_uppercase()));
         }
-        for (text, sees) in [
-            ("update PG_SETTINGS set setting = 1", look(b"update PG_SETTINGS set setting = 1").sets),
-            ("select PG_TEMP.f()", look(b"select PG_TEMP.f()").temporary),
-            ("prepare TRANSACTION 'x'", look(b"prepare TRANSACTION 'x'").ends),
-            ("rollback work TO x", !look(b"rollback work TO x").ends),
-            ("set LOCAL a = 1", !look(b"set LOCAL a = 1").sets),
-            ("set CONSTRAINTS all deferred", !look(b"set CONSTRAINTS all deferred").sets),
-        ] {
-            assert!(sees, "{text}");
-        }
+        let sees = |text: &str, what: fn(Traits) -> bool| assert!(what(look(text.as_bytes())), "{text}");
+        sees("update PG_SETTINGS set setting = 1", |t| t.sets);
+        sees("select PG_TEMP.f()", |t| t.temporary);
+        sees("prepare TRANSACTION 'x'", |t| t.ends);
+        sees("rollback work TO x", |t| !t.ends);
+        sees("set LOCAL a = 1", |t| !t.sets);
+        sees("set CONSTRAINTS all deferred", |t| !t.sets);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cluster::{Cluster, member};
-use crate::stage::{PATIENCE, connect, said, told, wait_until, wait_until_closed, wait_until_some};
+use crate::stage::{PATIENCE, connect, refused, said, told, wait_until, wait_until_closed, wait_until_some};
 
 const LINES: &str = r#"
 hold.timeout_s = 1
@@ -24,9 +24,9 @@ fn what_is_strict_waits_for_a_lease_of_the_term_and_nothing_else_does() {
         let cluster = Cluster::open(LINES, |_| {}).await;
         let strict = cluster.client(cluster.write).await;
         let relaxed = connect(cluster.write, "postgres", "template1").await.unwrap();
-        let error = strict.batch_execute("SELECT 1").await.unwrap_err();
-        assert_eq!(said(&error).0, "57P03", "{error:?}");
-        assert!(said(&error).1.contains("still leads"), "{error:?}");
+        let (code, words) = refused(&strict, "SELECT 1").await;
+        assert_eq!(code, "57P03", "{words}");
+        assert!(words.contains("still leads"), "{words}");
         relaxed.batch_execute("SELECT 1").await.unwrap();
         // Readers of replicas are shown what those have.
         let reader = cluster.client(cluster.read).await;
@@ -34,7 +34,7 @@ fn what_is_strict_waits_for_a_lease_of_the_term_and_nothing_else_does() {
         // One of another term, and what another agent says, is none.
         cluster.lease(0, Some((3, LONG_MS)));
         cluster.lease(1, Some((4, LONG_MS)));
-        assert_eq!(said(&strict.batch_execute("SELECT 1").await.unwrap_err()).0, "57P03");
+        assert_eq!(refused(&strict, "SELECT 1").await.0, "57P03");
         cluster.lease(0, Some((4, LONG_MS)));
         strict.batch_execute("SELECT 1").await.unwrap();
     });
@@ -199,7 +199,7 @@ fn readers_that_end_at_the_leader_wait_as_well() {
         };
         let cluster = Cluster::open(LINES, away).await;
         let reader = cluster.client(cluster.read).await;
-        assert_eq!(said(&reader.batch_execute("SELECT 1").await.unwrap_err()).0, "57P03");
+        assert_eq!(refused(&reader, "SELECT 1").await.0, "57P03");
         cluster.lease(0, Some((4, LONG_MS)));
         reader.batch_execute("SELECT 1").await.unwrap();
     });

@@ -18,7 +18,7 @@ pub const AGAIN_BYTES_MAX: usize = 16 << 10;
 type Renamed = (Box<[u8]>, Option<Arc<Statement>>);
 
 /// Where in what is kept a request ends, counted from the first byte that ever was kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct End {
     bytes: usize,
     renamed: usize,
@@ -35,7 +35,7 @@ pub(super) struct Again {
     /// Ends of all but the last.
     ends: VecDeque<End>,
     /// What has gone from the front.
-    gone: (usize, usize),
+    gone: End,
 }
 
 impl Again {
@@ -48,8 +48,8 @@ impl Again {
 
     /// A request begins while others are owed.
     pub fn next(&mut self) {
-        let bytes = self.gone.0 + self.bytes.len();
-        self.ends.push_back(End { bytes, renamed: self.gone.1 + self.renamed.len() });
+        let bytes = self.gone.bytes + self.bytes.len();
+        self.ends.push_back(End { bytes, renamed: self.gone.renamed + self.renamed.len() });
     }
 
     /// A message of the last request: `None` if it can't be said a second time.
@@ -73,22 +73,30 @@ impl Again {
 
     /// The first request is over.
     pub fn over(&mut self) {
-        let Some(end) = self.ends.pop_front() else {
+        // Mostly there is one at a time.
+        if self.ends.is_empty() {
             self.bytes.clear();
             self.renamed.clear();
             return;
-        };
+        }
+        self.drop_first();
+        self.keep_first_names();
+        self.gone = self.ends.pop_front().unwrap_or_default();
+    }
+
+    /// Where the first request ends in what there is.
+    fn first_end(&self) -> End {
+        let all = End { bytes: self.bytes.len(), renamed: self.renamed.len() };
         // Where nothing is kept any more the ends say nothing.
-        let bytes = end.bytes.saturating_sub(self.gone.0).min(self.bytes.len());
-        self.bytes.drain(..bytes);
-        self.renamed.drain(..end.renamed.saturating_sub(self.gone.1).min(self.renamed.len()));
-        self.gone = (end.bytes, end.renamed);
+        self.ends.front().map_or(all, |end| End {
+            bytes: end.bytes.saturating_sub(self.gone.bytes).min(all.bytes),
+            renamed: end.renamed.saturating_sub(self.gone.renamed).min(all.renamed),
+        })
     }
 
     /// The first request has failed: those behind it have found the name as it was before.
     pub fn found(&mut self, name: &[u8], old: Option<&Arc<Statement>>) {
-        let Some(end) = self.ends.front() else { return };
-        let behind = end.renamed.saturating_sub(self.gone.1);
+        let behind = self.first_end().renamed;
         let next = self.renamed.iter_mut().skip(behind).find(|(changed, _)| **changed == *name);
         if let Some((_, found)) = next {
             *found = old.cloned();
@@ -97,22 +105,19 @@ impl Again {
 
     /// What the first request has made of names stays.
     pub fn keep_first_names(&mut self) {
-        let first =
-            self.ends.front().map_or(self.renamed.len(), |end| end.renamed.saturating_sub(self.gone.1));
-        self.renamed.drain(..first.min(self.renamed.len()));
+        self.renamed.drain(..self.first_end().renamed);
     }
 
     /// All but the first is run again.
     pub fn drop_first(&mut self) {
-        let bytes = self.first().len();
-        self.bytes.drain(..bytes);
+        self.bytes.drain(..self.first_end().bytes);
     }
 
     /// Nothing is owed any more; the bytes may still be taken.
     pub fn rest(&mut self) {
         self.renamed.clear();
         self.ends.clear();
-        self.gone = (0, 0);
+        self.gone = End::default();
     }
 
     /// All that is kept.
@@ -122,8 +127,7 @@ impl Again {
 
     /// What is kept of the first request.
     pub fn first(&self) -> &[u8] {
-        let bytes = self.ends.front().map_or(self.bytes.len(), |end| end.bytes.saturating_sub(self.gone.0));
-        &self.bytes[..bytes.min(self.bytes.len())]
+        &self.bytes[..self.first_end().bytes]
     }
 
     /// What a name stood for before all of them, if one of them has changed that.

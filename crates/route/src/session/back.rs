@@ -388,10 +388,7 @@ impl Session {
             }
             Undo::Name(name, old) => {
                 self.batch.again.found(&name, old.as_ref());
-                match old {
-                    Some(old) => drop(self.names.insert(name, old)),
-                    None => drop(self.names.remove(&name)),
-                }
+                self.stands_for(name, old);
             }
             Undo::Prepared(id) => {
                 if let Some(backend) = backend.as_deref_mut() {

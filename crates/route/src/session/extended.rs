@@ -121,13 +121,18 @@ impl Session {
         let mut unnamed = false;
         while let Some((name, old)) = self.batch.again.last_renamed() {
             unnamed |= name.is_empty();
-            match old {
-                _ if name.is_empty() => self.unnamed = old,
-                Some(old) => drop(self.names.insert(name, old)),
-                None => drop(self.names.remove(&name)),
-            }
+            self.stands_for(name, old);
         }
         unnamed
+    }
+
+    /// A name of the client's stands for this, or for nothing.
+    pub(super) fn stands_for(&mut self, name: Box<[u8]>, statement: Option<Arc<Statement>>) {
+        match statement {
+            _ if name.is_empty() => self.unnamed = statement,
+            Some(statement) => drop(self.names.insert(name, statement)),
+            None => drop(self.names.remove(&name)),
+        }
     }
 
     fn parse(&mut self, message: &Message<'_>, turn: &mut Turn<'_>) -> Next {

@@ -22,6 +22,11 @@ fn deaths(worked: usize) -> impl Iterator<Item = Death> {
     })
 }
 
+/// All ways in which a server goes within so many messages, by all rules.
+fn all_deaths(messages: usize) -> impl Iterator<Item = (Rules, Death)> {
+    all_rules().flat_map(move |rules| (0..messages).flat_map(deaths).map(move |death| (rules, death)))
+}
+
 /// Answers, one for each request, without the state that they end with.
 fn answers(heard: &[u8]) -> Vec<Vec<String>> {
     let mut all = readable(heard);
@@ -279,14 +284,13 @@ fn a_name_that_was_deallocated_behind_a_request_is_there_again() {
         step(Say::default().run("SELECT 1").bare(front::FLUSH).sync(), &[], false),
         step(run("DEALLOCATE a"), &[], false),
     ];
-    for (rules, death) in
-        all_rules().flat_map(|rules| (0..12).flat_map(deaths).map(move |death| (rules, death)))
-    {
+    for (rules, death) in all_deaths(12) {
         let heard = answers(&lives(&steps, rules, death).heard);
         let lacks = heard.iter().flatten().any(|one| one.starts_with("E 26000"));
         assert!(!lacks, "{rules:?} {death:?} {heard:?}");
     }
 }
+
 /// A query takes the unnamed statement away, also one that its server was lost with.
 #[test]
 fn the_unnamed_statement_does_not_come_back_behind_an_error() {
@@ -296,9 +300,7 @@ fn the_unnamed_statement_does_not_come_back_behind_an_error() {
         step(query("SELECT 3; INSERT INTO t VALUES (4)"), &[4], false),
         step(Say::default().bind("", "").execute("", 0).sync(), &[], false),
     ];
-    for (rules, death) in
-        all_rules().flat_map(|rules| (0..16).flat_map(deaths).map(move |death| (rules, death)))
-    {
+    for (rules, death) in all_deaths(16) {
         let world = lives(&steps, rules, death);
         let times = world.shared.borrow().rows.get(&1).copied().unwrap_or_default();
         assert!(times <= 1, "{rules:?} {death:?} {:?}", answers(&world.heard));
