@@ -3,7 +3,8 @@
 //! The server knows them by names of ours. A statement with a name of its own
 //! may stand for many clients, so it is never prepared with another's name in
 //! it: where it is bound, what it says of *this* client's statements is prepared
-//! in the unnamed place.
+//! in the unnamed place. So is the unnamed statement itself, once more: whom it
+//! names is not asked before it is bound.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -31,7 +32,9 @@ impl Session {
         binds: bool,
         turn: &mut Turn<'_>,
     ) -> Arc<Statement> {
-        let names = statement.id != 0 && names_another(&statement);
+        // What DEALLOCATE is described as does not hang on whom it names, and a block that has failed parses nothing.
+        let runs = statement.traits.verb != Verb::Deallocate;
+        let names = (binds || runs) && names_another(&statement);
         let found = if names { self.with_our_name(statement.text()) } else { None };
         let Some((other, mut tail)) = found else {
             self.ensure(&statement, turn);
@@ -44,16 +47,11 @@ impl Session {
         self.unnamed_changed = Some(self.batch.number);
         turn.out.to_server.make(|to| front::parse(to, b"", &tail));
         let name = sql::prepared_name(text).map(|range| text[range].into());
-        let back = name
-            .filter(|_| binds && self.deallocates(text))
-            .map(|name| Undo::Name(name, Some(other.clone())));
+        let back = name.filter(|_| self.deallocates(text)).map(|name| Undo::Name(name, Some(other.clone())));
         let undo = [Undo::Unnamed].into_iter().chain(back).collect();
         self.owed.push_back(Expect::Parse { shown: false, undo });
-        if binds {
-            self.gone_by_sql(text, &other, turn);
-        }
+        self.gone_by_sql(text, &other, turn);
         // Where it runs the other, what that does is what counts; how it ends a block is not looked into.
-        let runs = statement.traits.verb != Verb::Deallocate;
         let mut traits = if runs { other.traits } else { statement.traits };
         traits.many |= traits.ends;
         Arc::new(Statement { id: 0, tail: tail.into(), traits })

@@ -91,17 +91,18 @@ impl Session {
                 Some(Object::Statement(_) | Object::Portal(_)) | None => return false,
             },
         };
-        if name.is_empty() {
-            let changed = self.unnamed_changed.filter(|batch| *batch != self.batch.number);
-            return changed.is_some_and(|batch| !self.is_over(batch));
-        }
-        id = self.names.get(name).map_or(id, |statement| statement.id);
-        if self.names.get(name).is_some_and(|statement| by_name::names_another(statement)) {
+        let means = self.named(name);
+        if means.is_some_and(|statement| by_name::names_another(statement)) {
             // What it means, and whether it succeeds, hangs on everything before, also on a commit of ours. Questions
             // of ours may be a part of this batch, and then wait for its Sync.
             let asks = |e: &Expect| matches!(e, Expect::Query(Asker::Begin | Asker::Xid));
             return self.owed.iter().any(|expect| expect.ends_ready() && !asks(expect));
         }
+        if name.is_empty() {
+            let changed = self.unnamed_changed.filter(|batch| *batch != self.batch.number);
+            return changed.is_some_and(|batch| !self.is_over(batch));
+        }
+        id = means.map_or(id, |statement| statement.id);
         let same = |change: &Change| change.id == id && id != 0 || *change.name == *name;
         self.changes.iter().any(|change| change.batch != self.batch.number && same(change))
     }
@@ -200,15 +201,6 @@ impl Session {
         is_ours: bool,
         turn: &mut Turn<'_>,
     ) -> Next {
-        if let Some((named, mut tail)) = self.with_our_name(parse.text) {
-            self.ensure(&named, turn);
-            self.gone_by_sql(parse.text, &named, turn);
-            tail.extend_from_slice(&parse.tail[parse.text.len()..]);
-            turn.out.to_server.make(|to| front::parse(to, b"", &tail));
-            let statement = Statement { id: 0, tail: tail.into(), traits: named.traits };
-            self.takes_unnamed_place(Arc::new(statement), turn);
-            return dropped(message);
-        }
         let statement = Statement::unnamed(parse.tail, parse.text);
         self.notes(parse.text, &statement.traits);
         self.takes_unnamed_place(statement, turn);
@@ -303,7 +295,11 @@ impl Session {
     }
 
     pub(super) fn statement(&self, name: &[u8]) -> Option<Arc<Statement>> {
-        if name.is_empty() { self.unnamed.clone() } else { self.names.get(name).cloned() }
+        self.named(name).cloned()
+    }
+
+    fn named(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.names.get(name) }
     }
 
     /// Lets the server prepare a statement that it lacks.

@@ -63,8 +63,11 @@ fn batch(say: Say, dice: &mut Dice, text: impl Fn(&mut Dice) -> String) -> Say {
             7 => say.of_statement(front::CLOSE, n),
             8 => {
                 let (by, text) = [("d", "DEALLOCATE a"), ("e", "EXECUTE b")][dice.below(2)];
-                let say = if dice.one_in(2) { say.parse(by, text) } else { say };
-                let looks = by == "d" && dice.one_in(3);
+                let by = if dice.one_in(3) { "" } else { by };
+                let says = dice.one_in(2);
+                let say = if says { say.parse(by, text) } else { say };
+                // As above.
+                let looks = text.starts_with('D') && says && dice.one_in(3);
                 let say = if looks { say.of_statement(front::DESCRIBE, by) } else { say };
                 say.bind("", by).execute("", 0)
             }

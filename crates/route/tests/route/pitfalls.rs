@@ -103,6 +103,25 @@ fn settings_go_back_with_their_transaction() {
 }
 
 #[test]
+fn a_name_is_deallocated_by_the_unnamed_statement() {
+    let prepared = || Say::default().parse("a", "SELECT 1").sync();
+    let still = |say: Say| check(say.sync().bind("", "a").execute("", 0).sync().run("DEALLOCATE a").sync());
+    still(prepared().run("DEALLOCATE a").parse("a", "SELECT 2"));
+    // To say it does nothing, nor where it stands behind what fails.
+    still(prepared().parse("", "DEALLOCATE a"));
+    still(prepared().parse("", "DEALLOCATE a").of_statement(front::DESCRIBE, ""));
+    still(prepared().run("DEALLOCATE c").run("DEALLOCATE a"));
+    let anew = Say::default().of_statement(front::CLOSE, "a").parse("a", "FAIL");
+    still(anew.run("DEALLOCATE c").run("DEALLOCATE a"));
+    // It means what the name stands for when it is bound, also for the second time.
+    let early = Say::default().parse("", "DEALLOCATE a").sync().parse("a", "SELECT 1").sync();
+    still(early.bind("", "").execute("", 0).sync().parse("a", "SELECT 2"));
+    still(prepared().run("DEALLOCATE a").bind("", "").execute("", 0));
+    let other = prepared().parse("", "EXECUTE a").sync().run("DEALLOCATE a").parse("a", "SELECT 2").sync();
+    still(other.parse("", "EXECUTE a").bind("", "").execute("", 0));
+}
+
+#[test]
 fn a_name_is_deallocated_by_a_named_statement() {
     let two = Say::default().parse("a", "SELECT 1").parse("d", "DEALLOCATE a").sync();
     let again = |say: Say| say.bind("", "d").execute("", 0).sync().bind("", "a").execute("", 0).sync();
@@ -130,6 +149,8 @@ fn a_name_is_deallocated_by_a_named_statement() {
     let looks = Say::default().parse("a", "SELECT 1").parse("d", "DEALLOCATE a");
     let looks = looks.of_statement(front::DESCRIBE, "d").sync().bind("", "a").execute("", 0).sync();
     check(looks.bind("", "d").execute("", 0).sync().bind("", "a").sync());
+    let two = Say::default().query("BEGIN").parse("a", "SELECT 1").parse("d", "DEALLOCATE a").sync();
+    check(two.query("FAIL").of_statement(front::DESCRIBE, "d").sync().query("ROLLBACK"));
     let runs = Say::default().parse("b", "SELECT 1").parse("e", "EXECUTE b").sync();
     check(runs.bind("", "e").execute("", 0).sync().bind("", "e").execute("", 0).sync());
 }
