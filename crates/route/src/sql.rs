@@ -8,6 +8,7 @@
 mod follow;
 mod on_commit;
 mod ours;
+mod plain;
 mod reads;
 mod tokens;
 
@@ -74,29 +75,7 @@ const WORD_BYTES_MAX: usize = 32;
 /// Reads a text. One that is cut off is read as far as it goes.
 #[must_use]
 pub fn look(text: &[u8]) -> Traits {
-    if is_plain_select(text) { Traits { verb: Verb::Select, ..Traits::default() } } else { read(text) }
-}
-
-/// Whether a text is one SELECT of nothing but words and signs that mean nothing here, without strings, comments and
-/// names in quotes. Most texts are; the others are read.
-fn is_plain_select(text: &[u8]) -> bool {
-    let text = text.strip_suffix(b";").unwrap_or(text);
-    let Some((select, rest)) = text.split_at_checked(6) else { return false };
-    if !select.eq_ignore_ascii_case(b"select") || rest.first().is_some_and(|b| tokens::is_in_word(*b)) {
-        return false;
-    }
-    let mut word = 0;
-    for (at, b) in rest.iter().enumerate() {
-        if tokens::is_in_word(*b) {
-            word += 1;
-            continue;
-        }
-        if !tokens::stands_alone(*b) || word > 1 && may_mean(&rest[at - word..at]) {
-            return false;
-        }
-        word = 0;
-    }
-    !may_mean(&rest[rest.len() - word..])
+    if plain::is_plain_select(text) { Traits { verb: Verb::Select, ..Traits::default() } } else { read(text) }
 }
 
 fn read(text: &[u8]) -> Traits {
@@ -312,12 +291,6 @@ fn verb(word: &[u8]) -> Verb {
 /// EXPLAIN ... EXECUTE name. Names in double quotes come without them.
 #[must_use]
 pub fn prepared_name(text: &[u8]) -> Option<core::ops::Range<usize>> {
-    let start = text.iter().position(|b| !b.is_ascii_whitespace())?;
-    let first = text[start..].first_chunk::<2>()?;
-    // Most texts are none of these: two letters tell.
-    if !matches!(first, [b'd' | b'D', b'e' | b'E'] | [b'e' | b'E', b'x' | b'X']) {
-        return None;
-    }
     let mut lower = [0; WORD_BYTES_MAX];
     let mut follows = false;
     for token in Tokens::of(text) {
@@ -451,6 +424,18 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_select_says_nothing_that_has_a_meaning() {
+        for word in MEANINGS.iter().map(|word| core::str::from_utf8(word).unwrap_or_default()) {
+            for blank in [" ", "(", "\n", "."] {
+                let text = alloc::format!("select x{blank}{word}{blank}y");
+                assert!(!plain::is_plain_select(text.as_bytes()), "{text}");
+                let text = alloc::format!("select x_{word}{blank}y{word}");
+                assert!(plain::is_plain_select(text.as_bytes()), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn words_that_mean_something_are_not_passed_over() {
         for word in MEANINGS {
             assert!(may_mean(word) && may_mean(&word.to_ascii_uppercase()));
@@ -468,6 +453,7 @@ mod tests {
     fn names_of_prepared_statements() {
         let found = |text: &'static str| prepared_name(text.as_bytes()).map(|r| &text[r]);
         assert_eq!(found("DEALLOCATE _pg3_0"), Some("_pg3_0"));
+        assert_eq!(found("/* whose */ -- why\nEXECUTE x"), Some("x"));
         assert_eq!(found(" deallocate prepare \"a b\";"), Some("a b"));
         assert_eq!(found("EXECUTE x(1, 2)"), Some("x"));
         assert_eq!(found("explain (costs off) execute x"), Some("x"));

@@ -144,3 +144,31 @@ impl Again {
         core::mem::take(&mut self.bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_kept_than_may_be() {
+        let mut again = Again::default();
+        again.begin(true);
+        again.keep(Some(&[1; AGAIN_BYTES_MAX]));
+        assert_eq!(again.all().len(), AGAIN_BYTES_MAX);
+        again.keep(Some(&[2]));
+        again.keep(Some(&[3]));
+        assert!(again.all().is_empty(), "a part of what was said would be run again");
+    }
+
+    #[test]
+    fn what_was_said_before_is_not_run_again() {
+        let mut again = Again::default();
+        again.begin(true);
+        again.keep(Some(b"before"));
+        again.renames(b"a", None);
+        again.begin(true);
+        again.keep(Some(b"now"));
+        assert_eq!(again.all(), b"now");
+        assert!(again.last_renamed().is_none());
+    }
+}

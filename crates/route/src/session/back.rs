@@ -9,8 +9,8 @@ use alloc::sync::Arc;
 use wire::back::{self, Transaction};
 use wire::frame::{HEADER_BYTES, Header, int32};
 
+use super::Session;
 use super::front::Message;
-use super::{Session, rows};
 use crate::backend::Backend;
 use crate::expect::{Asker, Expect, Undo};
 use crate::pin::Pin;
@@ -64,11 +64,7 @@ impl Session {
                 }
             }
             if self.shows_rows() {
-                let simple = matches!(self.owed.front(), Some(Expect::Query(_)));
-                let rows = rows::rows_of(&buf[at..], simple);
-                self.batch.answered |= rows > 0;
-                out.to_client.pass(at..at + rows);
-                at += rows;
+                at += self.pass_rows(&buf[at..], at, out);
             }
             let bytes = &buf[at..];
             let header = match Header::read(bytes) {

@@ -16,12 +16,16 @@ use super::Session;
 use super::front::Turn;
 use crate::expect::{Asker, Ends, Expect, Undo};
 use crate::prepared::Statement;
-use crate::sql::{self, Verb};
+use crate::sql::{self, Traits, Verb};
 
 /// Whether a statement names another, whoever's that may be.
 pub(super) fn names_another(statement: &Statement) -> bool {
-    let may = matches!(statement.traits.verb, Verb::Deallocate | Verb::Other);
-    may && sql::prepared_name(statement.text()).is_some()
+    names_one(&statement.traits, statement.text())
+}
+
+/// The same of a text, of which the traits are known.
+pub(super) fn names_one(traits: &Traits, text: &[u8]) -> bool {
+    matches!(traits.verb, Verb::Deallocate | Verb::Other) && sql::prepared_name(text).is_some()
 }
 
 impl Session {
@@ -65,6 +69,7 @@ impl Session {
 
     /// SQL's EXECUTE and DEALLOCATE of what was prepared by a message: the name is ours on the server.
     /// `new` is the text with it. A Sync of ours would end a batch of the client's that is open.
+    #[cold]
     pub(super) fn query_by_name(
         &mut self,
         text: &[u8],

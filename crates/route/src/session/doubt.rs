@@ -47,7 +47,8 @@ impl Session {
         self.transaction == Transaction::Idle && !self.part.begun || ends != Ends::No
     }
 
-    fn is_mute(&self) -> bool {
+    /// Whether PostgreSQL would not say that a commit's wait was cut short.
+    pub(super) fn is_mute(&self) -> bool {
         let set = self.settings.get("client_min_messages").map(alloc::string::String::as_str);
         matches!(set, Some("error" | "fatal" | "panic"))
     }

@@ -8,7 +8,7 @@ use wire::back::{self, Transaction, Words};
 use wire::frame::Header;
 use wire::front::{self, Object};
 
-use super::{Mode, Session};
+use super::{Mode, Session, by_name};
 use crate::backend::Backend;
 use crate::expect::{Asker, Ends, Expect, OWED_MAX};
 use crate::pin::Pin;
@@ -152,6 +152,17 @@ impl Session {
         }
     }
 
+    /// Whether what a client without a server has sent begins with a whole message that needs one: `front` would say
+    /// `Step::Link`, at more cost.
+    #[must_use]
+    pub fn asks_for_server(&self, buf: &[u8]) -> bool {
+        let plain = self.from_client.left == 0 && !self.skipping && self.fallen.is_none();
+        let Ok(Some(header)) = Header::read(buf) else { return false };
+        let asks = matches!(header.tag, front::QUERY | front::PARSE | front::BIND);
+        plain && self.refusal.is_empty() && asks && header.body(buf).is_some()
+    }
+
+    #[cold]
     pub(super) fn unusable(&mut self, at: usize, why: &str, out: &mut Out) -> Taken {
         out.to_client.make(|to| Words::fatal("08P01", why).put(to));
         Taken { bytes: at, step: Step::End }
@@ -222,6 +233,7 @@ impl Session {
     }
 
     /// Answers a request with the refusal that waits for it.
+    #[cold]
     fn refused(&mut self, message: &Message<'_>, out: &mut Out) -> Next {
         match message.header.tag {
             front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL | front::FLUSH => return dropped(message),
@@ -315,8 +327,11 @@ impl Session {
             [text @ .., 0] => text,
             text => text,
         };
-        let is_ours = whole.is_some() && sql::asks_lsn(text);
-        let traits = sql::look(if is_ours { sql::LSN_QUESTION.as_bytes() } else { text });
+        let mut traits = sql::look(text);
+        let is_ours = whole.is_some() && traits.verb == Verb::Other && sql::asks_lsn(text);
+        if is_ours {
+            traits = sql::look(sql::LSN_QUESTION.as_bytes());
+        }
         if self.rules.mode == Mode::Statement && traits.verb == Verb::Begin {
             return self.no_blocks(turn.out);
         }
@@ -324,12 +339,12 @@ impl Session {
         {
             return self.query_in_vain(message, words, turn);
         }
-        let busy = !self.owed.is_empty() && !self.batch.open;
-        if busy && whole.is_some() && sql::prepared_name(text).is_some() {
+        let names = whole.is_some() && by_name::names_one(&traits, text);
+        if names && !self.owed.is_empty() && !self.batch.open {
             // Which statement it means, and whether it succeeds, hangs on what is under way.
             return Next::Stop(Step::Wait);
         }
-        let named = if whole.is_some() { self.with_our_name(text) } else { None };
+        let named = if names { self.with_our_name(text) } else { None };
         self.begins();
         self.keep(message);
         let in_batch = self.batch.open;
@@ -377,6 +392,7 @@ impl Session {
     }
 
     /// A query that only we know to be wrong: the server is made to fail as well, and its transaction with it.
+    #[cold]
     fn query_in_vain(&mut self, message: &Message<'_>, words: Vec<u8>, turn: &mut Turn<'_>) -> Next {
         self.begins();
         self.keep(message);
@@ -392,6 +408,7 @@ impl Session {
         dropped(message)
     }
 
+    #[cold]
     fn no_blocks(&mut self, out: &mut Out) -> Next {
         let words = Words::fatal("08P01", "transaction blocks not allowed in statement pooling mode");
         out.to_client.make(|to| words.put(to));
@@ -399,15 +416,20 @@ impl Session {
     }
 
     /// The names of settings that a text may set.
+    #[inline]
     pub(super) fn notes(&mut self, text: &[u8], traits: &Traits) {
         if traits.sets {
-            if !sql::can_follow(text) {
-                self.pins.add(Pin::Settings);
-            }
-            let own = sql::own_settings(text).filter_map(|name| core::str::from_utf8(name).ok());
-            let room = crate::settings::SETTINGS_MAX.saturating_sub(self.own.len());
-            self.own.extend(own.take(room).map(String::from));
+            self.notes_settings(text);
         }
+    }
+
+    fn notes_settings(&mut self, text: &[u8]) {
+        if !sql::can_follow(text) {
+            self.pins.add(Pin::Settings);
+        }
+        let own = sql::own_settings(text).filter_map(|name| core::str::from_utf8(name).ok());
+        let room = crate::settings::SETTINGS_MAX.saturating_sub(self.own.len());
+        self.own.extend(own.take(room).map(String::from));
     }
 
     /// What a statement that is about to run will leave behind in its session.

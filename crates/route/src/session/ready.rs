@@ -107,7 +107,7 @@ impl Session {
     }
 
     /// A request is over, of the client's or of ours, and leaves the transaction so.
-    fn comes_to_rest(&mut self, transaction: Transaction, clients: bool) {
+    pub(super) fn comes_to_rest(&mut self, transaction: Transaction, clients: bool) {
         self.transaction = transaction;
         let ended = clients && transaction == Transaction::Idle;
         self.counts.transactions = self.counts.transactions.wrapping_add(u32::from(ended));
@@ -119,7 +119,7 @@ impl Session {
     }
 
     /// A request of the client's has its answer; a number that was known is of no use after its transaction.
-    fn answered_request(&mut self) {
+    pub(super) fn answered_request(&mut self) {
         self.request_over();
         if self.transaction == Transaction::Idle || self.part.ended != Ends::No {
             self.xid = None;

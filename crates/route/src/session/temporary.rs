@@ -40,6 +40,11 @@ impl Left {
         self.asked = false;
     }
 
+    /// Whether the server is to be asked.
+    pub fn is_doubted(self) -> bool {
+        self.doubted
+    }
+
     /// Something has happened that may have been the end of it, if `so`.
     pub fn may_be_gone(&mut self, so: bool) {
         self.doubted |= so;

@@ -132,6 +132,7 @@ fn check(seed: u64, requests: usize, mode: Mode) -> Result<(), TestCaseError> {
     let keeps = scripts.iter().any(|script| script.windows(12).any(|w| w == b"TEMP TABLE x"));
     let servers = if mode == Mode::Session || keeps { count } else { 1 + dice.below(3) };
     let mut pool = Pool::new(rules, scripts.clone(), servers, &together);
+    pool.patient = dice.one_in(2);
     let done = pool.run(dice);
     for (i, (client, direct)) in pool.clients.iter().zip(&direct).enumerate() {
         let (heard, direct) = (comparable(&client.heard), comparable(direct));

@@ -149,3 +149,63 @@ fn a_commit_that_did_not_wait_is_proven_before_it_is_shown() {
     pair.answers(|to| done(to, "COMMIT", Transaction::Idle));
     assert_eq!(readable(&pair.client), ["C SELECT 1", "Z I"]);
 }
+
+fn row(to: &mut Vec<u8>) {
+    put::message(to, back::ROW_DESCRIPTION, |to| to.extend_from_slice(&[0, 0]));
+    put::message(to, back::DATA_ROW, |to| to.extend_from_slice(&[0, 0]));
+}
+
+/// A client that wants no warnings.
+fn mute() -> Pair {
+    let mut pair = Pair::new();
+    pair.says(Say::default().query("SET client_min_messages TO error"));
+    pair.answers(|to| done(to, "SET", Transaction::Idle));
+    pair.answers(|to| {
+        back::text_row(to, [Some(&b"client_min_messages"[..]), Some(b"error")].into_iter());
+        done(to, "SELECT 1", Transaction::Idle);
+    });
+    pair.client.clear();
+    pair.server.clear();
+    pair
+}
+
+/// Whoever cancels what may write, or wants no warnings, is not told of the wait that was cut short: the end of a SELECT
+/// is no plainer for that, even where all of it comes at once.
+#[test]
+fn a_select_that_may_have_written_is_proven_when_nobody_says_whether_it_waited() {
+    for (mut pair, cancels) in [(Pair::new(), true), (mute(), false)] {
+        pair.says(Say::default().query("SELECT f()"));
+        if cancels {
+            pair.session.cancelled();
+        }
+        pair.answers(|to| {
+            row(to);
+            done(to, "SELECT 1", Transaction::Idle);
+        });
+        let ends = readable(&pair.client).iter().any(|one| one.starts_with("C ") || one.starts_with("Z "));
+        assert!(!ends, "shown though no standby need have it: {cancels}");
+        assert!(pair.asked_for("pg_logical_emit_message"), "{cancels}");
+        pair.answers(|to| done(to, "COMMIT", Transaction::Idle));
+        assert_eq!(readable(&pair.client).last().map(String::as_str), Some("Z I"), "{cancels}");
+    }
+}
+
+/// What stands behind a commit in one text waits for the commit's proof as well.
+#[test]
+fn rows_behind_a_commit_that_did_not_wait_are_kept_back() {
+    let mut pair = Pair::new();
+    pair.says(Say::default().query("BEGIN"));
+    pair.answers(|to| done(to, "BEGIN", Transaction::Open));
+    pair.client.clear();
+    pair.says(Say::default().query("COMMIT; SELECT 7"));
+    pair.answers(cut_short);
+    pair.answers(|to| back::command_complete(to, b"COMMIT"));
+    pair.answers(row);
+    pair.answers(|to| done(to, "SELECT 1", Transaction::Idle));
+    assert!(pair.client.is_empty(), "shown though no standby need have it");
+    assert!(pair.asked_for("pg_logical_emit_message"));
+    pair.answers(|to| done(to, "COMMIT", Transaction::Idle));
+    let heard = readable(&pair.client);
+    assert_eq!(heard.first().map(String::as_str), Some("C COMMIT"), "{heard:?}");
+    assert_eq!(heard.last().map(String::as_str), Some("Z I"), "{heard:?}");
+}

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use route::session::{Heard, Step};
 use route::{Backend, Mode, Out, Rules, Session, Shelf};
+use wire::frame::Header;
+use wire::front;
 
 use crate::server::{Server, Shared};
 
@@ -56,6 +58,8 @@ pub struct Pool {
     pub servers: Vec<Linked>,
     shelf: Shelf,
     mode: Mode,
+    /// Clients say nothing before they have the answer to what they said last, and answers come whole.
+    pub patient: bool,
 }
 
 pub fn new_session(rules: Rules) -> Session {
@@ -89,6 +93,7 @@ impl Pool {
             servers: (0..servers).map(|_| linked()).collect(),
             shelf: Shelf::new(0, 1),
             mode: rules.mode,
+            patient: false,
         }
     }
 
@@ -114,8 +119,13 @@ impl Pool {
     fn client_sends(&mut self, dice: &mut Dice) -> bool {
         let i = dice.below(self.clients.len());
         let c = &mut self.clients[i];
-        let left = c.script.len() - c.sent;
-        let n = if dice.one_in(2) { left } else { dice.below(60) + 1 }.min(left);
+        let left = &c.script[c.sent..];
+        let n = match self.patient {
+            true if !c.waiting.is_empty() => 0,
+            true => first_request(left, c.session.is_busy()),
+            false if dice.one_in(2) => left.len(),
+            false => left.len().min(dice.below(60) + 1),
+        };
         c.waiting.extend_from_slice(&c.script[c.sent..c.sent + n]);
         c.sent += n;
         n > 0
@@ -171,7 +181,8 @@ impl Pool {
     fn server_works(&mut self, dice: &mut Dice) -> bool {
         let i = dice.below(self.servers.len());
         let s = &mut self.servers[i];
-        let n = if dice.one_in(2) { s.to_server.len() } else { dice.below(40) + 1 }.min(s.to_server.len());
+        let all = self.patient || dice.one_in(2);
+        let n = if all { s.to_server.len() } else { dice.below(40) + 1 }.min(s.to_server.len());
         let bytes: Vec<u8> = s.to_server.drain(..n).collect();
         s.server.take(&bytes);
         let said = s.server.sent();
@@ -182,7 +193,8 @@ impl Pool {
     fn back(&mut self, dice: &mut Dice) -> Result<bool, String> {
         let i = dice.below(self.servers.len());
         let s = &mut self.servers[i];
-        let n = if dice.one_in(2) { s.waiting.len() } else { dice.below(40) + 1 }.min(s.waiting.len());
+        let all = self.patient || dice.one_in(2);
+        let n = if all { s.waiting.len() } else { dice.below(40) + 1 }.min(s.waiting.len());
         let Some(client) = s.client else { return Ok(false) };
         let came_in = s.waiting[..n].to_vec();
         let mut out = Out::default();
@@ -213,6 +225,23 @@ impl Pool {
         linked.client = None;
         c.server = None;
     }
+}
+
+/// Bytes up to the end of the first request; nothing while it is busy, but for what a COPY needs, and its Sync.
+fn first_request(script: &[u8], busy: bool) -> usize {
+    let mut n = 0;
+    while let Ok(Some(header)) = Header::read(&script[n..]) {
+        let goes_on =
+            matches!(header.tag, front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL | front::SYNC);
+        if busy && !goes_on {
+            return n;
+        }
+        n += usize::try_from(header.bytes()).expect("small");
+        if matches!(header.tag, front::QUERY | front::SYNC) {
+            return n;
+        }
+    }
+    n
 }
 
 /// What a client hears that talks to a server of its own.
