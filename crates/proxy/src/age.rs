@@ -16,10 +16,10 @@ pub struct Age {
 }
 
 impl Age {
-    /// Whether a connection that was opened then is too old.
+    /// Whether a connection that was opened then is too old now.
     #[must_use]
-    pub fn is_old(self, opened: Instant) -> bool {
-        self.lifetime.is_some_and(|limit| opened.elapsed() > limit)
+    pub fn is_old(self, opened: Instant, now: Instant) -> bool {
+        self.lifetime.is_some_and(|limit| opened.checked_add(limit).is_some_and(|end| now > end))
     }
 }
 
@@ -45,7 +45,7 @@ impl Pool {
         let kept = idle.into_iter().filter_map(|mut server| {
             let needed = self.share.taken() <= age.least;
             let fresh = needed || limit.is_none_or(|limit| server.used.elapsed() < limit);
-            let good = fresh && !age.is_old(server.opened);
+            let good = fresh && !age.is_old(server.opened, reactor.now.get());
             (routing.admits(self.wants.get(), &server.address) && good && server.is_alive()).then_some(server)
         });
         self.idle.put_back(kept.collect());

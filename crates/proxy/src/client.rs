@@ -21,13 +21,13 @@ use crate::cancel;
 use crate::control::{Control, Order};
 use crate::facts::{ClientFacts, Count};
 use crate::line::Line;
-use crate::patience;
 use crate::pool::Pool;
 use crate::reactor::Reactor;
 use crate::server::Server;
 use crate::waiter::{Held, Waiter};
 
 mod lost;
+mod orders;
 pub(crate) mod serving;
 mod sure;
 
@@ -59,6 +59,8 @@ pub struct Client {
     unsure: Option<Instant>,
     /// It ends in order: whatever it asked for before is to be done.
     goodbye: bool,
+    /// Its task is woken when it says something.
+    listening: bool,
 }
 
 impl Drop for Client {
@@ -101,6 +103,7 @@ impl Client {
             busy: false,
             unsure: None,
             goodbye: false,
+            listening: false,
         }
     }
 
@@ -179,69 +182,8 @@ impl Client {
         }
     }
 
-    fn obey(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        let _ = self.control.take(Order::Look);
-        self.unread = true;
-        if self.control.take(Order::End) {
-            self.last_words(cx, &Words::fatal("57P01", TOLD_TO_END));
-            return Err(End);
-        }
-        self.leaving |= self.control.take(Order::Leave);
-        if self.control.take(Order::Cut) {
-            let kept =
-                |s: &Server| self.reactor.routing.borrow().keeps(s.place.pool.wants.get(), &s.address, s.led);
-            if self.server.as_ref().is_some_and(|s| !kept(s)) {
-                // What it has said before it went counts.
-                let heard = self.hear_server(cx)?;
-                if self.server.is_some() && !heard {
-                    self.lose(cx, Loss::Silent, None)?;
-                } else {
-                    self.control.give(Order::Cut);
-                }
-            }
-        }
-        if self.control.take(Order::Cancel) {
-            self.cancel();
-        }
-        if self.control.take(Order::Late) {
-            self.end_if_late(cx)?;
-        }
-        if self.control.take(Order::Wait) && self.waiting.is_some() {
-            self.last_words(cx, &patience::words(&self.reactor, &self.pool));
-        }
-        Ok(true)
-    }
-
-    /// Ends it if it has really taken too long: what it waited for may have come since it was looked at.
-    fn end_if_late(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        let _ = self.hear_server(cx)?;
-        self.account();
-        let late = self.pool.timeouts.get().overdue(self.reactor.now.get(), &self.facts);
-        let Some(late) = late else { return Ok(()) };
-        self.last_words(cx, &late.words(self.facts.id, &self.pool.key));
-        Err(End)
-    }
-
-    fn cancel(&mut self) {
-        if let Some(waiter) = self.waiting.take() {
-            waiter.gone.set(true);
-            self.session.refuse(Words::error("57014", "canceling statement due to user request"));
-            self.unread = true;
-        } else if self.unsure.is_some() && !self.session.is_busy() {
-            // With something of its own at its server it waits for its limit.
-            self.fresh = false;
-            self.release();
-            if self.server.is_none() {
-                self.unsure = None;
-                self.refuse("57014", "canceling statement due to user request");
-            }
-        } else if let Some(server) = self.server.as_ref().filter(|_| self.session.may_cancel()) {
-            cancel::forward(server, &self.control);
-            self.session.cancelled();
-        }
-    }
-
     /// Says something of ours, mostly the last.
+    #[cold]
     fn last_words(&mut self, cx: &mut Context<'_>, words: &Words<'_>) {
         let mut bytes = Vec::new();
         words.put(&mut bytes);
@@ -342,11 +284,11 @@ impl Client {
 
     /// Gives the server back if it is not needed any more.
     fn release(&mut self) {
-        let free = self.session.is_free() && !self.fresh;
         let idle =
             |s: &Server| s.line.is_drained() && s.line.input.filled().is_empty() && s.cancels.get() == 0;
-        if free
+        if !self.fresh
             && self.server.as_deref().is_some_and(idle)
+            && self.session.is_free()
             && let Some(server) = self.server.take()
         {
             // Of its own pool, or of those who write: a reader may have been sent to the leader.
@@ -389,7 +331,13 @@ impl Client {
         self.release();
         let mut moved = std::mem::take(&mut self.unread) && !self.line.input.filled().is_empty();
         if !moved {
-            match self.line.poll_fill(cx) {
+            // It was asked, and nothing has come since: whoever asked is still woken.
+            if self.listening && self.line.is_quiet() {
+                return Ok(false);
+            }
+            let came = self.line.poll_fill(cx);
+            self.listening = came.is_pending();
+            match came {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0) | Err(_)) => return Err(End),
                 Poll::Ready(Ok(_)) => moved = true,
@@ -404,8 +352,11 @@ impl Client {
     }
 
     fn take_from_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        // Whoever comes with a whole statement gets a server at once.
+        let mut asks = self.server.is_none() && self.session.asks_for_server(self.line.input.filled());
         loop {
-            let (step, sent) = self.feed(cx)?;
+            let (step, sent) = if asks { (Step::Link, Ok(())) } else { self.feed(cx)? };
+            asks = false;
             if sent.is_err() {
                 // What it has said before it went is read on the next turn.
                 if !self.read_server(cx)? && self.server.is_some() {
@@ -466,6 +417,7 @@ impl Client {
         Ok(())
     }
 
+    #[cold]
     fn refuse(&mut self, code: &str, message: &str) {
         self.session.refuse(Words::error(code, message));
         self.unread = true;

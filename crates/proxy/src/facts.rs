@@ -203,17 +203,17 @@ impl ClientFacts {
         if counts != self.seen.get() {
             self.count(now, &pool.totals, counts);
         }
-        let id = server.map_or(0, |s| s.facts.id);
-        self.server.set(id);
+        self.server.set(server.map_or(0, |s| s.facts.id));
+        let busy = session.is_busy();
+        let mut open = false;
         if let Some(server) = server {
             server.facts.client.set(self.id);
             server.facts.requested.set(self.requested.get());
             server.facts.prepared.set(server.backend.prepared());
             self.pins.set(session.pins());
+            open = busy || !session.is_between();
         }
-        let open = server.is_some() && !session.is_between();
         timed(&self.open_since, open, now, &pool.totals, Count::TransactionUs);
-        let busy = session.is_busy();
         if !busy && self.busy_since.get().is_some() {
             self.rests_since.set(now);
         }
@@ -250,7 +250,10 @@ fn timed(since: &Cell<Option<Instant>>, is: bool, now: Instant, totals: &Totals,
     match (since.get(), is) {
         (None, true) => since.set(Some(now)),
         (Some(then), false) => {
-            totals.add_time(what, now.saturating_duration_since(then));
+            // Mostly both are the same tick.
+            if now != then {
+                totals.add_time(what, now.saturating_duration_since(then));
+            }
             since.set(None);
         }
         (None, false) | (Some(_), true) => {}

@@ -83,7 +83,7 @@ impl Pool {
         let mut served = false;
         while !self.has_waiters() {
             let Some(server) = self.pop_idle() else { break };
-            match self.share.next_elsewhere(reactor.index, None) {
+            match self.share.next_elsewhere(reactor.index, || None) {
                 Some(thread) => {
                     self.hand_over(reactor, server, thread);
                     served |= thread == asks;

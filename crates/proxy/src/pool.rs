@@ -23,7 +23,7 @@ use crate::login;
 use crate::reactor::Reactor;
 use crate::reserve::Reserve;
 use crate::retry::Retries;
-use crate::routing::{Target, Wants};
+use crate::routing::{Target, Wants, is_same};
 use crate::secrets::Proof;
 use crate::server::{Place, Server};
 use crate::share::Share;
@@ -163,7 +163,8 @@ impl Pool {
             if routing.admits(self.wants.get(), &server.address) && server.is_alive() {
                 // From now on it works in this term; whatever it did before is over.
                 server.backend.term = routing.term;
-                server.led = routing.primary.as_ref() == Some(&server.address);
+                server.led =
+                    routing.primary.as_ref().is_some_and(|primary| is_same(primary, &server.address));
                 server.in_use = Some(Use::of(&server.load));
                 if choose {
                     reactor.loads.took(&server.load);
@@ -209,7 +210,7 @@ impl Pool {
             routing.admits(self.wants.get(), &server.address)
         };
         server.in_use = None;
-        let old = self.age.get().is_old(server.opened);
+        let old = self.age.get().is_old(server.opened, reactor.now.get());
         server.facts.client.set(0);
         let too_many = self.share.taken() > self.most();
         let unwanted =
@@ -222,7 +223,7 @@ impl Pool {
             drop(server);
             return reactor.threads.post_others(reactor.index, |reactor| reactor.pump_all());
         }
-        if let Some(thread) = self.share.next_elsewhere(reactor.index, self.oldest(&reactor)) {
+        if let Some(thread) = self.share.next_elsewhere(reactor.index, || self.oldest(&reactor)) {
             return self.hand_over(&reactor, server, thread);
         }
         if self.has_waiters() {
@@ -415,7 +416,7 @@ impl Pool {
         let Some(reactor) = self.reactor.upgrade() else { return };
         reactor.threads.emptied.notify_waiters();
         reactor.pump_soon();
-        if let Some(thread) = self.share.next_elsewhere(reactor.index, self.oldest(&reactor)) {
+        if let Some(thread) = self.share.next_elsewhere(reactor.index, || self.oldest(&reactor)) {
             let key = self.key.clone();
             reactor.threads.post(thread, move |reactor| reactor.pool(&key).pump());
         }

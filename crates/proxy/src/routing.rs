@@ -144,7 +144,7 @@ impl Routing {
     /// Whether a server at `address` may get new work of this kind.
     #[must_use]
     pub fn admits(&self, wants: Wants, address: &Rc<str>) -> bool {
-        self.candidates(wants).contains(address)
+        self.candidates(wants).iter().any(|one| is_same(one, address))
     }
 
     /// The servers that may get new work of this kind.
@@ -189,6 +189,12 @@ impl Routing {
         let all: BTreeSet<&Rc<str>> = self.readers.values().flat_map(|r| &r.replicas).collect();
         all.into_iter().cloned().collect()
     }
+}
+
+/// Whether two addresses are the same. Mostly they are one in memory.
+#[must_use]
+pub fn is_same(a: &Rc<str>, b: &Rc<str>) -> bool {
+    Rc::ptr_eq(a, b) || a == b
 }
 
 fn readers(all: &[Readable<'_>], choice: &Choice<'_>, handing_over: bool) -> BTreeMap<u64, Readers> {

@@ -162,6 +162,7 @@ impl Server {
     }
 
     /// What may come while nobody uses it. An error then always ends the connection.
+    #[cold]
     fn takes_idle_words(&mut self) -> bool {
         loop {
             let there = self.line.input.filled();

@@ -151,7 +151,7 @@ impl Share {
     /// Which other thread gets what has just become free here, where the first waits since `own`: takes on to
     /// serve it, so that nobody else does.
     #[must_use]
-    pub fn next_elsewhere(&self, here: usize, own: Option<u64>) -> Option<usize> {
+    pub fn next_elsewhere(&self, here: usize, own: impl FnOnce() -> Option<u64>) -> Option<usize> {
         if self.asking.load(Ordering::Relaxed) == 0 {
             return None;
         }
@@ -159,7 +159,7 @@ impl Share {
         let others = self.threads.iter().enumerate().filter(|(thread, _)| *thread != here);
         let others = others.map(|(thread, told)| (told.since.load(Ordering::Relaxed), thread));
         let (since, thread) = others.filter(|(since, _)| *since != NOBODY).min()?;
-        if own.is_some_and(|own| since.saturating_add(fair) >= own) {
+        if own().is_some_and(|own| since.saturating_add(fair) >= own) {
             return None;
         }
         self.threads[thread]
@@ -188,15 +188,15 @@ mod tests {
     #[test]
     fn whoever_waits_longest_is_served_within_a_few_milliseconds() {
         let share = Share::new(1, 3);
-        assert_eq!(share.next_elsewhere(0, None), None);
+        assert_eq!(share.next_elsewhere(0, || None), None);
         share.waits(1, Some(20_000));
         share.waits(2, Some(10_000));
         // Ours waits about as long.
-        assert_eq!(share.next_elsewhere(0, Some(14_000)), None);
-        assert_eq!(share.next_elsewhere(0, Some(15_001)), Some(2));
+        assert_eq!(share.next_elsewhere(0, || Some(14_000)), None);
+        assert_eq!(share.next_elsewhere(0, || Some(15_001)), Some(2));
         // That one is being served already; nobody waits here.
-        assert_eq!(share.next_elsewhere(0, None), Some(1));
-        assert_eq!(share.next_elsewhere(0, None), None);
+        assert_eq!(share.next_elsewhere(0, || None), Some(1));
+        assert_eq!(share.next_elsewhere(0, || None), None);
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod tests {
         share.waits(1, Some(7));
         share.waits(1, Some(9));
         share.waits(1, None);
-        assert_eq!(share.next_elsewhere(0, None), None);
+        assert_eq!(share.next_elsewhere(0, || None), None);
     }
 
     #[test]

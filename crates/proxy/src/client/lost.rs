@@ -24,6 +24,7 @@ impl Client {
     }
 
     /// Its server is gone.
+    #[cold]
     pub(super) fn lose(
         &mut self,
         cx: &mut Context<'_>,

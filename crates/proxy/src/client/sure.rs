@@ -40,6 +40,7 @@ impl Client {
     }
 
     /// What it has said stays where it is until there is a lease, for as long as anything may be held.
+    #[cold]
     fn wait_until_sure(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         let (limit, most) = (self.reactor.config.hold.timeout, self.reactor.config.hold.clients_max);
         if self.unsure.is_none() && self.server.is_none() && self.reactor.strict.count() >= most {
