@@ -136,6 +136,8 @@ pub enum Expect {
     Execute {
         /// What it does to the transaction.
         ends: Ends,
+        /// What is taken back if it fails.
+        undo: Option<Undo>,
     },
     /// To Close; `shown` if the client sent it.
     Close {

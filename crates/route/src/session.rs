@@ -242,6 +242,8 @@ pub struct Session {
     unnamed_changed: Option<u32>,
     /// A portal with a name was bound to something that may end the transaction.
     named_ends: bool,
+    /// Portals that take names of the client's away.
+    takes: Vec<by_name::Takes>,
     /// When its server was lost: nothing after the first request was begun.
     only_first: bool,
     fallen: Option<Fallen>,
@@ -355,7 +357,7 @@ impl Session {
         let first = self.owed.iter().find(|e| e.is_clients());
         match first {
             // Whoever cancels a commit's wait for its standbys gets a success that may be lost again.
-            Some(Expect::Query(Asker::Client(Ends::Commit)) | Expect::Execute { ends: Ends::Commit }) => {
+            Some(Expect::Query(Asker::Client(Ends::Commit)) | Expect::Execute { ends: Ends::Commit, .. }) => {
                 false
             }
             Some(_) => !self.held_commit(),

@@ -292,9 +292,14 @@ fn verb(word: &[u8]) -> Verb {
 #[must_use]
 pub fn prepared_name(text: &[u8]) -> Option<core::ops::Range<usize>> {
     let mut lower = [0; WORD_BYTES_MAX];
-    let mut follows = false;
+    let (mut explains, mut follows) = (false, false);
     for token in Tokens::of(text) {
-        let (Token::Word(bytes) | Token::Quoted(bytes)) = token else { continue };
+        let bytes = match token {
+            Token::Word(bytes) | Token::Quoted(bytes) => bytes,
+            // What follows is another statement.
+            Token::Symbol(b';') if explains || follows => return None,
+            Token::Symbol(_) | Token::Literal(_) => continue,
+        };
         let at = bytes.as_ptr() as usize - text.as_ptr() as usize;
         let quotes = usize::from(bytes.first() == Some(&b'"'));
         if follows && quotes == 0 && bytes.eq_ignore_ascii_case(b"prepare") {
@@ -307,8 +312,9 @@ pub fn prepared_name(text: &[u8]) -> Option<core::ops::Range<usize>> {
         }
         match lowercase(bytes, &mut lower) {
             b"deallocate" | b"execute" => follows = true,
-            b"explain" | b"analyze" | b"verbose" | b"costs" | b"buffers" | b"format" | b"json" | b"off"
-            | b"on" => {}
+            b"explain" => explains = true,
+            b"analyze" | b"verbose" | b"costs" | b"buffers" | b"format" | b"json" | b"off" | b"on"
+                if explains => {}
             _ => return None,
         }
     }
@@ -410,6 +416,7 @@ mod tests {
             "pg_temp",
             "commit",
             "pg_advisory_lock",
+            "$$$$set_config",
             "for",
             "update",
             "\n",
@@ -454,6 +461,9 @@ mod tests {
         let found = |text: &'static str| prepared_name(text.as_bytes()).map(|r| &text[r]);
         assert_eq!(found("DEALLOCATE _pg3_0"), Some("_pg3_0"));
         assert_eq!(found("/* whose */ -- why\nEXECUTE x"), Some("x"));
+        assert_eq!(found("; EXECUTE x"), Some("x"));
+        assert_eq!(found("analyze; deallocate x"), None);
+        assert_eq!(found("explain analyze; execute x"), None);
         assert_eq!(found(" deallocate prepare \"a b\";"), Some("a b"));
         assert_eq!(found("EXECUTE x(1, 2)"), Some("x"));
         assert_eq!(found("explain (costs off) execute x"), Some("x"));

@@ -399,7 +399,7 @@ impl Session {
         };
         match expect {
             Expect::Parse { undo, .. } => undo.into_iter().rev().for_each(one),
-            Expect::Said { undo: Some(undo), .. } => one(undo),
+            Expect::Said { undo: Some(undo), .. } | Expect::Execute { undo: Some(undo), .. } => one(undo),
             Expect::Close { shown: false, id } => {
                 if let Some(backend) = backend {
                     backend.spoil(id);
@@ -408,7 +408,7 @@ impl Session {
             Expect::Query(_)
             | Expect::Bind { .. }
             | Expect::Describe { .. }
-            | Expect::Execute { .. }
+            | Expect::Execute { undo: None, .. }
             | Expect::Close { .. }
             | Expect::Sync { .. }
             | Expect::CopyEnd

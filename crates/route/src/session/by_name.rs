@@ -4,8 +4,10 @@
 //! may stand for many clients, so it is never prepared with another's name in
 //! it: where it is bound, what it says of *this* client's statements is prepared
 //! in the unnamed place. So is the unnamed statement itself, once more: whom it
-//! names is not asked before it is bound.
+//! names is not asked before it is bound. What DEALLOCATE names is gone when its
+//! portal is executed.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -28,18 +30,29 @@ pub(super) fn names_one(traits: &Traits, text: &[u8]) -> bool {
     matches!(traits.verb, Verb::Deallocate | Verb::Other) && sql::prepared_name(text).is_some()
 }
 
+/// A portal that takes a name of the client's away once it is executed.
+#[derive(Debug)]
+pub(super) struct Takes {
+    portal: Box<[u8]>,
+    name: Box<[u8]>,
+}
+
+/// Most portals that are bound to a DEALLOCATE and not executed; of more the first are forgotten.
+const TAKES_MAX: usize = 16;
+
 impl Session {
-    /// What is to be bound, or else only described, for a statement of the client's; the server has it then.
+    /// What is to be bound to a portal, or else only described, for a statement of the client's; the server has it then.
     pub(super) fn with_its_name(
         &mut self,
         statement: Arc<Statement>,
-        binds: bool,
+        portal: Option<&[u8]>,
         turn: &mut Turn<'_>,
     ) -> Arc<Statement> {
+        let takes = statement.traits.verb == Verb::Deallocate;
         // What DEALLOCATE is described as does not hang on whom it names, and a block that has failed parses nothing.
-        let runs = statement.traits.verb != Verb::Deallocate;
-        let names = (binds || runs) && names_another(&statement);
-        let found = if names { self.with_our_name(statement.text()) } else { None };
+        let any = takes && portal.is_none();
+        let found =
+            if !any && names_another(&statement) { self.with_our_name(statement.text()) } else { None };
         let Some((other, mut tail)) = found else {
             self.ensure(&statement, turn);
             return statement;
@@ -50,21 +63,54 @@ impl Session {
         turn.backend.unnamed = 0;
         self.unnamed_changed = Some(self.batch.number);
         turn.out.to_server.make(|to| front::parse(to, b"", &tail));
-        let name = sql::prepared_name(text).map(|range| text[range].into());
-        let back = name.filter(|_| self.deallocates(text)).map(|name| Undo::Name(name, Some(other.clone())));
-        let undo = [Undo::Unnamed].into_iter().chain(back).collect();
-        self.owed.push_back(Expect::Parse { shown: false, undo });
-        self.gone_by_sql(text, &other, turn);
+        self.owed.push_back(Expect::Parse { shown: false, undo: alloc::vec![Undo::Unnamed] });
+        if let Some(portal) = portal.filter(|_| takes) {
+            self.will_take(portal, text);
+        }
         // Where it runs the other, what that does is what counts; how it ends a block is not looked into.
-        let mut traits = if runs { other.traits } else { statement.traits };
+        let mut traits = if takes { statement.traits } else { other.traits };
         traits.many |= traits.ends;
         Arc::new(Statement { id: 0, tail: tail.into(), traits })
     }
 
-    /// Whether a text takes away the statement that it names.
-    fn deallocates(&self, text: &[u8]) -> bool {
-        let goes_on = self.transaction != Transaction::Failed || self.batch.ends;
-        goes_on && sql::look(text).verb == Verb::Deallocate
+    /// A portal was bound to a DEALLOCATE.
+    fn will_take(&mut self, portal: &[u8], text: &[u8]) {
+        if self.takes.len() >= TAKES_MAX {
+            self.takes.remove(0);
+        }
+        let name = sql::prepared_name(text).map(|range| text[range].into()).unwrap_or_default();
+        self.takes.push(Takes { portal: portal.into(), name });
+    }
+
+    /// A portal is bound, to whatever it is.
+    pub(super) fn takes_no_more(&mut self, portal: &[u8]) {
+        self.takes.retain(|takes| *takes.portal != *portal);
+    }
+
+    /// A portal is executed. Gives what is taken back if that fails.
+    pub(super) fn takes_by(&mut self, execute: &[u8], turn: &mut Turn<'_>) -> Option<Undo> {
+        // Hardly ever there is one.
+        if self.takes.is_empty() {
+            return None;
+        }
+        let (portal, _) = front::execute_of(execute)?;
+        let at = self.takes.iter().position(|takes| *takes.portal == *portal)?;
+        let name = self.takes.remove(at).name;
+        self.take_away(&name, turn)
+    }
+
+    /// DEALLOCATE is about to run: neither the client nor the server has what it names.
+    fn take_away(&mut self, name: &[u8], turn: &mut Turn<'_>) -> Option<Undo> {
+        // In a block that has failed it fails as well.
+        if self.transaction == Transaction::Failed && !self.batch.ends {
+            return None;
+        }
+        // Another name of the client's for the same text stays.
+        let old = self.names.remove(name)?;
+        self.batch.again.renames(name, Some(old.clone()));
+        // Should it not come to that, it is closed before it is prepared again.
+        turn.backend.spoil(old.id);
+        Some(Undo::Name(name.into(), Some(old)))
     }
 
     /// SQL's EXECUTE and DEALLOCATE of what was prepared by a message: the name is ours on the server.
@@ -72,9 +118,8 @@ impl Session {
     #[cold]
     pub(super) fn query_by_name(
         &mut self,
-        text: &[u8],
-        new: &[u8],
-        statement: &Arc<Statement>,
+        (text, traits): (&[u8], &Traits),
+        (statement, new): (&Arc<Statement>, &[u8]),
         in_batch: bool,
         turn: &mut Turn<'_>,
     ) {
@@ -87,8 +132,11 @@ impl Session {
             }
         }
         self.marks(&statement.traits);
-        self.gone_by_sql(text, statement, turn);
-        let ends = if statement.traits.ends { Ends::Maybe } else { Ends::No };
+        if let Some(range) = sql::prepared_name(text).filter(|_| traits.verb == Verb::Deallocate) {
+            let _ = self.take_away(&text[range], turn);
+        }
+        // Other statements of the same text may end it as well.
+        let ends = if statement.traits.ends || traits.ends { Ends::Maybe } else { Ends::No };
         self.owed.push_back(Expect::Query(Asker::Client(ends)));
         turn.out.to_server.make(|to| front::query(to, new));
     }
@@ -99,17 +147,5 @@ impl Session {
         let statement = self.names.get(&text[range.clone()])?.clone();
         let new = [&text[..range.start], &statement.name(), &text[range.end..]].concat();
         Some((statement, new))
-    }
-
-    /// After DEALLOCATE neither the client nor the server has it.
-    pub(super) fn gone_by_sql(&mut self, text: &[u8], statement: &Statement, turn: &mut Turn<'_>) {
-        if self.deallocates(text) {
-            // Another name of the client's for the same text stays.
-            let name = sql::prepared_name(text).map(|range| &text[range]).unwrap_or_default();
-            let old = self.names.remove(name);
-            self.batch.again.renames(name, old);
-            // Should it not come to that, it is closed before it is prepared again.
-            turn.backend.spoil(statement.id);
-        }
     }
 }

@@ -22,7 +22,7 @@ impl Session {
         }
         let simple = matches!(self.owed.front(), Some(Expect::Query(_)));
         let ends = match self.owed.front() {
-            Some(Expect::Execute { ends }) => {
+            Some(Expect::Execute { ends, .. }) => {
                 let ends = *ends;
                 self.done();
                 ends

@@ -21,7 +21,7 @@ impl Session {
     #[must_use]
     pub fn may_stop(&self) -> bool {
         let ends = |e: &Expect| match e {
-            Expect::Query(Asker::Client(ends)) | Expect::Execute { ends } => *ends != Ends::No,
+            Expect::Query(Asker::Client(ends)) | Expect::Execute { ends, .. } => *ends != Ends::No,
             Expect::Query(Asker::Commit | Asker::Prove) => true,
             _ => false,
         };

@@ -264,7 +264,8 @@ impl Session {
         if self.is_nobodys(names.statement, statement.is_some()) {
             return self.no_unnamed(message, turn.out);
         }
-        let statement = statement.map(|statement| self.with_its_name(statement, true, turn));
+        self.takes_no_more(names.portal);
+        let statement = statement.map(|statement| self.with_its_name(statement, Some(names.portal), turn));
         let traits = statement.as_ref().map_or_else(Default::default, |s| s.traits);
         if names.portal.is_empty() {
             self.portal = traits;
@@ -330,7 +331,8 @@ impl Session {
             self.ask_xid(true, turn.out);
         }
         self.batch.ends |= ends != Ends::No;
-        self.owed.push_back(Expect::Execute { ends });
+        let undo = message.body().and_then(|execute| self.takes_by(execute, turn));
+        self.owed.push_back(Expect::Execute { ends, undo });
         passed(message, &mut turn.out.to_server)
     }
 
@@ -359,7 +361,7 @@ impl Session {
         if named.is_some_and(|name| self.is_nobodys(name, statement.is_some())) {
             return self.no_unnamed(message, turn.out);
         }
-        let statement = statement.map(|statement| self.with_its_name(statement, false, turn));
+        let statement = statement.map(|statement| self.with_its_name(statement, None, turn));
         self.owed.push_back(if closes {
             Expect::Close { shown: true, id: 0 }
         } else {

@@ -354,7 +354,7 @@ impl Session {
         self.notes(text, &traits);
         self.marks(&traits);
         if let Some((statement, new)) = named {
-            self.query_by_name(text, &new, &statement, in_batch, turn);
+            self.query_by_name((text, &traits), (&statement, &new), in_batch, turn);
             return dropped(message);
         }
         let ends = if whole.is_some() { Ends::of(&traits) } else { Ends::Maybe };

@@ -275,6 +275,7 @@ impl Session {
         self.unapplied.clear();
         self.changes.clear();
         self.unnamed_changed = None;
+        self.takes.clear();
         self.batch.over = self.batch.number;
         self.batch.open = false;
         self.batch.ends = false;
@@ -373,7 +374,7 @@ impl Session {
                     now.simple = true;
                     !ours
                 }
-                Expect::Execute { ends } => {
+                Expect::Execute { ends, .. } => {
                     now.ends = now.ends.then(*ends);
                     any = true;
                     false

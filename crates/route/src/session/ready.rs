@@ -112,6 +112,7 @@ impl Session {
         let ended = clients && transaction == Transaction::Idle;
         self.counts.transactions = self.counts.transactions.wrapping_add(u32::from(ended));
         if transaction == Transaction::Idle && !self.wrapped {
+            self.takes.clear();
             self.due |= self.asks;
             self.asks = false;
         }

@@ -48,7 +48,7 @@ impl Session {
     }
 
     /// Whether what is under way is a query outside of a block of which nothing is noted that matters once it is
-    /// over: there `complete` and `is_ready` find nothing to do either.
+    /// over: there `complete` and `is_ready` find nothing to do either. What they look at is to be looked at here.
     fn leaves_nothing(&self) -> bool {
         let simple = matches!(self.owed.front(), Some(Expect::Query(Asker::Client(Ends::No))));
         let sets = self.sets || self.asks || self.due || self.temporary.is_doubted();

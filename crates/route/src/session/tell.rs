@@ -130,7 +130,7 @@ impl Session {
                     looks = true;
                     described = described.or(statement.then_some(*id));
                 }
-                Expect::Execute { ends: Ends::Commit | Ends::Rollback } => executes += 1,
+                Expect::Execute { ends: Ends::Commit | Ends::Rollback, .. } => executes += 1,
                 Expect::Bind { .. } | Expect::Execute { .. } | Expect::Refused(_) => return false,
                 _ => {}
             }

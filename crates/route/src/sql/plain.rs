@@ -15,7 +15,9 @@ pub(super) fn is_plain_select(text: &[u8]) -> bool {
         if tokens::is_in_word(*b) {
             let end = behind.iter().position(|b| !tokens::is_in_word(*b)).unwrap_or(behind.len());
             let (word, next) = rest.split_at(end + 1);
-            if may_mean(word) {
+            // Of those with a dollar only $1 and the like are words; the others begin strings.
+            let dollar = word.starts_with(b"$") && !word[1..].iter().all(u8::is_ascii_digit);
+            if dollar || may_mean(word) {
                 return false;
             }
             rest = next;

@@ -1,6 +1,6 @@
 //! Successes that are none: what the server says is not what its client may hear.
 
-use route::session::{Heard, Step};
+use route::session::{Heard, Loss, Step};
 use route::{Backend, Mode, Out, Rules, Session, Shelf};
 use wire::back::{self, Transaction, Words};
 use wire::put;
@@ -208,4 +208,37 @@ fn rows_behind_a_commit_that_did_not_wait_are_kept_back() {
     let heard = readable(&pair.client);
     assert_eq!(heard.first().map(String::as_str), Some("C COMMIT"), "{heard:?}");
     assert_eq!(heard.last().map(String::as_str), Some("Z I"), "{heard:?}");
+}
+
+/// A COMMIT behind EXECUTE in one text is a commit like any other.
+#[test]
+fn a_commit_behind_execute_is_one() {
+    let prepared = |pair: &mut Pair| {
+        pair.says(Say::default().parse("a", "INSERT INTO t VALUES (1)").sync());
+        pair.answers(|to| {
+            back::bare(to, back::PARSE_COMPLETE);
+            back::ready(to, Transaction::Idle);
+        });
+        pair.says(Say::default().query("BEGIN"));
+        pair.answers(|to| done(to, "BEGIN", Transaction::Open));
+        pair.client.clear();
+        pair.server.clear();
+    };
+    for text in ["INSERT INTO t VALUES (1); COMMIT", "EXECUTE a; COMMIT", "/* c */ EXECUTE a; COMMIT"] {
+        let mut pair = mute();
+        prepared(&mut pair);
+        pair.says(Say::default().query(text));
+        pair.answers(|to| {
+            back::command_complete(to, b"INSERT 0 1");
+            done(to, "COMMIT", Transaction::Idle);
+        });
+        assert!(pair.asked_for("pg_logical_emit_message"), "{text}");
+        let mut pair = Pair::new();
+        prepared(&mut pair);
+        pair.says(Say::default().query(text));
+        let mut out = Out::default();
+        pair.session.lost(Loss::Silent, None, &mut out);
+        pair.take(&out, &[], false);
+        assert!(readable(&pair.client)[0].starts_with("E 08007"), "{text} {:?}", readable(&pair.client));
+    }
 }

@@ -122,6 +122,22 @@ fn a_name_is_deallocated_by_the_unnamed_statement() {
 }
 
 #[test]
+fn a_name_is_deallocated_when_it_is_executed() {
+    let prepared = || Say::default().parse("a", "SELECT 1").sync();
+    let then = |say: Say| check(say.sync().bind("", "a").execute("", 0).sync());
+    let bound = |portal| prepared().parse("", "DEALLOCATE a").bind(portal, "");
+    then(bound(""));
+    then(bound("p"));
+    then(bound("").parse("", "SELECT 2").bind("", "").execute("", 0));
+    then(bound("p").parse("", "SYNTAX").execute("p", 0));
+    then(bound("p").bind("q", "a").execute("p", 0).execute("q", 0));
+    then(bound("p").execute("p", 0).run("FAIL"));
+    then(bound("p").execute("p", 0).parse("a", "SELECT 3"));
+    // An empty statement before it changes nothing.
+    check(prepared().query("; DEALLOCATE a").bind("", "a").execute("", 0).sync().query("; EXECUTE a"));
+}
+
+#[test]
 fn a_name_is_deallocated_by_a_named_statement() {
     let two = Say::default().parse("a", "SELECT 1").parse("d", "DEALLOCATE a").sync();
     let again = |say: Say| say.bind("", "d").execute("", 0).sync().bind("", "a").execute("", 0).sync();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use route::session::{Heard, Step};
+use route::session::{Heard, Step, Taken};
 use route::{Backend, Mode, Out, Rules, Session, Shelf};
 use wire::frame::Header;
 use wire::front;
@@ -164,8 +164,11 @@ impl Pool {
         }
         let c = &mut self.clients[i];
         let came_in = c.waiting.clone();
+        let asks = c.server.is_none() && c.session.asks_for_server(&came_in);
         let backend = c.server.map(|s| &mut self.servers[s].backend);
         let taken = c.session.front(&mut self.shelf, backend, &came_in, &mut out);
+        let links = taken == Taken { bytes: 0, step: Step::Link } && out.to_client.is_empty();
+        assert!(links || !asks, "it would get a server without need: {taken:?}");
         c.waiting.drain(..taken.bytes);
         let moved = taken.bytes > 0 || !out.to_client.is_empty();
         self.hand_on(i, &came_in, &mut out);
