@@ -331,13 +331,7 @@ impl Client {
         self.release();
         let mut moved = std::mem::take(&mut self.unread) && !self.line.input.filled().is_empty();
         if !moved {
-            // It was asked, and nothing has come since: whoever asked is still woken.
-            if self.listening && self.line.is_quiet() {
-                return Ok(false);
-            }
-            let came = self.line.poll_fill(cx);
-            self.listening = came.is_pending();
-            match came {
+            match self.line.poll_news(cx, &mut self.listening) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0) | Err(_)) => return Err(End),
                 Poll::Ready(Ok(_)) => moved = true,
@@ -353,10 +347,12 @@ impl Client {
 
     fn take_from_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         // Whoever comes with a whole statement gets a server at once.
-        let mut asks = self.server.is_none() && self.session.asks_for_server(self.line.input.filled());
+        let asks = self.server.is_none() && self.session.asks_for_server(self.line.input.filled());
+        if asks && !self.is_linked(cx)? {
+            return Ok(());
+        }
         loop {
-            let (step, sent) = if asks { (Step::Link, Ok(())) } else { self.feed(cx)? };
-            asks = false;
+            let (step, sent) = self.feed(cx)?;
             if sent.is_err() {
                 // What it has said before it went is read on the next turn.
                 if !self.read_server(cx)? && self.server.is_some() {
@@ -382,18 +378,25 @@ impl Client {
                 }
                 Step::Link => {}
             }
-            if !self.is_sure(cx)? {
-                return Ok(());
-            }
-            match self.pool.try_get() {
-                Some(server) => self.link(cx, server)?,
-                None => return self.wait(),
-            }
-            if self.waiting.is_some() {
-                self.line.input.park();
+            if !self.is_linked(cx)? {
                 return Ok(());
             }
         }
+    }
+
+    /// Gives it a server, if there is one for it now.
+    fn is_linked(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if !self.is_sure(cx)? {
+            return Ok(false);
+        }
+        match self.pool.try_get() {
+            Some(server) => self.link(cx, server)?,
+            None => return self.wait().map(|()| false),
+        }
+        if self.waiting.is_some() {
+            self.line.input.park();
+        }
+        Ok(self.waiting.is_none())
     }
 
     fn wait(&mut self) -> Result<(), End> {

@@ -211,7 +211,7 @@ impl ClientFacts {
             server.facts.requested.set(self.requested.get());
             server.facts.prepared.set(server.backend.prepared());
             self.pins.set(session.pins());
-            open = busy || !session.is_between();
+            open = !session.is_between();
         }
         timed(&self.open_since, open, now, &pool.totals, Count::TransactionUs);
         if !busy && self.busy_since.get().is_some() {

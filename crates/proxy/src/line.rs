@@ -145,6 +145,19 @@ impl Line {
         self.poll_something(cx)
     }
 
+    /// The same for a socket that one task asks all the time: while it `listens`, and the poll knows nothing new, it is
+    /// woken without asking again.
+    #[inline]
+    pub fn poll_news(&mut self, cx: &mut Context<'_>, listens: &mut bool) -> Poll<io::Result<usize>> {
+        if *listens && self.is_quiet() {
+            return Poll::Pending;
+        }
+        let polled = self.poll_fill(cx);
+        // Without budget tokio says that nothing is there, and notes no waker (`poll_proceed` in its task/coop).
+        *listens = polled.is_pending() && tokio::task::coop::has_budget_remaining();
+        polled
+    }
+
     fn poll_something(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
             self.input.make_room(self.whole);
@@ -305,5 +318,45 @@ impl Line {
             self.poll_drain(cx)
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use tokio::net::UnixStream;
+    use tokio::task::{LocalSet, coop};
+
+    use super::*;
+
+    /// Longest that the test waits for what comes at once.
+    const WAIT_LIMIT: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn whoever_asks_when_its_time_is_up_is_still_woken() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let heard = LocalSet::new().block_on(&runtime, async {
+            let (ours, theirs) = UnixStream::pair().expect("a pair");
+            let mut line = Line::new(Stream::Unix(ours));
+            let (mut listens, mut polls) = (false, 0);
+            let task = tokio::task::spawn_local(poll_fn(move |cx| {
+                polls += 1;
+                while polls == 1 && coop::has_budget_remaining() {
+                    let _ = pin!(coop::consume_budget()).poll(cx);
+                }
+                let polled = line.poll_news(cx, &mut listens);
+                if polls == 2 {
+                    assert!(polled.is_pending());
+                    assert_eq!(theirs.try_write(b"x").expect("room"), 1);
+                }
+                polled
+            }));
+            tokio::time::timeout(WAIT_LIMIT, task).await
+        });
+        let n = heard.expect("what came has woken nobody").expect("no panic").expect("a byte");
+        assert_eq!(n, 1);
     }
 }
