@@ -203,17 +203,17 @@ impl ClientFacts {
         if counts != self.seen.get() {
             self.count(now, &pool.totals, counts);
         }
-        self.server.set(server.map_or(0, |s| s.facts.id));
-        let busy = session.is_busy();
-        let mut open = false;
+        let id = server.map_or(0, |s| s.facts.id);
+        self.server.set(id);
         if let Some(server) = server {
             server.facts.client.set(self.id);
             server.facts.requested.set(self.requested.get());
             server.facts.prepared.set(server.backend.prepared());
             self.pins.set(session.pins());
-            open = !session.is_between();
         }
+        let open = server.is_some() && !session.is_between();
         timed(&self.open_since, open, now, &pool.totals, Count::TransactionUs);
+        let busy = session.is_busy();
         if !busy && self.busy_since.get().is_some() {
             self.rests_since.set(now);
         }

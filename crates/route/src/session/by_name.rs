@@ -22,12 +22,20 @@ use crate::sql::{self, Traits, Verb};
 
 /// Whether a statement names another, whoever's that may be.
 pub(super) fn names_another(statement: &Statement) -> bool {
-    names_one(&statement.traits, statement.text())
+    may_name(&statement.traits) && sql::prepared_name(statement.text()).is_some()
 }
 
-/// The same of a text, of which the traits are known.
-pub(super) fn names_one(traits: &Traits, text: &[u8]) -> bool {
-    matches!(traits.verb, Verb::Deallocate | Verb::Other) && sql::prepared_name(text).is_some()
+/// Whether a text may name one, as far as its first word tells.
+pub(super) fn may_name(traits: &Traits) -> bool {
+    matches!(traits.verb, Verb::Deallocate | Verb::Other)
+}
+
+/// A text that names a statement of the client's.
+pub(super) struct Named<'a> {
+    name: &'a [u8],
+    statement: Arc<Statement>,
+    /// The text with our name for it.
+    new: Vec<u8>,
 }
 
 /// A portal that takes a name of the client's away once it is executed.
@@ -51,21 +59,20 @@ impl Session {
         let takes = statement.traits.verb == Verb::Deallocate;
         // What DEALLOCATE is described as does not hang on whom it names, and a block that has failed parses nothing.
         let any = takes && portal.is_none();
-        let found =
-            if !any && names_another(&statement) { self.with_our_name(statement.text()) } else { None };
-        let Some((other, mut tail)) = found else {
+        let text = statement.text();
+        let named = if !any && may_name(&statement.traits) { self.with_our_name(text) } else { None };
+        let Some(Named { name, statement: other, new: mut tail }) = named else {
             self.ensure(&statement, turn);
             return statement;
         };
         self.ensure(&other, turn);
-        let text = statement.text();
         tail.extend_from_slice(&statement.tail[text.len()..]);
         turn.backend.unnamed = 0;
         self.unnamed_changed = Some(self.batch.number);
         turn.out.to_server.make(|to| front::parse(to, b"", &tail));
         self.owed.push_back(Expect::Parse { shown: false, undo: alloc::vec![Undo::Unnamed] });
         if let Some(portal) = portal.filter(|_| takes) {
-            self.will_take(portal, text);
+            self.will_take(portal, name);
         }
         // Where it runs the other, what that does is what counts; how it ends a block is not looked into.
         let mut traits = if takes { statement.traits } else { other.traits };
@@ -74,12 +81,11 @@ impl Session {
     }
 
     /// A portal was bound to a DEALLOCATE.
-    fn will_take(&mut self, portal: &[u8], text: &[u8]) {
+    fn will_take(&mut self, portal: &[u8], name: &[u8]) {
         if self.takes.len() >= TAKES_MAX {
             self.takes.remove(0);
         }
-        let name = sql::prepared_name(text).map(|range| text[range].into()).unwrap_or_default();
-        self.takes.push(Takes { portal: portal.into(), name });
+        self.takes.push(Takes { portal: portal.into(), name: name.into() });
     }
 
     /// A portal is bound, to whatever it is.
@@ -118,8 +124,8 @@ impl Session {
     #[cold]
     pub(super) fn query_by_name(
         &mut self,
-        (text, traits): (&[u8], &Traits),
-        (statement, new): (&Arc<Statement>, &[u8]),
+        Named { name, statement, new }: &Named<'_>,
+        traits: &Traits,
         in_batch: bool,
         turn: &mut Turn<'_>,
     ) {
@@ -132,8 +138,8 @@ impl Session {
             }
         }
         self.marks(&statement.traits);
-        if let Some(range) = sql::prepared_name(text).filter(|_| traits.verb == Verb::Deallocate) {
-            let _ = self.take_away(&text[range], turn);
+        if traits.verb == Verb::Deallocate {
+            let _ = self.take_away(name, turn);
         }
         // Other statements of the same text may end it as well.
         let ends = if statement.traits.ends || traits.ends { Ends::Maybe } else { Ends::No };
@@ -141,11 +147,12 @@ impl Session {
         turn.out.to_server.make(|to| front::query(to, new));
     }
 
-    /// A text that names a statement of the client's, with our name for it.
-    pub(super) fn with_our_name(&self, text: &[u8]) -> Option<(Arc<Statement>, Vec<u8>)> {
+    /// What a text names, if it is a statement of the client's.
+    pub(super) fn with_our_name<'a>(&self, text: &'a [u8]) -> Option<Named<'a>> {
         let range = sql::prepared_name(text)?;
-        let statement = self.names.get(&text[range.clone()])?.clone();
+        let name = &text[range.clone()];
+        let statement = self.names.get(name)?.clone();
         let new = [&text[..range.start], &statement.name(), &text[range.end..]].concat();
-        Some((statement, new))
+        Some(Named { name, statement, new })
     }
 }

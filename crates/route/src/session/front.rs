@@ -339,8 +339,9 @@ impl Session {
         {
             return self.query_in_vain(message, words, turn);
         }
-        let names = whole.is_some() && by_name::names_one(&traits, text);
-        if names && !self.owed.is_empty() && !self.batch.open {
+        let names = whole.is_some() && by_name::may_name(&traits);
+        let busy = !self.owed.is_empty() && !self.batch.open;
+        if names && busy && sql::prepared_name(text).is_some() {
             // Which statement it means, and whether it succeeds, hangs on what is under way.
             return Next::Stop(Step::Wait);
         }
@@ -353,8 +354,8 @@ impl Session {
         turn.backend.unnamed = 0;
         self.notes(text, &traits);
         self.marks(&traits);
-        if let Some((statement, new)) = named {
-            self.query_by_name((text, &traits), (&statement, &new), in_batch, turn);
+        if let Some(named) = named {
+            self.query_by_name(&named, &traits, in_batch, turn);
             return dropped(message);
         }
         let ends = if whole.is_some() { Ends::of(&traits) } else { Ends::Maybe };
